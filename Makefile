@@ -1,0 +1,63 @@
+# One command does each job from a fresh clone: Python 3.11 or newer (with venv), git and make suffice.
+PYTHON ?= python3
+BIN    := .venv/bin
+UV     := VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv
+ARGS   ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train test test-slow lint format bench tensorboard lock clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.run .venv/.dev .venv/.editable ## install everything, development extras too, into .venv
+
+train: .venv/.run .venv/.editable ## draw the shapes world, train the FCN-LeNet on it, score it (ARGS="key=value …")
+	$(BIN)/toyfcn-train $(ARGS)
+
+test: setup ## run the fast tests (ARGS="-k name")
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-slow: setup ## run the slow tests too
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: setup ## check style and types
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+format: setup ## put the code into its one format
+	$(BIN)/ruff check --fix-only . ; $(BIN)/ruff format .
+
+bench: setup ## measure, side by side in one process
+	$(BIN)/python benchmarks/bench.py $(ARGS)
+
+tensorboard: .venv/.run ## look at the curves of all runs under outputs/
+	$(BIN)/tensorboard --logdir outputs $(ARGS)
+
+lock: .venv/.uv ## resolve the pins and hashes anew from pyproject.toml
+	$(UV) pip compile -q pyproject.toml --extra build --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade -o requirements.lock
+	$(UV) pip compile -q pyproject.toml --extra dev -c requirements.lock --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-annotate --no-header -o requirements-dev.lock
+
+clean: ## remove the environment and caches (runs under outputs/ and data/ stay)
+	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache
+	find src tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+# ---- set-up: each stamp is made again only when the file behind it changed ----
+.venv/.uv:
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("toyfcn needs Python 3.11 or newer; set PYTHON=… to choose one")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q uv==0.13.9
+	@touch $@
+
+.venv/.run: requirements.lock | .venv/.uv
+	$(UV) pip install -q --require-hashes --compile-bytecode -r requirements.lock
+	@touch $@
+
+.venv/.dev: requirements-dev.lock | .venv/.uv
+	$(UV) pip install -q --require-hashes --compile-bytecode -r requirements-dev.lock
+	@touch $@
+
+.venv/.editable: pyproject.toml | .venv/.run
+	$(UV) pip install -q --no-deps --no-build-isolation -e .
+	@touch $@

@@ -1,0 +1,114 @@
+"""What happens beside the training: progress, one line an epoch, picture panels."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, RichProgressBar
+
+from toyfcn import visual
+from toyfcn.data.datamodule import Batch, SegmentationData
+from toyfcn.data.transforms import resize_image, working_size
+from toyfcn.task import SegmentationTask
+
+log = logging.getLogger("toyfcn.epoch")
+
+
+class Monitor(Callback):
+    """Measures images/s of training (validation excluded) and logs one line a validation."""
+
+    def __init__(self) -> None:
+        self.images, self.seconds, self.started = 0, 0.0, 0.0
+
+    @property
+    def images_per_second(self) -> float:
+        """Images trained on in a second, so far."""
+        return self.images / self.seconds if self.seconds else 0.0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self.started = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, i: int
+    ) -> None:
+        """Count the batch and the time since the last one."""
+        now = time.perf_counter()
+        self.images += len(batch["id"]) * trainer.world_size
+        self.seconds += now - self.started
+        self.started = now
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say how it stands, and leave the validation's time out of the rate."""
+        self.started = time.perf_counter()
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            seen = {key: float(value) for key, value in trainer.callback_metrics.items()}
+            log.info(
+                "step %d/%s  epoch %d  loss %.4f  val loss %.4f  val mean IU %.4f  %.0f images/s",
+                trainer.global_step,
+                trainer.max_steps if trainer.max_steps > 0 else "?",
+                trainer.current_epoch,
+                seen.get("train/loss", float("nan")),
+                seen["val/loss"],
+                seen["val/miou"],
+                self.images_per_second,
+            )
+
+
+class ProgressBar(RichProgressBar):
+    """A rich bar with loss, mean IU and images/s."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        super().__init__(leave=False)
+        self.monitor = monitor
+
+    def get_metrics(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        """Name the figures behind the bar."""
+        shown = {"train/loss": "loss", "val/miou": "mean IU"}
+        seen = trainer.progress_bar_metrics
+        return {
+            **{name: f"{seen[key]:.3f}" for key, name in shown.items() if key in seen},
+            "images/s": f"{self.monitor.images_per_second:.0f}",
+        }
+
+
+class Panels(Callback):
+    """Shows photo | truth | prediction | errors of fixed validation photos in TensorBoard."""
+
+    def __init__(self, data: SegmentationData, photos: int) -> None:
+        self.data, self.photos = data, photos
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw the panels of this moment's weights."""
+        if trainer.sanity_checking or not trainer.is_global_zero or trainer.state.fn != "fit":
+            return
+        assert isinstance(pl_module, SegmentationTask) and trainer.logger is not None
+        split = self.data.config.val_split
+        for name, row in panels(pl_module.net, self.data, split, self.photos):
+            trainer.logger.experiment.add_image(  # type: ignore[attr-defined]
+                f"panels/{name}", row, trainer.global_step, dataformats="HWC"
+            )
+
+
+@torch.no_grad()
+def panels(
+    net: torch.nn.Module, data: SegmentationData, split: str, photos: int
+) -> list[tuple[str, visual.Pixels]]:
+    """Predict the first photos of a split: (id, panel at the photo's size) for each."""
+    source, rows = data.source, []
+    device = next(net.parameters()).device
+    for name in data.split_ids(split)[:photos]:
+        photo, mask = source.pair(name)
+        image = resize_image(photo, working_size(mask.shape, data.short_side))
+        scores = net(image[None].to(device), tuple(mask.shape))
+        prediction = scores.max(1).indices[0].byte().cpu().numpy()
+        pixels = photo.permute(1, 2, 0).numpy()
+        row = visual.panel(pixels, mask.numpy(), prediction, source.palette, source.void)
+        rows.append((name, row))
+    return rows

@@ -1,0 +1,93 @@
+"""What a checkpoint tells about itself, and how a network is made again from it.
+
+Checkpoints are read with ``weights_only=True``: nothing in one is ever executed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from toyfcn.config import KINDS, DataConfig, ModelConfig, TrainConfig
+from toyfcn.data.voc import Source
+from toyfcn.models.fcn import FCN
+from toyfcn.models.lenet import LeNetTrunk
+
+VERSION = 1
+
+
+def build(config: ModelConfig, classes: int) -> FCN:
+    """Make the network of a config for so many classes, freshly initialised.
+
+    Raises:
+        ValueError: options that do not go together.
+    """
+    trunk = LeNetTrunk(config.width, config.activation, config.norm, config.pool)
+    return FCN(trunk, classes, config.stride, config.upsample, config.upsample_learned)
+
+
+def make_card(config: TrainConfig, source: Source) -> dict[str, Any]:
+    """Return all that scoring and prediction need beside the weights, as plain builtins."""
+    return {
+        "version": VERSION,
+        "model": dataclasses.asdict(config.model),
+        "data": dataclasses.asdict(config.data),
+        "recipe": config.recipe.name,
+        "seed": config.seed,
+        "classes": list(source.classes),
+        "palette": list(source.palette),
+        "void": source.void,
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """A trained network with what it knows about its classes and data."""
+
+    net: FCN
+    model: ModelConfig
+    data: DataConfig
+    card: dict[str, Any]
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes, by label."""
+        return list(self.card["classes"])
+
+
+def load(path: str | Path | None) -> Checkpoint:
+    """Read a checkpoint of toyfcn-train and make its network again, on the CPU, in eval mode.
+
+    Raises:
+        ValueError: no file, no checkpoint, or none of toyfcn's; the message says which.
+    """
+    if not path:
+        raise ValueError("ckpt= is missing: name a checkpoint, such as …/checkpoints/best.ckpt")
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"ckpt={path} does not exist")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the unpickler raises whatever the bytes provoke
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise ValueError(
+            f"ckpt={path} is no checkpoint that can be read safely: {reason}"
+        ) from None
+    card = content.get("toyfcn") if isinstance(content, dict) else None
+    if not isinstance(card, dict) or card.get("version") != VERSION:
+        raise ValueError(f"ckpt={path} was not written by this version of toyfcn-train")
+    try:
+        model, data = ModelConfig(**card["model"]), KINDS[card["data"]["kind"]](**card["data"])
+        net = build(model, len(card["classes"]))
+        weights = {
+            name.removeprefix("net."): value
+            for name, value in content["state_dict"].items()
+            if name.startswith("net.")
+        }
+        net.load_state_dict(weights)
+    except (KeyError, TypeError, RuntimeError, AttributeError, ValueError) as error:
+        raise ValueError(f"ckpt={path} is damaged: {str(error).splitlines()[0]}") from None
+    return Checkpoint(net.eval(), model, data, card)

@@ -1,0 +1,79 @@
+"""How every command starts: Hydra composes, the schema checks, mistakes are told in one line."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import os
+import secrets
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from toyfcn import config as schema
+
+CONF = Path(__file__).parent / "conf"
+Config = TypeVar("Config", bound=schema.Checked)
+
+
+def launch(command: str, config_name: str, job: Callable[[Any], Any]) -> None:
+    """Run ``job`` on the typed config that Hydra composes from conf/ and the command line.
+
+    A mistake in the config, or a ValueError of the job, ends with one line and exit code 2; in a
+    sweep only that job fails. Anything else is a fault of ours and keeps its traceback.
+    """
+    schema.register()
+    OmegaConf.register_new_resolver("short_id", lambda: secrets.token_hex(2), use_cache=True)
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let exceptions through to us
+
+    def run(composed: DictConfig) -> Any:
+        # Lightning's advertisements, and its use of what PyTorch has since renamed
+        logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
+        warnings.filterwarnings("ignore", message=".*LeafSpec", category=Warning)
+        try:
+            return job(OmegaConf.to_object(composed))
+        except (ValueError, OmegaConfBaseException) as error:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise
+            stop(command, error)
+
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(run)()
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        stop(command, error)
+
+
+def stop(command: str, error: Exception) -> None:
+    """Print one line about a user's mistake and exit with code 2."""
+    print(f"{command}: {explain(error)}", file=sys.stderr)
+    sys.exit(2)
+
+
+def explain(error: BaseException) -> str:
+    """Say in one line what is wrong, with the closest valid keys for a misspelt one."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ConfigKeyError | ConfigAttributeError) and cause.key is not None:
+            known = [str(key) for key in getattr(cause.parent_node, "keys", list)()]
+            close = difflib.get_close_matches(str(cause.key), known, n=3, cutoff=0.5)
+            hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known)}"
+            return f"no option is called {cause.full_key or cause.key} ({hint})"
+        cause = cause.__cause__
+    text = str(error)
+    if isinstance(error, HydraException) and error.__cause__ is not None:
+        text += ": " + str(error.__cause__).partition("\n")[0]
+    return " ".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+def run_folder() -> Path:
+    """Return the folder that Hydra made for this run."""
+    return Path(HydraConfig.get().runtime.output_dir)

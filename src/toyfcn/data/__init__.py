@@ -1,0 +1,1 @@
+"""What lies on disk, which images come when, and how they become batches."""

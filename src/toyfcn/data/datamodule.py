@@ -1,0 +1,233 @@
+"""The LightningDataModule that wraps the lazy iterator: order is computed, reading is lazy."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypedDict
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from toyfcn.config import DataConfig, ShapesConfig, VOCConfig
+from toyfcn.data import shapes
+from toyfcn.data.schedule import Key, Schedule
+from toyfcn.data.transforms import TrainTransform, resize_image, working_size
+from toyfcn.data.voc import Source, find_voc, voc_source
+
+
+def open_source(config: DataConfig) -> Source:
+    """Find the data set of a config on disk; the shapes world is drawn where it is missing.
+
+    Raises:
+        ValueError: it is not there; the message says where it was looked for.
+    """
+    if isinstance(config, ShapesConfig):
+        folder = shapes.draw(
+            Path(config.root),
+            seed=config.world_seed,
+            train=config.train_images,
+            val=config.val_images,
+            test=config.test_images,
+            size=(config.size[0], config.size[1]),
+        )
+        return voc_source(folder, shapes.CLASSES, config.name)
+    assert isinstance(config, VOCConfig)
+    return voc_source(find_voc(config.root, config.year), name=config.name)
+
+
+class Batch(TypedDict):
+    """Photos of one size with their masks.
+
+    ``image``: uint8 RGB (B, 3, h, w) at the working resolution; ``mask``: uint8 (B, H, W), void
+    included, in training of the photo's size, in scoring of the original's; ``id``: B names.
+    """
+
+    image: Tensor
+    mask: Tensor
+    id: list[str]
+
+
+Sample = tuple[Tensor, Tensor, str]
+
+
+class LazyDataset(Dataset[Sample]):
+    """Reads one pair when its key is asked for; a sample's randomness is (seed, number, id)."""
+
+    def __init__(
+        self,
+        source: Source,
+        ids: tuple[str, ...],
+        transform: TrainTransform | None,
+        short_side: int | None,
+        seed: int,
+    ) -> None:
+        self.source, self.ids, self.transform = source, ids, transform
+        self.short_side, self.seed = short_side, seed
+
+    def __getitem__(self, key: Key) -> Sample:
+        name = self.ids[key.image]
+        image, mask = self.source.pair(name)
+        if self.transform is not None:
+            image, mask = self.transform(image, mask, sample_seed(self.seed, key.number, name))
+        else:
+            image = resize_image(image, working_size(mask.shape, self.short_side))
+        return image, mask, name
+
+
+def sample_seed(seed: int, number: int, name: str) -> int:
+    """Mix (seed, number in the schedule, id) into 64 bits, the same on every machine."""
+    text = f"{seed}/{number}/{name}".encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
+
+
+def group(samples: list[Sample]) -> list[Batch]:
+    """Put samples of like sizes together, in order of first appearance: nothing is padded."""
+    sizes: dict[tuple[torch.Size, torch.Size], list[Sample]] = {}
+    for sample in samples:
+        sizes.setdefault((sample[0].shape, sample[1].shape), []).append(sample)
+    return [_stack(alike) for alike in sizes.values()]
+
+
+def single(samples: list[Sample]) -> Batch:
+    """Stack the samples of a training batch.
+
+    Raises:
+        ValueError: their sizes differ; the message says which option makes them equal.
+    """
+    if len({image.shape for image, _, _ in samples}) > 1:
+        sizes = sorted({f"{image.shape[2]}x{image.shape[1]}" for image, _, _ in samples})
+        raise ValueError(
+            f"a training batch holds photos of the sizes {', '.join(sizes)}: set data.crop=[h,w] "
+            "to cut equal windows, or data.batch_size=1"
+        )
+    return _stack(samples)
+
+
+def _stack(samples: list[Sample]) -> Batch:
+    images, masks, names = zip(*samples, strict=True)
+    return {"image": torch.stack(images), "mask": torch.stack(masks), "id": list(names)}
+
+
+class ScheduledLoader(DataLoader[Sample]):
+    """A DataLoader whose batches follow a schedule, that can start at any (epoch, step).
+
+    Its state is the position after the last batch handed out, whatever the workers have read ahead.
+    """
+
+    def __init__(self, dataset: LazyDataset, schedule: Schedule, **settings: Any) -> None:
+        self.position = {"epoch": 0, "step": 0}
+        self.schedule = schedule
+        super().__init__(dataset, batch_sampler=_Order(schedule, self.position), **settings)
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a generator is an iterator
+        if self.schedule.sampling == "list":  # scoring always begins at the beginning
+            self.position.update(step=0)
+        elif self.position["step"] >= self.schedule.steps:
+            self.position.update(epoch=self.position["epoch"] + 1, step=0)
+        for batch in super().__iter__():
+            self.position["step"] += 1
+            yield batch
+
+    def __len__(self) -> int:
+        return self.schedule.steps
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the position, for checkpoints."""
+        return dict(self.position)
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go to a position that ``state_dict`` returned; the next iteration starts there."""
+        self.position.update(state)
+
+
+class _Order:
+    """The batch sampler: the schedule from wherever the loader stands."""
+
+    def __init__(self, schedule: Schedule, position: dict[str, int]) -> None:
+        self.schedule, self.position = schedule, position
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        return self.schedule.batches(self.position["epoch"], self.position["step"])
+
+    def __len__(self) -> int:
+        return self.schedule.steps
+
+
+class SegmentationData(pl.LightningDataModule):
+    """Loaders over a source's splits. Opens nothing by itself; ``setup`` reads the split lists.
+
+    ``short_side`` is the network's working resolution (see ``model.short_side``).
+    """
+
+    def __init__(
+        self, source: Source, config: DataConfig, short_side: int | None = None, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.source, self.config, self.short_side, self.seed = source, config, short_side, seed
+        self.ids: dict[str, tuple[str, ...]] = {}
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the lists of the configured splits and see that every file is there."""
+        config = self.config
+        for split in (config.train_split, config.val_split, config.test_split):
+            if split is not None:
+                self.split_ids(split)
+
+    def split_ids(self, split: str) -> tuple[str, ...]:
+        """Return the ids of any split, its list read once."""
+        if split not in self.ids:
+            self.ids[split] = self.source.ids(split)
+        return self.ids[split]
+
+    def train_dataloader(self) -> ScheduledLoader:
+        """Batches on the schedule, augmented."""
+        config = self.config
+        transform = TrainTransform(
+            short_side=self.short_side,
+            scale=(config.scale[0], config.scale[1]),
+            crop=(config.crop[0], config.crop[1]) if config.crop else None,
+            max_share=config.max_share,
+            flip=config.flip,
+            colour=config.colour,
+            void=self.source.void,
+        )
+        return self._loader(config.train_split, config.sampling, transform)
+
+    def val_dataloader(self) -> ScheduledLoader:
+        """The validation split in its list's order: lists of same-shape batches."""
+        return self.scoring_loader(self.config.val_split)
+
+    def test_dataloader(self) -> ScheduledLoader:
+        """The test split in its list's order."""
+        assert self.config.test_split is not None
+        return self.scoring_loader(self.config.test_split)
+
+    def scoring_loader(self, split: str) -> ScheduledLoader:
+        """Any split for scoring: list order, masks as they are, every image once."""
+        return self._loader(split, "list", None)
+
+    def _loader(
+        self, split: str, sampling: str, transform: TrainTransform | None
+    ) -> ScheduledLoader:
+        ids, config = self.split_ids(split), self.config
+        trainer = self.trainer
+        schedule = Schedule(
+            images=len(ids),
+            batch_size=config.batch_size,
+            sampling=sampling,
+            seed=self.seed,
+            rank=trainer.global_rank if trainer else 0,
+            processes=trainer.world_size if trainer else 1,
+        )
+        return ScheduledLoader(
+            LazyDataset(self.source, ids, transform, self.short_side, self.seed),
+            schedule,
+            num_workers=config.workers,
+            persistent_workers=config.workers > 0,
+            collate_fn=single if transform else group,
+            pin_memory=torch.cuda.is_available(),
+        )

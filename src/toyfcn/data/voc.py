@@ -1,0 +1,259 @@
+"""What lies on disk in the PASCAL VOC layout: split lists, ids, classes, palette; pixels when asked.
+
+A VOC year's folder holds ``JPEGImages/<id>.jpg``, ``SegmentationClass/<id>.png`` and
+``ImageSets/Segmentation/<split>.txt``. Nothing here opens an image or a mask before it is consumed.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from torchvision.io import ImageReadMode, decode_jpeg
+
+VOID = 255  # labels of pixels that are neither learned nor scored
+CLASSES = (
+    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat"),
+    *("chair", "cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant"),
+    *("sheep", "sofa", "train", "tvmonitor"),
+)
+MAX_PIXELS = 100_000_000  # a photo that claims more is refused before memory is taken for it
+
+
+def palette() -> list[int]:
+    """Return VOC's 256 colours as 768 flat integers: label bits dealt out to r, g, b in turn."""
+    colours = []
+    for label in range(256):
+        rgb = [0, 0, 0]
+        for bit in range(8):
+            for channel in range(3):
+                rgb[channel] |= (label >> (3 * bit + channel) & 1) << (7 - bit)
+        colours += rgb
+    return colours
+
+
+def find_voc(root: str | Path, year: int | str) -> Path:
+    """Return the folder of one VOC year below (or at) ``root``.
+
+    ``root`` may be the folder above ``VOCdevkit`` (or above the 2011 tar's ``TrainVal``),
+    ``VOCdevkit`` itself, or the year's folder.
+
+    Raises:
+        ValueError: no such folder; the message names every place that was looked at.
+    """
+    root, name = Path(root).expanduser(), f"VOC{year}"
+    below = [root / part / name for part in (".", "VOCdevkit", "TrainVal/VOCdevkit")]
+    foreign = root.name.startswith("VOC2") and root.name != name
+    for folder in below if foreign else [root, *below]:
+        if (folder / "ImageSets" / "Segmentation").is_dir():
+            return folder
+    looked = ", ".join(str(folder) for folder in below)
+    raise ValueError(
+        f"no {name} found: data.root={root} is neither the year's folder nor above it (looked for "
+        f"{looked}). Set data.root= or TOYFCN_VOC to the folder that holds VOCdevkit, or get the "
+        f"data with `toyfcn-data download data=voc{year}`"
+    )
+
+
+def read_list(path: Path) -> tuple[str, ...]:
+    """Return the ids in a split list, one a line; blank lines and CRLF are harmless.
+
+    Raises:
+        ValueError: the list is missing, not text, empty, names an id twice or one with a path in it.
+    """
+    if not path.is_file():
+        known = sorted(other.stem for other in path.parent.glob("*.txt"))
+        raise ValueError(
+            f"no list for the split {path.stem!r}: {path} does not exist (the lists there: "
+            f"{', '.join(known) or 'none'})"
+        )
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (UnicodeDecodeError, OSError) as error:
+        raise ValueError(f"cannot read the split list {path}: {error}") from None
+    ids = tuple(line.strip() for line in lines if line.strip())
+    if not ids:
+        raise ValueError(f"the split list {path} names no image")
+    seen: set[str] = set()
+    for name in ids:
+        if name in seen:
+            raise ValueError(f"{path} names {name!r} twice")
+        if not name.isprintable() or {"/", "\\", " "} & set(name) or name in (".", ".."):
+            raise ValueError(f"{path} holds {name!r}, which is no image id")
+        seen.add(name)
+    return ids
+
+
+def read_image(path: Path) -> Tensor:
+    """Decode a photo to uint8 RGB (3, H, W), upright by its EXIF orientation.
+
+    JPEGs go through torchvision's decoder; what that one refuses (CMYK) and other formats go
+    through Pillow.
+
+    Raises:
+        ValueError: the file cannot be decoded, or claims more than ``MAX_PIXELS`` pixels.
+    """
+    try:
+        with warnings.catch_warnings(), Image.open(path) as image:
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"it claims {image.width} x {image.height} pixels")
+            if image.format == "JPEG" and image.mode in ("RGB", "L"):
+                coded = torch.from_numpy(np.fromfile(path, np.uint8))
+                photo: Tensor = decode_jpeg(coded, ImageReadMode.RGB, apply_exif_orientation=True)
+                return photo
+            upright = ImageOps.exif_transpose(image).convert("RGB")
+            return torch.from_numpy(np.array(upright)).permute(2, 0, 1)
+    except (OSError, ValueError, RuntimeError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"cannot read the photo {path}: {_first_line(error)}") from None
+
+
+def read_mask(path: Path) -> Tensor:
+    """Read a mask's labels as uint8 (H, W): palette indices (mode P) or grey values (mode L).
+
+    Raises:
+        ValueError: the file cannot be decoded or its mode holds no labels.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode not in ("P", "L"):
+                raise ValueError(f"its mode is {image.mode}, but labels are palette or grey values")
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"it claims {image.width} x {image.height} pixels")
+            return torch.from_numpy(np.array(image))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"cannot read the mask {path}: {_first_line(error)}") from None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One data set on disk: where its photos, masks and lists lie, and what its labels mean.
+
+    Holds paths and names only, so it is small and travels to loader workers as it is.
+    """
+
+    name: str
+    images: Path
+    masks: Path
+    lists: Path
+    classes: tuple[str, ...]
+    palette: tuple[int, ...] = tuple(palette())
+    void: int = VOID
+
+    def ids(self, split: str) -> tuple[str, ...]:
+        """Return the ids of a split in the list's order; every one has its two files.
+
+        Raises:
+            ValueError: no such list, or an id without photo or mask.
+        """
+        ids = read_list(self.lists / f"{split}.txt")
+        for name in ids:
+            for path, what in ((self.image_path(name), "photo"), (self.mask_path(name), "mask")):
+                if not path.is_file():
+                    raise ValueError(
+                        f"{self.lists / split}.txt names {name!r}, but its {what} {path} is missing"
+                    )
+        return ids
+
+    def image_path(self, name: str) -> Path:
+        """Return where the photo of an id lies."""
+        return self.images / f"{name}.jpg"
+
+    def mask_path(self, name: str) -> Path:
+        """Return where the mask of an id lies."""
+        return self.masks / f"{name}.png"
+
+    def image(self, name: str) -> Tensor:
+        """Read the photo of an id: uint8 (3, H, W), RGB."""
+        return read_image(self.image_path(name))
+
+    def mask(self, name: str) -> Tensor:
+        """Read the mask of an id: uint8 (H, W), values below the number of classes, or void.
+
+        Raises:
+            ValueError: a value outside the classes; the message names the file and the values.
+        """
+        mask = read_mask(self.mask_path(name))
+        labels = mask.numpy()
+        if ((labels >= len(self.classes)) & (labels != self.void)).any():
+            wrong = [int(v) for v in np.unique(labels) if v >= len(self.classes) and v != self.void]
+            raise ValueError(
+                f"{self.mask_path(name)} holds the values {wrong}, but the classes of {self.name} "
+                f"end at {len(self.classes) - 1} and void is {self.void}"
+            )
+        return mask
+
+    def pair(self, name: str) -> tuple[Tensor, Tensor]:
+        """Read photo and mask of an id and see that their sizes agree.
+
+        Raises:
+            ValueError: either is unreadable, or their sizes differ.
+        """
+        image, mask = self.image(name), self.mask(name)
+        if image.shape[1:] != mask.shape:
+            raise ValueError(
+                f"{self.image_path(name)} is {image.shape[2]} x {image.shape[1]} pixels, but its "
+                f"mask {self.mask_path(name)} is {mask.shape[1]} x {mask.shape[0]}"
+            )
+        return image, mask
+
+
+def voc_source(folder: Path, classes: Sequence[str] = CLASSES, name: str = "") -> Source:
+    """Describe a folder in the VOC layout, such as one that ``find_voc`` found."""
+    return Source(
+        name=name or folder.name,
+        images=folder / "JPEGImages",
+        masks=folder / "SegmentationClass",
+        lists=folder / "ImageSets" / "Segmentation",
+        classes=tuple(classes),
+    )
+
+
+class DiaryBatch(TypedDict):
+    """A batch as the diary had it: names now, pixels when the iterators advance."""
+
+    names: list[str]
+    batch: Iterator[Tensor]
+    annotations: Iterator[Tensor]
+
+
+class VOCReader:
+    """The diary's reader: names are sampled from the index file, an image opens when consumed.
+
+    >>> reader = VOCReader("data", 2007, "train")                       # doctest: +SKIP
+    >>> batch = reader.next_train_batch(batch_sz=10)                    # doctest: +SKIP
+    >>> for photo, mask in zip(batch["batch"], batch["annotations"]):   # doctest: +SKIP
+    ...     print(photo.shape, mask.shape)  # (3, H, W) and (H, W), both uint8
+    """
+
+    def __init__(self, root: str | Path, year: int | str, split: str, seed: int = 0) -> None:
+        self.source = voc_source(find_voc(root, year))
+        self.names = self.source.ids(split)
+        self._rng = np.random.default_rng(seed)
+
+    def next_train_batch(self, batch_sz: int = 10) -> DiaryBatch:
+        """Sample ``batch_sz`` ids uniformly without replacement; read nothing yet.
+
+        Raises:
+            ValueError: the split has fewer images than that, or ``batch_sz`` is below 1.
+        """
+        if not 1 <= batch_sz <= len(self.names):
+            raise ValueError(f"batch_sz={batch_sz}, but the split has {len(self.names)} images")
+        chosen = self._rng.choice(len(self.names), batch_sz, replace=False)
+        names = [self.names[i] for i in chosen]
+        return {
+            "names": names,
+            "batch": (self.source.image(name) for name in names),
+            "annotations": (self.source.mask(name) for name in names),
+        }

@@ -1,0 +1,82 @@
+"""toyfcn-eval: score a checkpoint on any split."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from typing import TYPE_CHECKING, Any
+
+from toyfcn.command import launch, run_folder
+from toyfcn.config import KINDS, DataConfig, EvalConfig, TrainerConfig
+
+if TYPE_CHECKING:
+    from toyfcn.checkpoint import Checkpoint
+    from toyfcn.data.datamodule import SegmentationData
+
+log = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """Start the command."""
+    launch("toyfcn-eval", "eval", evaluate)
+
+
+def evaluate(config: EvalConfig) -> float:
+    """Score ``config.ckpt`` on ``config.split``; write metrics.json into the run's folder."""
+    from toyfcn import checkpoint, record, report
+    from toyfcn.data.datamodule import SegmentationData, open_source
+
+    loaded = checkpoint.load(config.ckpt)
+    data_config = as_trained(config.data, loaded.data)
+    source = open_source(data_config)
+    if list(source.classes) != loaded.classes:
+        raise ValueError(
+            f"ckpt={config.ckpt} tells {len(loaded.classes)} classes apart ({loaded.classes[1]}, …)"
+            f", but {source.name} has {len(source.classes)} ({source.classes[1]}, …)"
+        )
+    data = SegmentationData(source, data_config, loaded.model.short_side)
+    folder = run_folder()
+    found = score(loaded, data, config.split, config.trainer)
+    record.write_json(folder / "metrics.json", {config.split: found})
+    report.print_scores({config.split: found})
+    print(f"wrote {folder / 'metrics.json'}")
+    return float(found["miou"])
+
+
+def as_trained(chosen: Any, trained: DataConfig) -> DataConfig:
+    """Return the data config to score on: what the user chose, else what the checkpoint has.
+
+    ``chosen`` is a whole data config (data=NAME), or one whose null options mean «as trained».
+    """
+    if isinstance(chosen, DataConfig):
+        return chosen
+    given = {key: value for key, value in dataclasses.asdict(chosen).items() if value is not None}
+    values = dataclasses.asdict(trained)
+    ignored = sorted(set(given) - set(values))
+    if ignored:
+        raise ValueError(f"data.{ignored[0]} is no option of data={trained.name}, the checkpoint's")
+    return KINDS[trained.kind](**values | given)
+
+
+def score(
+    loaded: Checkpoint, data: SegmentationData, split: str, config: TrainerConfig
+) -> dict[str, Any]:
+    """Score a checkpoint's network on a split: the figures of one entry of metrics.json."""
+    import pytorch_lightning as pl
+
+    from toyfcn.config import RecipeConfig
+    from toyfcn.task import SegmentationTask
+
+    task = SegmentationTask(loaded.net, RecipeConfig(), loaded.card)
+    trainer = pl.Trainer(
+        accelerator=config.accelerator,
+        devices=1,
+        precision=config.precision,  # type: ignore[arg-type]
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    trainer.validate(task, data.scoring_loader(split), verbose=False)
+    return task.results

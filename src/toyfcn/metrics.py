@@ -1,0 +1,106 @@
+"""One confusion matrix and everything read off it (FCN paper, section 5: metrics).
+
+Rows are the truth, columns the prediction; void pixels are dropped by the truth. One matrix counts
+a whole data set, as integers, so the figures do not depend on batches or processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+def confusion(truth: Tensor, prediction: Tensor, classes: int, void: int = 255) -> Tensor:
+    """Count (truth, prediction) pairs of pixels.
+
+    ``truth`` is uint8 with labels below ``classes`` or ``void``; ``prediction`` has integers below
+    ``classes``; both of the same shape. Returns int64 (classes, classes).
+
+    Raises:
+        ValueError: a label or a prediction outside the classes.
+    """
+    # one code a pixel: the truth, void included, picks the row and the prediction the column
+    small = torch.int16 if 256 * classes < 2**15 else torch.int32
+    if int(prediction.max()) >= classes or int(prediction.min()) < 0:
+        raise ValueError(f"a prediction lies outside the {classes} classes")
+    codes = truth.to(small) * classes + prediction.to(small)
+    counts = torch.bincount(codes.flatten(), minlength=256 * classes).view(256, classes)
+    stray = counts[classes:].sum() - (counts[void].sum() if void >= classes else 0)
+    if int(stray) > 0:
+        labels = [v for v in counts.sum(1).nonzero()[:, 0].tolist() if v >= classes and v != void]
+        raise ValueError(f"the truth holds the labels {labels}, outside the {classes} classes")
+    matrix = counts[:classes].clone()
+    if void < classes:
+        matrix[void] = 0
+    return matrix
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The figures of a confusion matrix; NaN where a class occurs on neither side."""
+
+    pixel_acc: float
+    mean_acc: float
+    miou: float
+    fwiou: float
+    iou: tuple[float, ...]
+    baseline_miou: float
+
+    @classmethod
+    def of(cls, matrix: Tensor) -> Scores:
+        """Read the figures off int64 (C, C), in double precision.
+
+        ``mean_acc`` and ``miou`` are means over the classes for which they are defined; fwIU
+        weighs IU by the truth's frequency; ``baseline_miou`` is that of label 0 everywhere.
+        """
+        counts = matrix.double().cpu()
+        hits, truth, predicted = counts.diagonal(), counts.sum(1), counts.sum(0)
+        total = truth.sum()
+        iou = hits / (truth + predicted - hits)
+        # background everywhere hits all of background, and nothing of the classes that occur
+        baseline = (truth[0] / total).item() / (1 + int((truth[1:] > 0).sum()))
+        return cls(
+            pixel_acc=(hits.sum() / total).item(),
+            mean_acc=(hits / truth).nanmean().item(),
+            miou=iou.nanmean().item(),
+            fwiou=((truth / total) * iou.nan_to_num()).sum().item(),
+            iou=tuple(iou.tolist()),
+            baseline_miou=baseline,
+        )
+
+    def as_dict(self, names: Sequence[str]) -> dict[str, Any]:
+        """Return plain numbers for ``metrics.json``: IU by class name, None for NaN."""
+
+        def plain(value: float) -> float | None:
+            return None if value != value else value
+
+        scalars = ("miou", "pixel_acc", "mean_acc", "fwiou", "baseline_miou")
+        return {key: plain(getattr(self, key)) for key in scalars} | {
+            "iou": {name: plain(v) for name, v in zip(names, self.iou, strict=True)}
+        }
+
+
+class ConfusionMatrix(Metric):
+    """The running matrix of a data set; torchmetrics keeps it, sums over processes and resets."""
+
+    full_state_update = False
+
+    def __init__(self, classes: int, void: int = 255) -> None:
+        super().__init__()
+        self.classes, self.void = classes, void
+        empty = torch.zeros(classes, classes, dtype=torch.int64)
+        self.add_state("matrix", default=empty, dist_reduce_fx="sum")
+        self.matrix: Tensor
+
+    def update(self, truth: Tensor, prediction: Tensor) -> None:
+        """Count a batch: see ``confusion``."""
+        self.matrix += confusion(truth, prediction, self.classes, self.void)
+
+    def compute(self) -> Tensor:
+        """Return int64 (classes, classes)."""
+        return self.matrix

@@ -1,0 +1,1 @@
+"""Trunks, bilinear upsampling and the FCN that joins them."""

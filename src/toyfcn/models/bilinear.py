@@ -1,0 +1,65 @@
+"""Bilinear kernels, and the deconvolution that starts as bilinear interpolation."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def bilinear_kernel(size: int) -> Tensor:
+    """Return the bilinear kernel (size, size) of the Caffe release.
+
+    With f = (size + 1) // 2 and centre c = f - 1 (odd size) or f - 0.5 (even size), the weight at
+    (i, j) is (1 - |i - c| / f) (1 - |j - c| / f).
+    """
+    factor = (size + 1) // 2
+    centre = factor - 1 if size % 2 else factor - 0.5
+    ramp = 1 - (torch.arange(size) - centre).abs() / factor
+    return ramp[:, None] * ramp[None, :]
+
+
+class Deconvolution(nn.Module):
+    """Upsampling of score maps by ``stride`` with a bilinear-initialised deconvolution.
+
+    Kernel 2·stride, no bias (FCN paper, section 3.3). ``kind`` ``channel`` has one filter a class;
+    ``dense`` mixes classes, with off-diagonal weights that start at zero: the same function until
+    they are learned. In 'same' geometry (``replicate``) the border cells are repeated once, so that
+    the untrained layer equals ``F.interpolate(mode="bilinear", align_corners=False)`` everywhere
+    instead of darkening towards the borders.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        stride: int,
+        kind: str = "channel",
+        learned: bool = True,
+        replicate: bool = True,
+    ) -> None:
+        super().__init__()
+        assert kind in ("channel", "dense")
+        self.stride, self.replicate = stride, replicate
+        self.groups = channels if kind == "channel" else 1
+        kernel = bilinear_kernel(2 * stride)
+        weight = torch.zeros(channels, channels // self.groups, 2 * stride, 2 * stride)
+        for channel in range(channels):
+            weight[channel, 0 if kind == "channel" else channel] = kernel
+        self.weight = nn.Parameter(weight, requires_grad=learned)
+
+    def forward(self, scores: Tensor) -> Tensor:
+        """Upsample scores (B, C, h, w).
+
+        Returns (B, C, stride·h, stride·w) with ``replicate``, else (B, C, stride·(h + 1),
+        stride·(w + 1)): the plain deconvolution, from which the caller crops.
+        """
+        if not self.replicate:
+            return F.conv_transpose2d(scores, self.weight, stride=self.stride, groups=self.groups)
+        # F.pad(mode="replicate") has no deterministic backward on CUDA
+        scores = torch.cat([scores[..., :1, :], scores, scores[..., -1:, :]], -2)
+        scores = torch.cat([scores[..., :1], scores, scores[..., -1:]], -1)
+        # the repeated cells take a stride on each side, half a kernel's overhang another half
+        margin = self.stride + self.stride // 2
+        return F.conv_transpose2d(
+            scores, self.weight, stride=self.stride, padding=margin, groups=self.groups
+        )

@@ -1,0 +1,76 @@
+"""run.json: what a run was made of, on what, and how it ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from toyfcn import __version__
+
+PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "pillow", "numpy")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON aside and move it into place, so that no reader sees half of it."""
+    aside = path.with_suffix(".tmp")
+    aside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(aside, path)
+
+
+class RunRecord:
+    """Keeps run.json up to date: status running, then finished, failed or interrupted."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.path, self.started = folder / "run.json", time.time()
+        self.content: dict[str, Any] = {
+            "status": "running",
+            "seed": seed,
+            "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+            "git_commit": git_commit(),
+            "versions": {"toyfcn": __version__, "python": platform.python_version()}
+            | {name: version(name) for name in PACKAGES},
+            "hardware": hardware(),
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        write_json(self.path, self.content)
+
+    def update(self, status: str, **facts: Any) -> None:
+        """Set the status and whatever else is known now."""
+        seconds = round(time.time() - self.started, 2)
+        self.content |= {"status": status, "duration_s": seconds, **facts}
+        write_json(self.path, self.content)
+
+
+def git_commit() -> str | None:
+    """Return the commit of the checkout that this code runs from; None for an installed wheel."""
+    answer = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    inside = "site-packages" not in __file__
+    return answer.stdout.strip() or None if answer.returncode == 0 and inside else None
+
+
+def hardware() -> dict[str, Any]:
+    """Return what the run runs on."""
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "cpu_cores": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "gpus": gpus,
+    }

@@ -1,0 +1,147 @@
+"""The LightningModule: loss, optimizer, metrics. The only place where model and data meet."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from toyfcn.config import RecipeConfig
+from toyfcn.data.datamodule import Batch, sample_seed
+from toyfcn.metrics import ConfusionMatrix, Scores
+
+
+def pixel_loss(scores: Tensor, truth: Tensor, weight: Tensor, void: int) -> tuple[Tensor, Tensor]:
+    """Return (Σ w·ℓ, Σ w): cross-entropy summed over the labelled pixels, and their weights.
+
+    ``scores`` float (B, C, H, W), ``truth`` uint8 (B, H, W), ``weight`` float (C,), one a class.
+    Void pixels count in neither sum, so the mean over a batch of void alone is 0 and not NaN.
+    """
+    classes = scores.shape[1]
+    # flat, because the 2d loss has no deterministic backward on CUDA
+    flat = scores.permute(0, 2, 3, 1).reshape(-1, classes).float()
+    target = truth.reshape(-1).long()
+    total = F.cross_entropy(flat, target, weight, ignore_index=void, reduction="sum")
+    lookup = torch.zeros(256, device=weight.device)
+    lookup[:classes] = weight
+    lookup[void] = 0
+    return total, lookup[target].sum()
+
+
+def lr_factor(step: int, total: int, schedule: str, warmup: float) -> float:
+    """Return the factor on the learning rate at a step: linear warm-up, then half a cosine."""
+    if schedule == "constant":
+        return 1.0
+    rising = max(1, round(total * warmup))
+    if step < rising:
+        return (step + 1) / rising
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rising) / max(1, total - rising))))
+
+
+class SegmentationTask(pl.LightningModule):
+    """Trains and scores a network that maps photos to class scores.
+
+    ``card`` is what the checkpoint tells about itself in plain builtins (see checkpoint.py);
+    ``class_weights`` is float (C,), one weight a class in the loss; ``total_steps`` is the length
+    of the lr schedule.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        recipe: RecipeConfig,
+        card: dict[str, Any],
+        class_weights: Tensor | None = None,
+        total_steps: int = 1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.net, self.recipe, self.card = net, recipe, card
+        self.total_steps, self.seed = total_steps, seed
+        classes, self.void = len(card["classes"]), int(card["void"])
+        weights = torch.ones(classes) if class_weights is None else class_weights.float()
+        self.register_buffer("class_weights", weights, persistent=False)
+        self.class_weights: Tensor
+        self.train_matrix = ConfusionMatrix(classes, self.void)
+        self.matrix = ConfusionMatrix(classes, self.void)
+        self.register_buffer("loss_sums", torch.zeros(3, dtype=torch.float64), persistent=False)
+        self.loss_sums: Tensor  # Σ w·ℓ, Σ w and images of the split being scored
+        self.results: dict[str, Any] = {}
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed dropout and the like from (seed, step), so that a resumed run repeats it."""
+        torch.manual_seed(sample_seed(self.seed, self.global_step, "step"))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of a batch: Σ w·ℓ / max(Σ w, ε), or Σ w·ℓ where the recipe sums."""
+        scores = self.net(batch["image"])
+        total, weight = pixel_loss(scores, batch["mask"], self.class_weights, self.void)
+        mean = total / weight.clamp(min=1e-6)
+        self.log("train/loss", mean.detach(), prog_bar=True, batch_size=1)
+        return total if self.recipe.loss == "sum" else mean
+
+    def on_validation_epoch_start(self) -> None:
+        """Start counting anew."""
+        self.matrix.reset()
+        self.loss_sums.zero_()
+
+    def validation_step(self, batches: list[Batch], batch_idx: int) -> None:
+        """Count one loader batch: groups of photos of one size."""
+        for batch in batches:
+            truth = batch["mask"]
+            scores = self.net(batch["image"], tuple(truth.shape[-2:])).float()
+            self.matrix.update(truth, scores.max(1).indices)
+            for one, mask in zip(scores, truth, strict=True):  # alike for every batch size
+                total, weight = pixel_loss(one[None], mask[None], self.class_weights, self.void)
+                self.loss_sums += torch.stack([total, weight, torch.ones_like(total)]).double()
+
+    def on_validation_epoch_end(self) -> None:
+        """Log what was counted, and keep it as plain numbers in ``results``."""
+        sums = self.loss_sums.clone()
+        if self.trainer.world_size > 1:
+            sums = self.all_gather(sums).sum(0)  # type: ignore[union-attr]
+        scores = Scores.of(self.matrix.compute())
+        loss = (sums[0] / sums[1].clamp(min=1e-6)).item()
+        self.results = scores.as_dict(self.card["classes"]) | {
+            "loss": loss,
+            "images": int(sums[2].item()),
+        }
+        named = {"loss": loss, "miou": scores.miou, "pixel_acc": scores.pixel_acc}
+        for key, value in named.items():
+            self.log(f"val/{key}", value, prog_bar=key == "miou", batch_size=1)
+        for name, iou in self.results["iou"].items():
+            self.log(f"val_iou/{name}", float("nan") if iou is None else iou, batch_size=1)
+
+    def configure_optimizers(self) -> Any:
+        """Build the recipe's optimizer: no decay on biases, norms and deconvolutions."""
+        recipe, groups = self.recipe, {"weight": [], "bias": [], "other": []}  # type: ignore[var-annotated]
+        for name, parameter in self.net.named_parameters():
+            if parameter.requires_grad:
+                kind = "bias" if name.endswith("bias") else "weight" if parameter.ndim > 1 else ""
+                kind = "other" if ".ups." in f".{name}" or not kind else kind
+                groups[kind].append(parameter)
+        settings = [
+            {"params": groups["weight"], "lr": recipe.lr, "weight_decay": recipe.weight_decay},
+            {"params": groups["bias"], "lr": recipe.lr * recipe.bias_lr_factor, "weight_decay": 0},
+            {"params": groups["other"], "lr": recipe.lr, "weight_decay": 0},
+        ]
+        settings = [group for group in settings if group["params"]]
+        optimizer: torch.optim.Optimizer
+        if recipe.optimizer == "sgd":
+            optimizer = torch.optim.SGD(settings, lr=recipe.lr, momentum=recipe.momentum)
+        else:
+            optimizer = torch.optim.AdamW(settings, lr=recipe.lr, betas=(recipe.momentum, 0.999))
+        schedule = LambdaLR(
+            optimizer,
+            lambda step: lr_factor(step, self.total_steps, recipe.schedule, recipe.warmup),
+        )
+        return [optimizer], [{"scheduler": schedule, "interval": "step", "name": "lr"}]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put the card into the checkpoint: prediction needs nothing beside it."""
+        checkpoint["toyfcn"] = self.card

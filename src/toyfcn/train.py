@@ -1,0 +1,159 @@
+"""toyfcn-train: fit a network, score its best checkpoint, leave a folder that tells all about it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from toyfcn.command import launch, run_folder
+from toyfcn.config import TrainConfig
+
+log = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """Start the command."""
+    launch("toyfcn-train", "train", train)
+
+
+def train(config: TrainConfig) -> float:
+    """Run one training from its config; return the optimised metric, so that sweeps work."""
+    from toyfcn.record import RunRecord
+
+    folder = run_folder()
+    record = RunRecord(folder, config.seed)
+    try:
+        metrics = fit_and_score(config, folder, record)
+    except BaseException as error:
+        status = "interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
+        record.update(status, error=f"{type(error).__name__}: {error}")
+        raise
+    split, _, key = config.optimized_metric.partition(".")
+    if not isinstance((metrics.get(split) or {}).get(key), float):
+        raise ValueError(f"optimized_metric={config.optimized_metric} is no figure of metrics.json")
+    return float(metrics[split][key])
+
+
+def fit_and_score(config: TrainConfig, folder: Path, record: Any) -> dict[str, Any]:
+    """Build data, network, task and trainer by plain calls; fit; score; write the files."""
+    import pytorch_lightning as pl
+    import torch
+    from pytorch_lightning.loggers import TensorBoardLogger
+
+    from toyfcn import checkpoint, report, visual
+    from toyfcn.callbacks import panels
+    from toyfcn.data.datamodule import SegmentationData, open_source
+    from toyfcn.data.statistics import class_weights, count_pixels
+    from toyfcn.evaluate import score
+    from toyfcn.record import write_json
+    from toyfcn.task import SegmentationTask
+
+    if config.trainer.threads:
+        torch.set_num_threads(config.trainer.threads)
+    pl.seed_everything(config.seed, verbose=False)
+
+    # data
+    source = open_source(config.data)
+    data = SegmentationData(source, config.data, config.model.short_side, config.seed)
+    data.setup()
+    train_ids = data.split_ids(config.data.train_split)
+    counts = count_pixels(source, train_ids) if config.recipe.class_weights != "none" else None
+    weights = None if counts is None else class_weights(counts, config.recipe.class_weights)
+
+    # network and task
+    net = checkpoint.build(config.model, len(source.classes))
+    if config.ckpt:
+        net.load_state_dict(checkpoint.load(config.ckpt).net.state_dict())
+    epoch_steps = -(-len(train_ids) // config.data.batch_size)
+    budgets = (config.trainer.max_steps, config.trainer.max_epochs * epoch_steps)
+    steps = min(budget for budget in budgets if budget > 0)
+    task = SegmentationTask(
+        net,
+        config.recipe,
+        checkpoint.make_card(config, source),
+        weights,
+        total_steps=steps,
+        seed=config.seed,
+    )
+
+    # trainer
+    logger = TensorBoardLogger(folder, name="tensorboard", version="", default_hp_metric=False)
+    callbacks, monitor, best = make_callbacks(config, data, folder)
+    trainer = pl.Trainer(
+        accelerator=config.trainer.accelerator,
+        devices=config.trainer.devices,
+        precision=config.trainer.precision,  # type: ignore[arg-type]
+        max_steps=steps,
+        max_epochs=-1,
+        val_check_interval=divisor_near(steps, config.trainer.val_every),
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        gradient_clip_val=config.recipe.clip,
+        deterministic=config.trainer.deterministic,
+        benchmark=False,
+        logger=logger,
+        log_every_n_steps=config.logger.every,
+        callbacks=callbacks,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        enable_progress_bar=any(isinstance(c, pl.callbacks.ProgressBar) for c in callbacks),
+    )
+    parameters = sum(p.numel() for p in net.parameters())
+    log.info("%s: %d images, %d parameters, in %s", source.name, len(train_ids), parameters, folder)
+    trainer.fit(task, datamodule=data)
+
+    # scores of the best checkpoint, read back from its file as toyfcn-eval does
+    chosen = checkpoint.load(best.best_model_path)
+    metrics: dict[str, Any] = {"val": None, "test": None}
+    for split, name in (("val", config.data.val_split), ("test", config.data.test_split)):
+        if name is not None:
+            metrics[split] = score(chosen, data, name, config.trainer)
+    write_json(folder / "metrics.json", metrics)
+    shown = config.data.test_split or config.data.val_split
+    title = f"{source.name}, {shown}: mean IU {metrics['test' if config.data.test_split else 'val']['miou']:.3f}"
+    rows = panels(chosen.net, data, shown, 6)
+    visual.sheet(rows, source.classes, source.palette, title).save(folder / "predictions.png")
+    record.update(
+        "finished", images_per_s=round(monitor.images_per_second, 1), steps=trainer.global_step
+    )
+
+    report.print_scores(metrics)
+    print(f"run folder:   {folder}\npictures:     {folder / 'predictions.png'}")
+    print(f"curves:       tensorboard --logdir {folder / 'tensorboard'}")
+    return metrics
+
+
+def divisor_near(steps: int, wanted: int) -> int:
+    """Return the divisor of ``steps`` nearest to ``wanted``: validations end with the training."""
+    divisors = [n for n in range(1, steps + 1) if steps % n == 0]
+    return min(divisors, key=lambda n: (max(n / wanted, wanted / n), n))
+
+
+def make_callbacks(config: TrainConfig, data: Any, folder: Path) -> tuple[list[Any], Any, Any]:
+    """Return all callbacks, and among them the monitor and the keeper of the best checkpoint."""
+    from pytorch_lightning.callbacks import (
+        EarlyStopping,
+        EMAWeightAveraging,
+        LearningRateMonitor,
+        ModelCheckpoint,
+    )
+
+    from toyfcn.callbacks import Monitor, Panels, ProgressBar
+
+    keep: dict[str, Any] = {"dirpath": folder / "checkpoints", "enable_version_counter": False}
+    best = ModelCheckpoint(filename="best", monitor="val/miou", mode="max", **keep)
+    last = ModelCheckpoint(filename="last", monitor=None, **keep)
+    monitor = Monitor()
+    callbacks: list[Any] = [monitor, best, last, LearningRateMonitor("step")]
+    if config.recipe.average is not None:
+        callbacks.insert(0, EMAWeightAveraging(decay=config.recipe.average))
+    if config.trainer.patience is not None:
+        stop = EarlyStopping("val/miou", mode="max", patience=config.trainer.patience)
+        callbacks.append(stop)
+    if config.logger.panels:
+        callbacks.append(Panels(data, config.logger.panels))
+    if config.trainer.progress and sys.stdout.isatty():
+        callbacks.append(ProgressBar(monitor))
+    return callbacks, monitor, best

@@ -1,0 +1,58 @@
+"""Fixtures that several test files share."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from toyfcn.data.voc import palette
+
+
+@pytest.fixture(scope="session")
+def voc_root() -> Path:
+    """Folder that holds VOCdevkit with the real photos."""
+    root = os.environ.get("TOYFCN_VOC")
+    if not root:
+        pytest.skip("real photos: set TOYFCN_VOC to the folder that holds VOCdevkit")
+    return Path(root)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """One torch thread: threads that wait for each other crawl on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def tiny_voc(tmp_path: Path) -> Path:
+    """Folder that holds VOCdevkit/VOC2007 with six photos: train 4, val 2, trainval 6.
+
+    Photos are 48x32 and 32x40 pixels (width x height) in turn. A mask is background, a rectangle
+    of class 1 + index within a void line, and one pixel of class 20 in the corner.
+    """
+    folder = tmp_path / "VOCdevkit" / "VOC2007"
+    lists = folder / "ImageSets" / "Segmentation"
+    for part in (folder / "JPEGImages", folder / "SegmentationClass", lists):
+        part.mkdir(parents=True)
+    ids = [f"00000{index}" for index in range(6)]
+    for index, name in enumerate(ids):
+        width, height = ((48, 32), (32, 40))[index % 2]
+        noise = np.random.default_rng(index).integers(0, 256, (height, width, 3), np.uint8)
+        Image.fromarray(noise).save(folder / "JPEGImages" / f"{name}.jpg", quality=95)
+        labels = np.zeros((height, width), np.uint8)
+        labels[7:21, 9:25] = 255
+        labels[8:20, 10:24] = index + 1
+        labels[-1, -1] = 20
+        mask = Image.fromarray(labels)
+        mask.putpalette(palette())
+        mask.save(folder / "SegmentationClass" / f"{name}.png")
+    for split, names in {"train": ids[:4], "val": ids[4:], "trainval": ids}.items():
+        (lists / f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
+    return tmp_path

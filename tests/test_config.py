@@ -1,0 +1,203 @@
+"""The schema and conf/: everything composes, and what a user gets wrong is told in one line."""
+
+import dataclasses
+import subprocess
+import sys
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from toyfcn import config as schema
+from toyfcn.command import CONF, explain
+
+GROUPS = ("data", "model", "recipe", "trainer", "experiment", "debug")
+CHOICES = [
+    f"{group}={path.stem}" for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))
+]
+SCHEMAS = [
+    kind
+    for kind in vars(schema).values()
+    if isinstance(kind, type) and issubclass(kind, schema.Checked) and kind is not schema.Checked
+]
+MISTAKES = (HydraException, OmegaConfBaseException, ValueError)
+
+
+@pytest.fixture(autouse=True)
+def _hydra(monkeypatch):
+    monkeypatch.delenv("TOYFCN_VOC", raising=False)
+    schema.register()
+    with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
+        yield
+
+
+def made(*overrides, name="train"):
+    return OmegaConf.to_object(compose(name, list(overrides)))
+
+
+def complaint(*overrides, name="train"):
+    """What the command line would say about these overrides."""
+    with pytest.raises(MISTAKES) as caught:
+        made(*overrides, name=name)
+    text = explain(caught.value)
+    assert "\n" not in text
+    return text
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_choice_composes(choice):
+    config = made(choice)
+    assert isinstance(config, schema.TrainConfig)
+    assert type(config.data) in schema.KINDS.values()
+    group, name = choice.split("=")
+    if group in ("data", "model", "recipe"):
+        assert getattr(config, group).name == name
+
+
+def test_train_is_shapes_lenet_modern_by_default():
+    config = made()
+    names = (config.data.name, config.model.name, config.recipe.name, config.seed)
+    assert names == ("shapes", "fcn_lenet", "modern", 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("eval", schema.EvalConfig), ("predict", schema.PredictConfig)]
+)
+def test_the_other_commands_compose(name, kind):
+    assert isinstance(made("ckpt=best.ckpt", name=name), kind)
+
+
+def test_eval_takes_the_data_as_trained():
+    assert set(vars(made(name="eval").data).values()) == {None}
+    assert made("data.batch_size=8", name="eval").data.batch_size == 8
+
+
+def test_eval_takes_another_data_set():
+    data = made("data=voc2012", "data.root=/photos", name="eval").data
+    assert (data.kind, data.year, data.root) == ("voc", 2012, "/photos")
+
+
+def test_the_papers_recipe_is_one_unit():
+    config = made("recipe=paper")
+    recipe = config.recipe
+    assert (recipe.loss, recipe.optimizer, recipe.lr) == ("sum", "sgd", 1e-10)
+    assert (recipe.momentum, recipe.weight_decay, recipe.bias_lr_factor) == (0.99, 5e-4, 2)
+    assert (recipe.schedule, config.data.batch_size) == ("constant", 1)
+
+
+def test_voc_lies_where_the_environment_says(monkeypatch):
+    assert made("data=voc2007").data.root == "data"
+    monkeypatch.setenv("TOYFCN_VOC", "/photos")
+    assert made("data=voc2007").data.root == "/photos"
+    assert made("data=shapes").data.root == "data/shapes"
+
+
+@pytest.mark.parametrize("kind", SCHEMAS)
+def test_every_option_tells_its_meaning(kind):
+    kind()  # the defaults keep their own bounds
+    for item in dataclasses.fields(kind):
+        group = dataclasses.is_dataclass(item.type) or item.name in (*GROUPS, "logger")
+        assert group or item.metadata["meaning"], item.name
+
+
+@pytest.mark.parametrize(
+    ("override", "close"),
+    [
+        ("recipe.lrr=0.1", "lr"),
+        ("data.batchsize=4", "batch_size"),
+        ("model.with=2", "width"),
+        ("trainer.maxsteps=5", "max_steps"),
+        ("sed=3", "seed"),
+    ],
+)
+def test_a_misspelt_key_is_told_the_closest(override, close):
+    key, _, _ = override.partition("=")
+    text = complaint(override)
+    assert key in text
+    assert close in text.partition("did you mean")[2]
+
+
+def test_an_unknown_key_is_told_the_known_ones():
+    text = complaint("model.xyzzy=1")
+    assert "model.xyzzy" in text
+    assert "upsample_learned" in text
+
+
+def test_an_unknown_choice_is_told_the_known_ones():
+    text = complaint("data=voc2070")
+    assert "voc2070" in text
+    assert "voc2007" in text
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("recipe.lr", "fast"),
+        ("data.batch_size", "1.5"),
+        ("data.batch_size", "many"),
+        ("data.batch_size", "null"),
+        ("data.crop", "64"),
+        ("data.crop", "[a,b]"),
+        ("model.upsample_learned", "perhaps"),
+        ("seed", "x"),
+    ],
+)
+def test_a_wrong_type_is_an_error_that_names_the_key(key, value):
+    assert key in complaint(f"{key}={value}")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("data.batch_size", "0"),
+        ("data.workers", "-1"),
+        ("data.flip", "1.5"),
+        ("data.sampling", "never"),
+        ("data.scale", "[2,1]"),
+        ("data.scale", "[0,1]"),
+        ("data.crop", "[64]"),
+        ("data.crop", "[4,64]"),
+        ("data.max_share", "0.5"),
+        ("data.size", "[8,8]"),
+        ("data.size", "[96]"),
+        ("model.stride", "3"),
+        ("model.width", "0"),
+        ("model.name", "resnet"),
+        ("recipe.lr", "-1"),
+        ("recipe.lr", "nan"),
+        ("recipe.momentum", "1"),
+        ("recipe.loss", "median"),
+        ("trainer.accelerator", "tpu"),
+        ("trainer.devices", "0"),
+        ("trainer.max_steps", "-1"),
+        ("trainer.patience", "0"),
+        ("logger.panels", "65"),
+        ("seed", "-1"),
+    ],
+)
+def test_out_of_bounds_is_an_error_that_names_the_key(key, value):
+    """The key as the user types it: data.flip and not shapes.flip, seed and not train.seed."""
+    text = complaint(f"{key}={value}")
+    assert text.startswith(key) or f" {key}" in text
+
+
+def test_bounds_hold_for_other_data_and_commands():
+    assert complaint("data.batch_size=0", "data=voc2007").startswith("data.batch_size=0")
+    assert complaint("data.year=7", "data=voc2007").startswith("data.year=7")
+    assert complaint("device=tpu", name="predict").startswith("device=tpu")
+
+
+@pytest.mark.parametrize("override", ["recipe.lr=0", "data.flip=1", "seed=0", "data.crop=[8,8]"])
+def test_bounds_belong_to_the_range(override):
+    made(override)
+
+
+def test_mistakes_are_told_in_a_moment():
+    heavy = "{'torch', 'pytorch_lightning', 'torchvision', 'torchmetrics'}"
+    code = (
+        f"import sys, toyfcn.config as c; c.register(); print(sorted({heavy} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
