@@ -13,7 +13,7 @@ help: ## list the targets
 setup: .venv/.run .venv/.dev .venv/.editable ## install everything, development extras too, into .venv
 
 train: .venv/.run .venv/.editable ## draw the shapes world, train the FCN-LeNet on it, score it (ARGS="key=value …")
-	$(BIN)/toyfcn-train $(ARGS)
+	$(BIN)/toyfcn-train experiment=shapes_lenet $(ARGS)
 
 test: setup ## run the fast tests (ARGS="-k name")
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)

@@ -26,7 +26,8 @@ def build(config: ModelConfig, classes: int) -> FCN:
         ValueError: options that do not go together.
     """
     trunk = LeNetTrunk(config.width, config.activation, config.norm, config.pool)
-    return FCN(trunk, classes, config.stride, config.upsample, config.upsample_learned)
+    net = FCN(trunk, classes, config.stride, config.upsample, config.upsample_learned)
+    return net.to(memory_format=torch.channels_last)
 
 
 def make_card(config: TrainConfig, source: Source) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import logging
 import os
@@ -32,7 +33,9 @@ def launch(command: str, config_name: str, job: Callable[[Any], Any]) -> None:
     sweep only that job fails. Anything else is a fault of ours and keeps its traceback.
     """
     schema.register()
-    OmegaConf.register_new_resolver("short_id", lambda: secrets.token_hex(2), use_cache=True)
+    OmegaConf.register_new_resolver(
+        "short_id", lambda: secrets.token_hex(2), use_cache=True, replace=True
+    )
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let exceptions through to us
 
     def run(composed: DictConfig) -> Any:
@@ -40,7 +43,9 @@ def launch(command: str, config_name: str, job: Callable[[Any], Any]) -> None:
         logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
         warnings.filterwarnings("ignore", message=".*LeafSpec", category=Warning)
         try:
-            return job(OmegaConf.to_object(composed))
+            config = OmegaConf.to_object(composed)
+            refuse_unknown(composed, config)
+            return job(config)
         except (ValueError, OmegaConfBaseException) as error:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise
@@ -50,6 +55,26 @@ def launch(command: str, config_name: str, job: Callable[[Any], Any]) -> None:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(run)()
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         stop(command, error)
+
+
+def refuse_unknown(composed: Any, config: Any, prefix: str = "") -> None:
+    """See that +key=value has not brought in what the schema does not know.
+
+    Raises:
+        ValueError: naming the key.
+    """
+    known = [item.name for item in dataclasses.fields(config)]
+    for key in composed:
+        if key not in known:
+            raise ValueError(f"no option is called {prefix}{key} ({hint(str(key), known)})")
+        if dataclasses.is_dataclass(value := getattr(config, key)):
+            refuse_unknown(composed[key], value, f"{prefix}{key}.")
+
+
+def hint(key: str, known: list[str]) -> str:
+    """Suggest the valid keys closest to a misspelt one, or tell them all."""
+    close = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known)}"
 
 
 def stop(command: str, error: Exception) -> None:
@@ -64,9 +89,9 @@ def explain(error: BaseException) -> str:
     while cause is not None:
         if isinstance(cause, ConfigKeyError | ConfigAttributeError) and cause.key is not None:
             known = [str(key) for key in getattr(cause.parent_node, "keys", list)()]
-            close = difflib.get_close_matches(str(cause.key), known, n=3, cutoff=0.5)
-            hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known)}"
-            return f"no option is called {cause.full_key or cause.key} ({hint})"
+            return (
+                f"no option is called {cause.full_key or cause.key} ({hint(str(cause.key), known)})"
+            )
         cause = cause.__cause__
     text = str(error)
     if isinstance(error, HydraException) and error.__cause__ is not None:

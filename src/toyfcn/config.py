@@ -32,26 +32,30 @@ def option(
 class Checked:
     """An options group that checks its own bounds when it is made."""
 
+    GROUP = ""  # what stands before the options on the command line
+
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
             rule, value = item.metadata, getattr(self, item.name)
             if not rule or value is None:
                 continue
-            key = f"{type(self).__name__.removesuffix('Config').lower()}.{item.name}"
+            key = f"{self.GROUP}.{item.name}" if self.GROUP else item.name
             if rule["choices"] and value not in rule["choices"]:
                 allowed = ", ".join(str(choice) for choice in rule["choices"])
                 raise ValueError(f"{key}={value} is none of {allowed}")
             numbers = value if isinstance(value, list) else [value]
             for number in numbers:
-                if rule["low"] is not None and number < rule["low"]:
+                if rule["low"] is not None and not number >= rule["low"]:
                     raise ValueError(f"{key}={number} is below {rule['low']}")
-                if rule["high"] is not None and number > rule["high"]:
+                if rule["high"] is not None and not number <= rule["high"]:
                     raise ValueError(f"{key}={number} is above {rule['high']}")
 
 
 @dataclass
 class DataConfig(Checked):
     """Which images, and how they become batches."""
+
+    GROUP = "data"
 
     name: str = option("shapes", "which data set: set by data=NAME")
     kind: str = option("shapes", "how it lies on disk", choices=("shapes", "voc"))
@@ -66,6 +70,12 @@ class DataConfig(Checked):
         "epoch: every image once an epoch; uniform: each batch a fresh sample",
         choices=("epoch", "uniform"),
     )
+    cache: str = option(
+        "none",
+        "disk: keep decoded training pixels in a memory-mapped file",
+        choices=("none", "disk"),
+    )
+    cache_folder: str = option("data/cache", "folder of that file")
     crop: list[int] | None = option(
         None, "training windows: [height, width] in pixels, null: whole photos", low=8
     )
@@ -74,6 +84,7 @@ class DataConfig(Checked):
         1.0, "draw a training window again while one class fills more of it", low=0.1, high=1
     )
     flip: float = option(0.5, "probability of a mirror image in training", low=0, high=1)
+    turn: bool = option(False, "turn training photos by random quarter turns")
     colour: float = option(0.0, "strength of the colour jitter in training", low=0, high=0.9)
 
     def __post_init__(self) -> None:
@@ -96,6 +107,11 @@ class ShapesConfig(DataConfig):
     val_images: int = option(100, "photos to draw for validation", low=1)
     test_images: int = option(200, "photos to draw for the test", low=1)
     size: list[int] = option([96, 96], "[height, width] of the drawn photos in pixels", low=48)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.size) != 2:
+            raise ValueError(f"data.size={self.size} is no [height,width]")
 
 
 @dataclass
@@ -125,6 +141,8 @@ AsTrainedConfig = _all_null(*KINDS.values())  # toyfcn-eval: null means as the c
 class ModelConfig(Checked):
     """The network."""
 
+    GROUP = "model"
+
     name: str = option("fcn_lenet", "which network: set by model=NAME", choices=("fcn_lenet",))
     stride: int = option(4, "pixels between the finest scores: the rung", choices=(4, 2))
     width: float = option(1.0, "factor on the trunk's channels", low=0.01, high=16)
@@ -143,6 +161,8 @@ class ModelConfig(Checked):
 @dataclass
 class RecipeConfig(Checked):
     """Loss, optimizer, momentum and schedule: they only make sense together."""
+
+    GROUP = "recipe"
 
     name: str = option("modern", "which recipe: set by recipe=NAME")
     loss: str = option(
@@ -177,6 +197,8 @@ class RecipeConfig(Checked):
 class TrainerConfig(Checked):
     """Where and how long to train. Budgets are steps, so that runs repeat."""
 
+    GROUP = "trainer"
+
     accelerator: str = option("auto", "where to run", choices=("auto", "cpu", "gpu"))
     devices: int = option(1, "how many GPUs or processes", low=1)
     precision: str = option(
@@ -191,6 +213,10 @@ class TrainerConfig(Checked):
         None, "stop early after this many validations without a better mean IU, null: never", low=1
     )
     threads: int | None = option(None, "CPU threads, null: PyTorch's choice", low=1)
+    reuse_memory: bool = option(
+        False,
+        "CPU on Linux: keep freed memory for the next step; faster, for up to twice the memory",
+    )
     deterministic: bool = option(True, "only operations that repeat bit for bit")
     progress: bool = option(True, "show a progress bar where there is a terminal")
 
@@ -203,6 +229,8 @@ class TrainerConfig(Checked):
 @dataclass
 class LoggerConfig(Checked):
     """What goes to TensorBoard."""
+
+    GROUP = "logger"
 
     every: int = option(10, "steps between points of the training curves", low=1)
     panels: int = option(8, "validation photos in the picture panels; 0: none", low=0, high=64)
@@ -230,7 +258,7 @@ class EvalConfig(Checked):
 
     ckpt: str | None = option(None, "checkpoint to score (required)")
     split: str = option("val", "list of the images to score")
-    data: Any = field(default_factory=AsTrainedConfig)
+    data: Any = None  # conf/eval.yaml chooses data=as_trained
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
 
@@ -244,6 +272,25 @@ class PredictConfig(Checked):
     device: str = option("auto", "where to run", choices=("auto", "cpu", "gpu"))
 
 
+@dataclass
+class DataCommandConfig(Checked):
+    """toyfcn-data."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    splits: list[str] | None = option(None, "check: lists to read, null: every list on disk")
+    report: str | None = option("data-report.json", "check: file for the JSON report, null: none")
+    workers: int | None = option(
+        None, "check: files read at once, null: as many as CPU cores", low=1, high=64
+    )
+    mirrors: list[str] | None = option(
+        None, "download: URLs of folders or of archives, tried in order; null: the official ones"
+    )
+    md5: list[str] | None = option(
+        None, "download: checksum of each archive, null: the published ones"
+    )
+    keep: bool = option(False, "download: keep the archive beside what was unpacked from it")
+
+
 def register() -> None:
     """Make the schema known to Hydra, under the names that conf/ refers to."""
     from hydra.core.config_store import ConfigStore
@@ -252,6 +299,7 @@ def register() -> None:
     store.store("train_schema", TrainConfig)
     store.store("eval_schema", EvalConfig)
     store.store("predict_schema", PredictConfig)
+    store.store("data_schema", DataCommandConfig)
     for group, name, node in (
         ("data", "shapes_schema", ShapesConfig),
         ("data", "voc_schema", VOCConfig),

@@ -22,8 +22,12 @@ def confusion(truth: Tensor, prediction: Tensor, classes: int, void: int = 255) 
     ``classes``; both of the same shape. Returns int64 (classes, classes).
 
     Raises:
-        ValueError: a label or a prediction outside the classes.
+        ValueError: a label or a prediction outside the classes, or two shapes.
     """
+    if truth.shape != prediction.shape:
+        raise ValueError(
+            f"the truth is {tuple(truth.shape)}, the prediction {tuple(prediction.shape)}"
+        )
     # one code a pixel: the truth, void included, picks the row and the prediction the column
     small = torch.int16 if 256 * classes < 2**15 else torch.int32
     if int(prediction.max()) >= classes or int(prediction.min()) < 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import glob
+from glob import glob
 from pathlib import Path
 
 from toyfcn.command import launch
@@ -27,8 +27,8 @@ def find_photos(source: str | None) -> list[Path]:
     path = Path(source).expanduser()
     if path.is_file():
         return [path]
-    inside = path.iterdir() if path.is_dir() else map(Path, glob.glob(str(path), recursive=True))
-    photos = sorted(p for p in inside if p.suffix.lower() in SUFFIXES and p.is_file())
+    found = path.iterdir() if path.is_dir() else map(Path, glob(str(path), recursive=True))
+    photos = sorted(p for p in found if p.suffix.lower() in SUFFIXES and p.is_file())
     if not photos:
         raise ValueError(
             f"source={source} names no photo (looked for {', '.join(sorted(SUFFIXES))})"

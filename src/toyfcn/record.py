@@ -24,7 +24,7 @@ def write_json(path: Path, content: Any) -> None:
     """Write JSON aside and move it into place, so that no reader sees half of it."""
     aside = path.with_suffix(".tmp")
     aside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(aside, path)
+    aside.replace(path)
 
 
 class RunRecord:

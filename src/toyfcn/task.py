@@ -22,11 +22,12 @@ def pixel_loss(scores: Tensor, truth: Tensor, weight: Tensor, void: int) -> tupl
     ``scores`` float (B, C, H, W), ``truth`` uint8 (B, H, W), ``weight`` float (C,), one a class.
     Void pixels count in neither sum, so the mean over a batch of void alone is 0 and not NaN.
     """
-    classes = scores.shape[1]
-    # flat, because the 2d loss has no deterministic backward on CUDA
-    flat = scores.permute(0, 2, 3, 1).reshape(-1, classes).float()
-    target = truth.reshape(-1).long()
-    total = F.cross_entropy(flat, target, weight, ignore_index=void, reduction="sum")
+    classes, scores, target = scores.shape[1], scores.float(), truth.long()
+    if scores.is_cuda:  # the 2d loss has no deterministic backward on CUDA, the flat one has
+        scores, target = scores.permute(0, 2, 3, 1).reshape(-1, classes), target.flatten()
+    else:  # and here planes of scores are what the 2d loss is quickest on
+        scores = scores.contiguous()
+    total = F.cross_entropy(scores, target, weight.float(), ignore_index=void, reduction="sum")
     lookup = torch.zeros(256, device=weight.device)
     lookup[:classes] = weight
     lookup[void] = 0
@@ -83,6 +84,7 @@ class SegmentationTask(pl.LightningModule):
         total, weight = pixel_loss(scores, batch["mask"], self.class_weights, self.void)
         mean = total / weight.clamp(min=1e-6)
         self.log("train/loss", mean.detach(), prog_bar=True, batch_size=1)
+        self.log("lr", self.optimizers().param_groups[0]["lr"], batch_size=1)  # type: ignore[union-attr]
         return total if self.recipe.loss == "sum" else mean
 
     def on_validation_epoch_start(self) -> None:
@@ -135,7 +137,9 @@ class SegmentationTask(pl.LightningModule):
         if recipe.optimizer == "sgd":
             optimizer = torch.optim.SGD(settings, lr=recipe.lr, momentum=recipe.momentum)
         else:
-            optimizer = torch.optim.AdamW(settings, lr=recipe.lr, betas=(recipe.momentum, 0.999))
+            optimizer = torch.optim.AdamW(
+                settings, lr=recipe.lr, betas=(recipe.momentum, 0.999), fused=True
+            )
         schedule = LambdaLR(
             optimizer,
             lambda step: lr_factor(step, self.total_steps, recipe.schedule, recipe.warmup),

@@ -1,4 +1,4 @@
-"""Pictures: coloured masks, panels of photo | truth | prediction | errors, overlays with a legend."""
+"""Pictures: coloured masks, panels of photo | truth | prediction | errors, overlays, legends."""
 
 from __future__ import annotations
 

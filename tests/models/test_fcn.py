@@ -33,7 +33,7 @@ def count(module):
 def test_parameters_of_the_classic():
     model = net(**CLASSIC)
     assert count(model) - count(model.ups) == 62_941
-    layers = [count(getattr(model.trunk, name)) for name in ("c1", "c3", "c5", "f6")]
+    layers = [count(getattr(model.trunk, name)) for name in ("c1_s2", "c3_s4", "c5", "f6")]
     assert layers == [456, 2_416, 48_120, 10_164]
     assert [count(head) for head in model.heads] == [1_785]
     assert count(model.ups) == 1_344

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypedDict
@@ -14,9 +15,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from toyfcn.config import DataConfig, ShapesConfig, VOCConfig
 from toyfcn.data import shapes
+from toyfcn.data.cache import PixelCache
 from toyfcn.data.schedule import Key, Schedule
 from toyfcn.data.transforms import TrainTransform, resize_image, working_size
 from toyfcn.data.voc import Source, find_voc, voc_source
+
+log = logging.getLogger(__name__)
 
 
 def open_source(config: DataConfig) -> Source:
@@ -26,6 +30,8 @@ def open_source(config: DataConfig) -> Source:
         ValueError: it is not there; the message says where it was looked for.
     """
     if isinstance(config, ShapesConfig):
+        if not Path(config.root).exists():
+            log.info("drawing the shapes world into %s (once)", config.root)
         folder = shapes.draw(
             Path(config.root),
             seed=config.world_seed,
@@ -64,13 +70,14 @@ class LazyDataset(Dataset[Sample]):
         transform: TrainTransform | None,
         short_side: int | None,
         seed: int,
+        cache: PixelCache | None = None,
     ) -> None:
         self.source, self.ids, self.transform = source, ids, transform
-        self.short_side, self.seed = short_side, seed
+        self.short_side, self.seed, self.cache = short_side, seed, cache
 
     def __getitem__(self, key: Key) -> Sample:
         name = self.ids[key.image]
-        image, mask = self.source.pair(name)
+        image, mask = (self.cache or self.source).pair(name)
         if self.transform is not None:
             image, mask = self.transform(image, mask, sample_seed(self.seed, key.number, name))
         else:
@@ -192,6 +199,7 @@ class SegmentationData(pl.LightningDataModule):
             crop=(config.crop[0], config.crop[1]) if config.crop else None,
             max_share=config.max_share,
             flip=config.flip,
+            turn=config.turn,
             colour=config.colour,
             void=self.source.void,
         )
@@ -214,6 +222,8 @@ class SegmentationData(pl.LightningDataModule):
         self, split: str, sampling: str, transform: TrainTransform | None
     ) -> ScheduledLoader:
         ids, config = self.split_ids(split), self.config
+        cached = transform is not None and config.cache == "disk"
+        cache = PixelCache(self.source, ids, Path(config.cache_folder)) if cached else None
         trainer = self.trainer
         schedule = Schedule(
             images=len(ids),
@@ -224,7 +234,7 @@ class SegmentationData(pl.LightningDataModule):
             processes=trainer.world_size if trainer else 1,
         )
         return ScheduledLoader(
-            LazyDataset(self.source, ids, transform, self.short_side, self.seed),
+            LazyDataset(self.source, ids, transform, self.short_side, self.seed, cache),
             schedule,
             num_workers=config.workers,
             persistent_workers=config.workers > 0,

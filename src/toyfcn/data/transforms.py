@@ -48,7 +48,8 @@ class TrainTransform:
     ``scale``: the range of the jitter's factor; ``crop``: (height, width) of what is cut out, with
     padding where the photo is smaller (None: the whole photo); ``max_share``: a crop in which one
     class fills more than this share of the labelled pixels is drawn again, up to 10 times;
-    ``flip``: probability of a mirror image; ``colour``: strength of brightness, contrast and
+    ``flip``: probability of a mirror image; ``turn``: random quarter turns (half turns where the
+    picture is not square); ``colour``: strength of brightness, contrast and
     saturation jitter (factors from 1 - colour to 1 + colour), and a tenth of it for hue.
     """
 
@@ -57,6 +58,7 @@ class TrainTransform:
     crop: tuple[int, int] | None = None
     max_share: float = 1.0
     flip: float = 0.5
+    turn: bool = False
     colour: float = 0.0
     void: int = 255
     fill: tuple[int, int, int] = (124, 116, 104)
@@ -76,6 +78,11 @@ class TrainTransform:
             image, mask = self._crop(image, mask, target, self.crop, rng)
         if rng.random() < self.flip:
             image, mask = image.flip(-1), mask.flip(-1)
+        if self.turn:
+            quarters = (
+                int(rng.integers(4)) if mask.shape[0] == mask.shape[1] else 2 * int(rng.integers(2))
+            )
+            image, mask = image.rot90(quarters, (-2, -1)), mask.rot90(quarters, (-2, -1))
         if self.colour > 0:
             image = self._jitter(image, rng)
         return image, mask
@@ -122,8 +129,8 @@ class TrainTransform:
         for i in rng.permutation(len(steps)):
             image = steps[i](image, float(rng.uniform(1 - self.colour, 1 + self.colour)))
         hue = self.colour / 10
-        image = V.adjust_hue(image, float(rng.uniform(-hue, hue)))
-        return image
+        shifted: Tensor = V.adjust_hue(image, float(rng.uniform(-hue, hue)))
+        return shifted
 
 
 def largest_share(mask: Tensor, void: int) -> float:

@@ -1,4 +1,4 @@
-"""What lies on disk in the PASCAL VOC layout: split lists, ids, classes, palette; pixels when asked.
+"""What lies on disk in the PASCAL VOC layout: split lists, ids, classes; pixels when asked.
 
 A VOC year's folder holds ``JPEGImages/<id>.jpg``, ``SegmentationClass/<id>.png`` and
 ``ImageSets/Segmentation/<split>.txt``. Nothing here opens an image or a mask before it is consumed.
@@ -7,7 +7,7 @@ A VOC year's folder holds ``JPEGImages/<id>.jpg``, ``SegmentationClass/<id>.png`
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -66,7 +66,22 @@ def read_list(path: Path) -> tuple[str, ...]:
     """Return the ids in a split list, one a line; blank lines and CRLF are harmless.
 
     Raises:
-        ValueError: the list is missing, not text, empty, names an id twice or one with a path in it.
+        ValueError: the list is missing, not text, empty, or an id is there twice or is none.
+    """
+    seen: set[str] = set()
+    ids = read_lines(path)
+    for name in ids:
+        if fault := id_fault(name, seen):
+            raise ValueError(f"{path} {fault}")
+        seen.add(name)
+    return ids
+
+
+def read_lines(path: Path) -> tuple[str, ...]:
+    """Return the lines of a split list that are not blank, whether or not they are ids.
+
+    Raises:
+        ValueError: the list is missing, not text or empty.
     """
     if not path.is_file():
         known = sorted(other.stem for other in path.parent.glob("*.txt"))
@@ -81,14 +96,16 @@ def read_list(path: Path) -> tuple[str, ...]:
     ids = tuple(line.strip() for line in lines if line.strip())
     if not ids:
         raise ValueError(f"the split list {path} names no image")
-    seen: set[str] = set()
-    for name in ids:
-        if name in seen:
-            raise ValueError(f"{path} names {name!r} twice")
-        if not name.isprintable() or {"/", "\\", " "} & set(name) or name in (".", ".."):
-            raise ValueError(f"{path} holds {name!r}, which is no image id")
-        seen.add(name)
     return ids
+
+
+def id_fault(name: str, seen: Container[str] = ()) -> str | None:
+    """Say what is wrong with an id that a list names after the ``seen`` ones, if anything."""
+    if name in seen:
+        return f"names {name!r} twice"
+    if not name.isprintable() or {"/", "\\", " "} & set(name) or name in (".", ".."):
+        return f"holds {name!r}, which is no image id"
+    return None
 
 
 def read_image(path: Path) -> Tensor:
@@ -112,6 +129,20 @@ def read_image(path: Path) -> Tensor:
             upright = ImageOps.exif_transpose(image).convert("RGB")
             return torch.from_numpy(np.array(upright)).permute(2, 0, 1)
     except (OSError, ValueError, RuntimeError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"cannot read the photo {path}: {_first_line(error)}") from None
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Return a photo's (height, width), upright by its EXIF orientation, from its header alone.
+
+    Raises:
+        ValueError: the file is no picture.
+    """
+    try:
+        with Image.open(path) as image:
+            turned = image.getexif().get(0x0112, 1) >= 5
+            return (image.width, image.height) if turned else (image.height, image.width)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"cannot read the photo {path}: {_first_line(error)}") from None
 
 

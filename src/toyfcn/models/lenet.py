@@ -9,7 +9,7 @@
 | C5    | convolution        | 5x5    | 120 | 4      | 48,120     |
 | F6    | convolution        | 1x1    | 84  | 4      | 10,164     |
 
-C5 was called a convolution in 1998 already; F6 was fully connected, which is a 1x1 convolution here.
+C5 was called a convolution in 1998 already; F6 was fully connected, here it is a 1x1 convolution.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class LeNetTrunk(nn.Module):
         c1, c3, c5, f6 = (max(1, round(n * width)) for n in (6, 16, 120, 84))
         self.channels = (c1, f6)  # of the features that forward returns
 
-        def layer(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
-            """Convolution, normalisation, activation; a bias only where no norm brings its own."""
+        def layer(inputs: int, outputs: int, kernel: int, halve: bool = False) -> nn.Sequential:
+            """Convolution, norm, activation, pool; a bias only where no norm brings its own."""
             batch = norm == "batch"
             conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=not batch)
             nn.init.kaiming_normal_(
@@ -58,16 +58,22 @@ class LeNetTrunk(nn.Module):
             if conv.bias is not None:
                 nn.init.zeros_(conv.bias)
             act = nn.ReLU(inplace=True) if activation == "relu" else ScaledTanh()
-            return nn.Sequential(conv, nn.BatchNorm2d(outputs) if batch else nn.Identity(), act)
+            steps: list[nn.Module] = [
+                conv,
+                nn.BatchNorm2d(outputs) if batch else nn.Identity(),
+                act,
+            ]
+            if halve and pool == "max":  # a maximum passes through rising functions: pool early
+                steps.insert(1, nn.MaxPool2d(2, ceil_mode=True))
+            elif halve:
+                steps.append(nn.AvgPool2d(2, ceil_mode=True))
+            return nn.Sequential(*steps)
 
-        def halve() -> nn.Module:
-            return (nn.MaxPool2d if pool == "max" else nn.AvgPool2d)(2, ceil_mode=True)
-
-        self.c1, self.s2 = layer(channels, c1, 5), halve()
-        self.c3, self.s4 = layer(c1, c3, 5), halve()
+        self.c1_s2 = layer(channels, c1, 5, halve=True)
+        self.c3_s4 = layer(c1, c3, 5, halve=True)
         self.c5, self.f6 = layer(c3, c5, 5), layer(c5, f6, 1)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Map normalised photos (B, 3, H, W) to features at stride 2 (S2) and stride 4 (F6)."""
-        s2: Tensor = self.s2(self.c1(x))
-        return [s2, self.f6(self.c5(self.s4(self.c3(s2))))]
+        s2: Tensor = self.c1_s2(x)
+        return [s2, self.f6(self.c5(self.c3_s4(s2)))]

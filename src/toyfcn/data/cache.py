@@ -1,0 +1,104 @@
+"""Decoded pixels of a split in one memory-mapped file: built once, then read without decoding.
+
+The file belongs to what it was made from: its name is a hash of the source's files (names, sizes,
+times) and of this module's format. A changed photo therefore asks for another file, and two runs
+that build the same one at once write aside and rename: whoever is last wins, with equal bytes.
+A run that is killed while it builds leaves only a file aside, which the next build removes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from toyfcn.data.voc import Source, image_size
+
+FORMAT = 1
+log = logging.getLogger(__name__)
+
+
+class PixelCache:
+    """Photos and masks of some ids, read from a memory map.
+
+    Holds offsets, one integer an image, and the map; the pixels stay on disk (or in the page cache,
+    which processes share), so private memory does not grow with the data set.
+    """
+
+    def __init__(self, source: Source, ids: tuple[str, ...], folder: Path) -> None:
+        self.place = {name: i for i, name in enumerate(ids)}
+        self.path = folder / f"{source.name}-{fingerprint(source, ids)}.pixels"
+        sizes = [image_size(source.image_path(name)) for name in ids]
+        self.sizes = np.array(sizes, np.int32).reshape(-1, 2)  # (height, width)
+        pixels = self.sizes.prod(axis=1, dtype=np.int64)
+        self.offsets = np.concatenate([[0], np.cumsum(4 * pixels)])  # 3 bytes of photo, 1 of mask
+        total = int(self.offsets[-1])
+        if not self.path.is_file() or self.path.stat().st_size != total:
+            build(self.path, total, source, ids)
+        self._map: np.memmap | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        """Travel to a loader worker without the map, which is opened again there."""
+        return self.__dict__ | {"_map": None}
+
+    def pair(self, name: str) -> tuple[Tensor, Tensor]:
+        """Return photo uint8 (3, H, W) and mask uint8 (H, W), copied out of the map."""
+        if self._map is None:
+            self._map = np.memmap(self.path, np.uint8, mode="r")
+        i = self.place[name]
+        height, width = self.sizes[i]
+        pixels = torch.from_numpy(np.array(self._map[self.offsets[i] : self.offsets[i + 1]]))
+        return pixels[: 3 * height * width].view(3, height, width), pixels[
+            3 * height * width :
+        ].view(height, width)
+
+
+def fingerprint(source: Source, ids: Iterable[str]) -> str:
+    """Hash what the pixels depend on: the files' names, sizes and times, and how masks are read."""
+    digest = hashlib.blake2b(
+        f"{FORMAT} {source.void} {len(source.classes)}".encode(), digest_size=8
+    )
+    for name in ids:
+        for path in (source.image_path(name), source.mask_path(name)):
+            facts = path.stat()
+            digest.update(f"{path} {facts.st_size} {facts.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def build(path: Path, total: int, source: Source, ids: tuple[str, ...]) -> None:
+    """Decode every pair into a file aside, then move it into place.
+
+    Raises:
+        ValueError: the disk has no room for it, or an image is bad.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f"{path.stem}.*.partial"):
+        if time.time() - left.stat().st_mtime > 600:  # of a run that was killed
+            left.unlink(missing_ok=True)
+    free = shutil.disk_usage(path.parent).free
+    log.info("caching %d decoded images in %s: %.1f MB", len(ids), path, total / 1e6)
+    if free < 1.05 * total:
+        raise ValueError(
+            f"data.cache=disk needs {total / 1e6:.0f} MB in {path.parent}, which has "
+            f"{free / 1e6:.0f} MB left: make room, set data.cache_folder or data.cache=none"
+        )
+    aside = path.with_name(f"{path.stem}.{secrets.token_hex(4)}.partial")
+    try:
+        with aside.open("wb") as file:
+            for name in ids:
+                for part in source.pair(name):
+                    file.write(part.contiguous().numpy().tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)

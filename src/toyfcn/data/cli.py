@@ -1,0 +1,124 @@
+"""toyfcn-data: check a data set, draw one, download one."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from toyfcn.command import hint, launch, stop
+from toyfcn.config import DataCommandConfig, ShapesConfig
+
+NAME = "toyfcn-data"
+USAGE = f"""usage: {NAME} WORD [option=value ...]
+
+  check     read every file of a data set and tell every fault; exit code 1 if there is any
+  draw      draw a shapes world of any size
+  download  fetch PASCAL VOC: data=voc2007, voc2011 or voc2012
+
+`{NAME} WORD --help` lists the options."""
+
+
+def main() -> None:
+    """Start the command: the first word says what to do, the rest is for Hydra."""
+    jobs: dict[str, Callable[[DataCommandConfig], int]] = {
+        "check": check,
+        "draw": draw,
+        "download": download,
+    }
+    word = sys.argv[1] if len(sys.argv) > 1 else ""
+    if word in ("-h", "--help"):
+        print(USAGE)
+        return
+    if word not in jobs:
+        told = f"{word!r} is none of them" if word else "it is missing"
+        guess = hint(word, list(jobs))
+        stop(NAME, ValueError(f"the first word says what to do, and {told} ({guess})"))
+    del sys.argv[1]
+    faults = 0
+
+    def job(config: DataCommandConfig) -> None:
+        nonlocal faults
+        faults += jobs[word](config)
+
+    try:
+        launch(f"{NAME} {word}", "data", job)
+    except KeyboardInterrupt:
+        print(f"\n{NAME} {word}: interrupted", file=sys.stderr)
+        sys.exit(130)
+    if faults:
+        sys.exit(1)
+
+
+def check(config: DataCommandConfig) -> int:
+    """Read everything, print what is there and what is wrong; return the number of faults."""
+    from toyfcn.data.check import check_source, print_report
+    from toyfcn.data.datamodule import open_source
+    from toyfcn.record import write_json
+
+    data = config.data
+    report = check_source(
+        open_source(data),
+        train_split=data.train_split,
+        scoring_splits=[split for split in (data.val_split, data.test_split) if split is not None],
+        splits=config.splits,
+        workers=config.workers,
+    )
+    print_report(report)
+    if config.report is not None:
+        path = Path(config.report).expanduser()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, report)
+        except OSError as error:
+            raise ValueError(f"cannot write the report {path}: {error.strerror}") from None
+        print(f"report: {path}")
+    return len(report["faults"])
+
+
+def draw(config: DataCommandConfig) -> int:
+    """Draw a shapes world and say how to train on it."""
+    from toyfcn.data import shapes
+    from toyfcn.data.progress import progress
+
+    data = config.data
+    if not isinstance(data, ShapesConfig):
+        raise ValueError(f"draw makes shapes worlds, and data={data.name} is none: use data=shapes")
+    folder = Path(data.root).expanduser()
+    before = (folder / "world.json").is_file()
+    with progress("drawing") as advance:
+        try:
+            shapes.draw(
+                folder,
+                seed=data.world_seed,
+                train=data.train_images,
+                val=data.val_images,
+                test=data.test_images,
+                size=(data.size[0], data.size[1]),
+                progress=advance,
+            )
+        except OSError as error:
+            raise ValueError(f"cannot draw into {folder}: {error.strerror or error}") from None
+    counts = f"{data.train_images} + {data.val_images} + {data.test_images}"
+    print(
+        f"{folder} {'holds this world already' if before else 'is drawn'}: {counts} photos "
+        f"(train, val, test) of {data.size[1]}x{data.size[0]} pixels"
+    )
+    settings = {key: getattr(data, key) for key in ShapesConfig.__annotations__}
+    plain = ShapesConfig()
+    chosen = [
+        f"data.{key}={value}".replace(" ", "")
+        for key, value in settings.items()
+        if value != getattr(plain, key)
+    ]
+    print("train on it: " + shlex.join(["toyfcn-train", "data=shapes", *chosen]))
+    return 0
+
+
+def download(config: DataCommandConfig) -> int:
+    """Fetch a VOC year."""
+    from toyfcn.data.download import download_voc
+
+    download_voc(config)
+    return 0

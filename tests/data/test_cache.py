@@ -1,0 +1,85 @@
+"""The pixel cache: the same bytes as reading, built once, made anew when the source changes."""
+
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from toyfcn.config import VOCConfig
+from toyfcn.data import cache, voc
+from toyfcn.data.cache import PixelCache
+from toyfcn.data.datamodule import SegmentationData, open_source
+
+
+@pytest.fixture
+def source(tiny_voc: Path) -> voc.Source:
+    return open_source(VOCConfig(root=str(tiny_voc)))
+
+
+def test_cached_pairs_equal_read_ones(source: voc.Source, tmp_path: Path) -> None:
+    ids = source.ids("trainval")
+    cached = PixelCache(source, ids, tmp_path / "cache")
+    for name in reversed(ids):
+        for fresh, kept in zip(source.pair(name), cached.pair(name), strict=True):
+            assert torch.equal(fresh, kept) and kept.is_contiguous()
+    assert [p.suffix for p in (tmp_path / "cache").iterdir()] == [".pixels"]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_do_not_depend_on_the_cache(tiny_voc: Path, tmp_path: Path, workers: int) -> None:
+    batches = []
+    for kind in ("none", "disk"):
+        config = VOCConfig(
+            root=str(tiny_voc), batch_size=2, crop=[24, 24], workers=workers, cache=kind
+        )
+        config.cache_folder = str(tmp_path / "cache")
+        loader = SegmentationData(open_source(config), config, seed=3).train_dataloader()
+        batches.append([batch for _ in range(2) for batch in loader])
+    for fresh, kept in zip(*batches, strict=True):
+        assert fresh["id"] == kept["id"]
+        assert torch.equal(fresh["image"], kept["image"])
+        assert torch.equal(fresh["mask"], kept["mask"])
+
+
+def test_it_is_built_once_and_again_after_a_change(
+    source: voc.Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = source.ids("train")
+    first = PixelCache(source, ids, tmp_path / "cache")
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "build", lambda *_: pytest.fail("built again"))
+        assert PixelCache(source, ids, tmp_path / "cache").path == first.path
+    Image.new("RGB", (48, 32), "red").save(source.image_path(ids[0]))
+    os.utime(source.image_path(ids[0]), (1, 1))
+    second = PixelCache(source, ids, tmp_path / "cache")
+    assert second.path != first.path
+    assert torch.equal(second.pair(ids[0])[0], source.image(ids[0]))
+
+
+def test_two_builders_at_once_and_a_killed_one(source: voc.Source, tmp_path: Path) -> None:
+    ids, folder = source.ids("trainval"), tmp_path / "cache"
+    folder.mkdir()
+    name = f"{source.name}-{cache.fingerprint(source, ids)}"
+    left = folder / f"{name}.99999.partial"  # a killed run's
+    left.write_bytes(b"half")
+    os.utime(left, (1, 1))
+    (folder / f"{name}.pixels").write_bytes(b"short")  # somebody cut the file
+    with ThreadPoolExecutor(2) as pool:
+        built = list(pool.map(lambda _: PixelCache(source, ids, folder), range(2)))
+    for one in built:
+        assert torch.equal(one.pair(ids[3])[0], source.image(ids[3]))
+    assert [p.name for p in folder.iterdir()] == [f"{name}.pixels"]
+
+
+def test_a_full_disk_is_told_beforehand(
+    source: voc.Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = type(shutil.disk_usage(tmp_path))(10, 10, 0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(ValueError, match=r"data.cache=disk needs .* MB in .*cache_folder"):
+        PixelCache(source, source.ids("train"), tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []

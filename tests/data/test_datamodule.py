@@ -1,0 +1,131 @@
+"""Loaders: the same batches for any number of workers, lazy, restartable, flat in memory."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from toyfcn.config import VOCConfig
+from toyfcn.data import voc
+from toyfcn.data.datamodule import Batch, ScheduledLoader, SegmentationData, open_source
+
+
+def data_of(root: Path, **options: object) -> SegmentationData:
+    config = VOCConfig(root=str(root), batch_size=2, crop=[24, 24], colour=0.2, **options)  # type: ignore[arg-type]
+    return SegmentationData(open_source(config), config, seed=7)
+
+
+def same(left: Batch, right: Batch) -> bool:
+    tensors = torch.equal(left["image"], right["image"]) and torch.equal(
+        left["mask"], right["mask"]
+    )
+    return tensors and left["id"] == right["id"]
+
+
+@pytest.mark.parametrize("sampling", ["epoch", "uniform"])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_do_not_change_a_byte(tiny_voc: Path, sampling: str, workers: int) -> None:
+    loaders = [
+        data_of(tiny_voc, sampling=sampling, workers=n).train_dataloader() for n in (0, workers)
+    ]
+    for _ in range(2):  # epochs
+        batches = [list(loader) for loader in loaders]
+        assert len(batches[0]) == 2
+        assert all(same(a, b) for a, b in zip(*batches, strict=True))
+
+
+def test_a_loader_starts_where_its_state_says(
+    tiny_voc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader = data_of(tiny_voc).train_dataloader()
+    whole = [batch for _ in range(3) for batch in loader]
+    for step in range(7):
+        first = data_of(tiny_voc).train_dataloader()
+        taken = 0
+        while taken < step:
+            for _ in first:
+                taken += 1
+                if taken == step:
+                    break
+        second = data_of(tiny_voc).train_dataloader()
+        second.load_state_dict(first.state_dict())
+        opened: list[Path] = []
+        read = voc.read_image
+        monkeypatch.setattr(voc, "read_image", lambda path: opened.append(path) or read(path))  # noqa: B023
+        rest = [batch for _ in range(3) for batch in second][: 6 - step]
+        monkeypatch.undo()
+        assert all(same(a, b) for a, b in zip(whole[step:], rest, strict=True))
+        if rest:
+            assert opened[0].stem == rest[0]["id"][0]  # nothing before it was read
+
+
+def test_scoring_groups_like_sizes_and_pads_nothing(tiny_voc: Path) -> None:
+    data = data_of(tiny_voc)
+    data.config.batch_size = 6
+    (batches,) = list(data.scoring_loader("trainval"))
+    assert [len(batch["id"]) for batch in batches] == [3, 3]
+    assert [tuple(batch["mask"].shape[1:]) for batch in batches] == [(32, 48), (40, 32)]
+    source = data.source
+    for batch in batches:
+        for image, mask, name in zip(batch["image"], batch["mask"], batch["id"], strict=True):
+            photo, truth = source.pair(name)
+            assert torch.equal(image, photo) and torch.equal(mask, truth)
+
+
+def test_scoring_again_begins_at_the_beginning(tiny_voc: Path) -> None:
+    loader: ScheduledLoader = data_of(tiny_voc).val_dataloader()
+    for _ in range(3):
+        for batches in loader:  # the last batch is left without asking for more, as Lightning does
+            assert batches[0]["id"]
+            break
+    assert len(list(loader)) == len(loader)
+
+
+def test_unequal_sizes_without_crop_are_explained(tiny_voc: Path) -> None:
+    config = VOCConfig(root=str(tiny_voc), batch_size=4)
+    data = SegmentationData(open_source(config), config)
+    with pytest.raises(ValueError, match=r"sizes 32x40, 48x32.*data.crop"):
+        list(data.train_dataloader())
+
+
+MEASURE = """
+import re, sys, torch
+from pathlib import Path
+from toyfcn.config import VOCConfig
+from toyfcn.data.datamodule import SegmentationData, open_source
+torch.set_num_threads(1)
+config = VOCConfig(root=sys.argv[1], batch_size=10, train_split=sys.argv[2])
+data = SegmentationData(open_source(config), config)
+loader, batches = data.train_dataloader(), 0
+while batches < 500:
+    for batch in loader:
+        batches += 1
+status = Path("/proc/self/status").read_text()
+print(re.search(r"RssAnon:\\s+(\\d+)", status)[1])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="RssAnon is Linux's figure")
+def test_private_memory_does_not_grow_with_the_data_set(tiny_voc: Path) -> None:
+    """200 against 5,000 images, as many reads: RssAnon within 5 %."""
+    folder = tiny_voc / "VOCdevkit" / "VOC2007"
+    for i in range(5000):  # ids of their own, one file's bytes
+        (folder / f"JPEGImages/many{i:06}.jpg").hardlink_to(folder / "JPEGImages/000000.jpg")
+        (folder / f"SegmentationClass/many{i:06}.png").hardlink_to(
+            folder / "SegmentationClass/000000.png"
+        )
+    used = []
+    for count in (200, 5000):
+        names = "".join(f"many{i:06}\n" for i in range(count))
+        (folder / f"ImageSets/Segmentation/n{count}.txt").write_text(names)
+        answer = subprocess.run(
+            [sys.executable, "-c", MEASURE, str(tiny_voc), f"n{count}"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        used.append(int(answer.stdout))
+    print(f"RssAnon in kB: 200 images {used[0]}, 5,000 images {used[1]}")
+    assert used[1] < 1.05 * used[0]

@@ -1,0 +1,205 @@
+"""Commands as a user types them, on tiny drawn worlds."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from toyfcn import evaluate, predict, train
+
+MAINS = {"train": train.main, "eval": evaluate.main, "predict": predict.main}
+TINY = [
+    "data.train_images=12 data.val_images=3 data.test_images=5 data.size=[48,56]",
+    "data.batch_size=4 model.width=0.5 trainer.max_steps=6 trainer.val_every=3 logger.every=1",
+]
+
+
+class Answer(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Answer]
+
+
+@pytest.fixture
+def command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Command:
+    """Runs a command of ours in this process, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(name: str, *arguments: str) -> Answer:
+        monkeypatch.setattr(sys, "argv", [f"toyfcn-{name}", *arguments])
+        capsys.readouterr()
+        code = 0
+        try:
+            MAINS[name]()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return Answer(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of one finished tiny run, made by the real command in a process of its own."""
+    home = tmp_path_factory.mktemp("home")
+    answer = subprocess.run(
+        [Path(sys.executable).with_name("toyfcn-train"), *" ".join(TINY).split()],
+        cwd=home,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stderr
+    for words in ("mean IU", "all-background", "ring", "tensorboard --logdir"):
+        assert words in answer.stdout
+    lines = re.findall(r"step \d/6 .*val mean IU [\d.]+ .*images/s", answer.stdout)
+    assert len(lines) == 2  # one plain line a validation where there is no terminal
+    (folder,) = (home / "outputs" / "train" / "shapes-fcn_lenet").iterdir()
+    return folder
+
+
+def test_a_run_leaves_what_the_design_names(trained: Path) -> None:
+    names = {path.name for path in trained.iterdir()}
+    files = {"metrics.json", "predictions.png", "run.json", "train.log"}
+    assert names == files | {".hydra", "checkpoints", "tensorboard"}
+    assert {p.name for p in (trained / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    metrics = json.loads((trained / "metrics.json").read_text())
+    assert set(metrics) == {"val", "test"}
+    keys = ["miou", "pixel_acc", "mean_acc", "fwiou", "iou", "loss", "images", "baseline_miou"]
+    assert set(metrics["test"]) == set(keys)
+    assert (metrics["val"]["images"], metrics["test"]["images"]) == (3, 5)
+    assert list(metrics["test"]["iou"])[:2] == ["background", "disc"]
+    run = json.loads((trained / "run.json").read_text())
+    assert (run["status"], run["seed"], run["steps"]) == ("finished", 0, 6)
+    assert run["command"][0] == "toyfcn-train"
+    assert {"torch", "toyfcn", "python"} <= set(run["versions"])
+    assert run["duration_s"] > 0 and run["images_per_s"] > 0 and run["hardware"]["cpu_cores"]
+    assert "val mean IU" in (trained / "train.log").read_text()
+    assert Image.open(trained / "predictions.png").width > 500
+
+
+def test_tensorboard_events(trained: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(trained / "tensorboard"))
+    events.Reload()
+    tags = events.Tags()
+    scalars = {"train/loss", "val/loss", "val/miou", "val/pixel_acc", "val_iou/ring", "lr"}
+    assert scalars <= set(tags["scalars"]), tags["scalars"]
+    assert [event.step for event in events.Scalars("val/miou")] == [3, 6]
+    assert len(tags["images"]) == 3
+
+
+def test_eval_repeats_the_figures_exactly(trained: Path, command: Command) -> None:
+    metrics = json.loads((trained / "metrics.json").read_text())
+    home = trained.parents[3]
+    for size, split in ((1, "test"), (8, "test"), (1, "val"), (8, "val")):
+        answer = command(
+            "eval",
+            f"ckpt={trained}/checkpoints/best.ckpt",
+            f"split={split}",
+            f"data.root={home}/data/shapes",
+            f"data.batch_size={size}",
+        )
+        assert answer.code == 0, answer.err
+        found = json.loads(Path(re.findall("wrote (.*json)", answer.out)[0]).read_text())
+        assert found == {split: metrics[split]}
+
+
+def test_predict_writes_masks_of_the_original_size(
+    trained: Path, command: Command, tmp_path: Path
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (61, 83, 3), np.uint8)
+    Image.fromarray(noise).save(photos / "a.jpg")
+    Image.fromarray(noise[:40, :, 0]).save(photos / "b.png")
+    answer = command(
+        "predict", f"ckpt={trained}/checkpoints/last.ckpt", f"source={photos}", "out=o"
+    )
+    assert answer.code == 0, answer.err
+    for name, size in (("a", (83, 61)), ("b", (83, 40))):
+        mask = Image.open(tmp_path / "o" / f"{name}.png")
+        assert (mask.mode, mask.size) == ("P", size)
+        assert np.asarray(mask).max() < 7
+        assert mask.getpalette()[3:6] == [128, 0, 0]
+        assert (tmp_path / "o" / f"{name}_overlay.png").is_file()
+
+
+def test_multirun_over_lr_and_stride(command: Command, tmp_path: Path) -> None:
+    arguments = [*" ".join(TINY).split(), "recipe.lr=0.01,0.001", "model.stride=4,2"]
+    answer = command("train", "-m", *arguments, "trainer.max_steps=2")
+    assert answer.code == 0, answer.err
+    (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
+    assert {p.name for p in sweep.iterdir() if p.is_dir()} == {"0", "1", "2", "3"}
+    for job in "0123":
+        assert json.loads((sweep / job / "run.json").read_text())["status"] == "finished"
+
+
+def test_same_seed_same_figures(command: Command, tmp_path: Path) -> None:
+    arguments = [*" ".join(TINY).split(), "trainer.max_steps=4", "recipe.average=0.9"]
+    found = []
+    for extra in (["seed=0"], ["seed=0", "data.workers=2"], ["seed=1"]):
+        assert command("train", *arguments, *extra, f"hydra.run.dir=run{len(found)}").code == 0
+        found.append((tmp_path / f"run{len(found)}" / "metrics.json").read_text())
+    assert found[0] == found[1] != found[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("data=voc2007 data.root=/nowhere", "no VOC2007 found.*nowhere.*toyfcn-data download"),
+        ("data=voc2007 data.root={voc} data.train_split=trian", "trian.txt.*train, trainval, val"),
+        ("recipe.lrr=1", r"no option is called recipe.lrr \(did you mean lr"),
+        ("+recipe.lrr=1", r"no option is called recipe.lrr \(did you mean lr"),
+        ("recipe.lr=fast", "recipe.lr=fast.*could not be converted to Float"),
+        ("model.stride=3", "model.stride=3 is none of 4, 2"),
+        ("data=vok2007", "vok2007.*voc2007"),
+        ("ckpt={voc}/VOCdevkit/VOC2007/JPEGImages/000000.jpg", "000000.jpg is no checkpoint"),
+        ("ckpt=/nowhere/best.ckpt", "ckpt=/nowhere/best.ckpt does not exist"),
+    ],
+)
+def test_mistakes_get_one_clear_line(
+    command: Command, tiny_voc: Path, arguments: str, words: str
+) -> None:
+    answer = command("train", *arguments.format(voc=tiny_voc).split(), "data.train_images=9")
+    if "voc" in arguments and "data=" in arguments:  # these options are not the shapes' alone
+        answer = command("train", *arguments.format(voc=tiny_voc).split())
+    assert answer.code == 2
+    assert re.fullmatch(f"toyfcn-train: .*{words}.*\n", answer.err), answer.err
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (lambda voc: (voc / "JPEGImages/000001.jpg").unlink(), "000001.*photo.*is missing"),
+        (lambda voc: (voc / "JPEGImages/000001.jpg").write_bytes(b"no"), "000001.jpg"),
+        (
+            lambda voc: Image.fromarray(np.full((40, 32), 77, np.uint8)).save(
+                voc / "SegmentationClass/000001.png"
+            ),
+            r"000001.png holds the values \[77\]",
+        ),
+    ],
+)
+def test_bad_data_gets_one_clear_line(
+    command: Command, tiny_voc: Path, harm: Callable[[Path], None], words: str
+) -> None:
+    harm(tiny_voc / "VOCdevkit" / "VOC2007")
+    arguments = "data=voc2007 data.test_split=null data.crop=[32,32] data.batch_size=2"
+    answer = command("train", *arguments.split(), f"data.root={tiny_voc}", "trainer.max_steps=4")
+    assert answer.code == 2
+    lines = answer.err.strip().splitlines()
+    assert len(lines) == 1 and re.search(words, lines[0]), answer.err
