@@ -56,3 +56,26 @@ def tiny_voc(tmp_path: Path) -> Path:
     for split, names in {"train": ids[:4], "val": ids[4:], "trainval": ids}.items():
         (lists / f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
     return tmp_path
+
+
+@pytest.fixture
+def own_folder(tmp_path: Path) -> Path:
+    """Folder with photos/ and masks/ of 12 pairs a0 … a11, as their owner might have them.
+
+    Photos are .jpg, .PNG and .webp in turn, 40x32 or 32x48 pixels. Masks are RGB: black, red where
+    a rectangle lies, and white around it, which stands for void.
+    """
+    for part in ("photos", "masks"):
+        (tmp_path / part).mkdir()
+    for index in range(12):
+        width, height = ((40, 32), (32, 48))[index % 2]
+        noise = np.random.default_rng(index).integers(0, 256, (height, width, 3), np.uint8)
+        suffix = (".jpg", ".PNG", ".webp")[index % 3]
+        Image.fromarray(noise).save(tmp_path / "photos" / f"a{index}{suffix}")
+        colours = np.zeros((height, width, 3), np.uint8)
+        colours[7:21, 9:25] = 255
+        colours[8:20, 10:24] = (255, 0, 0)
+        Image.fromarray(colours).save(tmp_path / "masks" / f"a{index}.png")
+    (tmp_path / "photos" / "notes.txt").write_text("not a photo")
+    (tmp_path / "photos" / ".a0.jpg").write_text("not one either")
+    return tmp_path

@@ -1,11 +1,15 @@
 """The loss, the learning rate's course and the class weights, against numpy and hand-computed."""
 
 import itertools
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from toyfcn.config import RecipeConfig
+from toyfcn.data import statistics
 from toyfcn.data.statistics import class_weights, count_pixels
 from toyfcn.data.voc import find_voc, voc_source
 from toyfcn.task import lr_factor, pixel_loss
@@ -97,3 +101,27 @@ def test_count_pixels(tiny_voc):
     counts = count_pixels(source, source.ids("train")).tolist()
     background = 2 * (48 * 32 + 32 * 40) - 4 * (14 * 16) - 4
     assert counts == [background, *[12 * 14] * 4, *[0] * 15, 4]
+
+
+def test_counts_are_cached_until_the_source_changes(
+    tiny_voc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = voc_source(find_voc(tiny_voc, 2007))
+    ids = source.ids("train")
+    first = statistics.cached_counts(source, ids, tmp_path / "cache")
+    assert torch.equal(first, count_pixels(source, ids))
+    with monkeypatch.context() as patch:
+        patch.setattr(statistics, "count_pixels", lambda *_: pytest.fail("counted again"))
+        assert torch.equal(statistics.cached_counts(source, ids, tmp_path / "cache"), first)
+    os.utime(source.mask_path(ids[0]), (1, 1))
+    monkeypatch.setattr(statistics, "count_pixels", lambda *_: first + 1)
+    assert torch.equal(statistics.cached_counts(source, ids, tmp_path / "cache"), first + 1)
+
+
+def test_listed_weights() -> None:
+    assert statistics.listed_weights([0.5, 2], ("background", "cat")).tolist() == [0.5, 2.0]
+    with pytest.raises(ValueError, match="lists 1 numbers, but there are 2 classes"):
+        statistics.listed_weights([1], ("background", "cat"))
+    for wrong in ("inverse", [1, -1], ["a"], []):
+        with pytest.raises(ValueError, match=r"recipe\.class_weights="):
+            RecipeConfig(class_weights=wrong)

@@ -6,6 +6,7 @@ Checkpoints are read with ``weights_only=True``: nothing in one is ever executed
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,13 @@ def build(config: ModelConfig, classes: int) -> FCN:
     return net.to(memory_format=torch.channels_last)
 
 
-def make_card(config: TrainConfig, source: Source) -> dict[str, Any]:
-    """Return all that scoring and prediction need beside the weights, as plain builtins."""
+def make_card(
+    config: TrainConfig, source: Source, trained_on: Iterable[int] = ()
+) -> dict[str, Any]:
+    """Return all that scoring and prediction need beside the weights, as plain builtins.
+
+    ``trained_on``: identities of the photos that the weights have learned from (see overlap.py).
+    """
     return {
         "version": VERSION,
         "model": dataclasses.asdict(config.model),
@@ -41,6 +47,7 @@ def make_card(config: TrainConfig, source: Source) -> dict[str, Any]:
         "classes": list(source.classes),
         "palette": list(source.palette),
         "void": source.void,
+        "trained_on": sorted(trained_on),
     }
 
 
@@ -57,6 +64,23 @@ class Checkpoint:
     def classes(self) -> list[str]:
         """Names of the classes, by label."""
         return list(self.card["classes"])
+
+
+def transplant(start: Checkpoint, net: FCN) -> None:
+    """Give a network the weights of a checkpoint of the same shape.
+
+    Raises:
+        ValueError: the shapes differ; the message names the first such weight.
+    """
+    given, wanted = start.net.state_dict(), net.state_dict()
+    for name in [*wanted, *given]:
+        shapes = [list(w[name].shape) if name in w else None for w in (given, wanted)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"ckpt= has {name} as {shapes[0]}, but this model needs {shapes[1]}: set "
+                "model.… and data= as the checkpoint has them"
+            )
+    net.load_state_dict(given)
 
 
 def load(path: str | Path | None) -> Checkpoint:

@@ -58,7 +58,7 @@ class DataConfig(Checked):
     GROUP = "data"
 
     name: str = option("shapes", "which data set: set by data=NAME")
-    kind: str = option("shapes", "how it lies on disk", choices=("shapes", "voc"))
+    kind: str = option("shapes", "how it lies on disk", choices=("shapes", "voc", "folder"))
     root: str = option("${oc.env:TOYFCN_VOC,data}", "folder that holds the data")
     train_split: str = option("train", "list of the images to train on")
     val_split: str = option("val", "list of the images to choose the best checkpoint by")
@@ -79,6 +79,13 @@ class DataConfig(Checked):
     crop: list[int] | None = option(
         None, "training windows: [height, width] in pixels, null: whole photos", low=8
     )
+    buckets: int | None = option(
+        None,
+        "with crop=null: sort the training photos into so many kinds of like size, so that little "
+        "is padded where they meet in a batch; null: any photos meet",
+        low=2,
+        high=1000,
+    )
     scale: list[float] = option([1.0, 1.0], "range of the scale jitter in training", low=0.1)
     max_share: float = option(
         1.0, "draw a training window again while one class fills more of it", low=0.1, high=1
@@ -86,6 +93,9 @@ class DataConfig(Checked):
     flip: float = option(0.5, "probability of a mirror image in training", low=0, high=1)
     turn: bool = option(False, "turn training photos by random quarter turns")
     colour: float = option(0.0, "strength of the colour jitter in training", low=0, high=0.9)
+    allow_overlap: bool = option(
+        False, "train although photos of train_split are also in val_split or test_split"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -95,6 +105,8 @@ class DataConfig(Checked):
             raise ValueError(f"data.crop={self.crop} is no [height,width]")
         if self.crop is None and self.max_share < 1:
             raise ValueError("data.max_share limits training windows, so it needs data.crop")
+        if self.crop is not None and self.buckets is not None:
+            raise ValueError("data.buckets sorts whole photos, so it needs data.crop=null")
 
 
 @dataclass
@@ -121,9 +133,66 @@ class VOCConfig(DataConfig):
     name: str = option("voc2007", "which data set: set by data=NAME")
     kind: str = option("voc", "how it lies on disk", choices=("voc",))
     year: int = option(2007, "VOC year: the folder VOC<year>", low=2005, high=2100)
+    masks: str = option(
+        "SegmentationClass",
+        "folder of the masks in the year's one; SegmentationClassAug (SBD's, for "
+        "train_split=trainaug) falls back on SegmentationClass",
+    )
 
 
-KINDS: dict[str, type[DataConfig]] = {"shapes": ShapesConfig, "voc": VOCConfig}
+@dataclass
+class FolderConfig(DataConfig):
+    """Your own photos and masks: two flat folders, or lists of what is in them."""
+
+    name: str = option("folder", "which data set: set by data=NAME, or your own word for it")
+    kind: str = option("folder", "how it lies on disk", choices=("folder",))
+    root: str = option(".", "folder that images, masks, lists and classes_file are looked for in")
+    images: str | None = option(None, "folder of the photos (required)")
+    masks: str | None = option(
+        None, "folder of the masks, each called like its photo up to the suffix (required)"
+    )
+    classes: list[str] = option([], "names of the labels from 0 on (or classes_file)")
+    classes_file: str | None = option(None, "text file with a class a line, instead of classes")
+    colours: list[list[int]] | None = option(
+        None,
+        "masks are read by colour: [[r,g,b],...], one a class; null: their palette or grey values "
+        "are the labels",
+    )
+    void: int | None = option(
+        255, "value of pixels that are neither learned nor scored; null: none", low=0, high=255
+    )
+    void_colour: list[int] | None = option(
+        None, "with colours: the void pixels' colour [r,g,b]; null: none", low=0, high=255
+    )
+    lists: str | None = option(
+        None, "folder of train.txt, val.txt, ... with an id a line; null: split by the fractions"
+    )
+    val_fraction: float = option(0.2, "without lists: share of the val split", low=0.001, high=0.9)
+    test_fraction: float = option(0.0, "without lists: share of the test split", low=0, high=0.9)
+    split_seed: int = option(0, "without lists: seed of the split; an id keeps its place", low=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        void = [] if self.void_colour is None else [self.void_colour]
+        colours = [*(self.colours or []), *void]
+        for colour in colours:
+            if len(colour) != 3 or not all(0 <= value <= 255 for value in colour):
+                raise ValueError(f"data.colours: {colour} is no [r,g,b] of values from 0 to 255")
+        if twice := sorted({str(c) for c in colours if colours.count(c) > 1}):
+            raise ValueError(f"data.colours: {twice[0]} stands for two things")
+        if self.void_colour is not None and self.colours is None:
+            raise ValueError("data.void_colour only says something beside data.colours")
+        if self.val_fraction + self.test_fraction >= 1:
+            raise ValueError("data.val_fraction and data.test_fraction leave nothing to train on")
+        if self.lists is None and self.test_fraction == 0 and self.test_split == "test":
+            self.test_split = None  # nothing is set aside
+
+
+KINDS: dict[str, type[DataConfig]] = {
+    "shapes": ShapesConfig,
+    "voc": VOCConfig,
+    "folder": FolderConfig,
+}
 
 
 def _all_null(*configs: type[DataConfig]) -> type:
@@ -158,6 +227,9 @@ class ModelConfig(Checked):
     pool: str = option("max", "kind of pooling", choices=("max", "avg"))
 
 
+WEIGHTINGS = ("none", "sqrt", "median")
+
+
 @dataclass
 class RecipeConfig(Checked):
     """Loss, optimizer, momentum and schedule: they only make sense together."""
@@ -179,10 +251,9 @@ class RecipeConfig(Checked):
         choices=("onecycle", "constant"),
     )
     warmup: float = option(0.1, "share of the steps that warm up (onecycle)", low=0, high=1)
-    class_weights: str = option(
+    class_weights: Any = option(
         "none",
-        "weights of classes in the loss: sqrt or median of inverse frequency, clipped to 1/4..4",
-        choices=("none", "sqrt", "median"),
+        "loss weights: sqrt or median of inverse frequency, clipped to 1/4..4, or a list",
     )
     clip: float | None = option(None, "largest norm of the gradient, null: any", low=0)
     average: float | None = option(
@@ -191,6 +262,16 @@ class RecipeConfig(Checked):
         low=0,
         high=1,
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        weights = self.class_weights
+        listed = isinstance(weights, list) and all(isinstance(w, int | float) for w in weights)
+        if not (listed and min(weights, default=-1) >= 0) and weights not in WEIGHTINGS:
+            raise ValueError(
+                f"recipe.class_weights={weights} is neither one of {', '.join(WEIGHTINGS)} nor a "
+                "list of numbers, one a class"
+            )
 
 
 @dataclass
@@ -303,6 +384,7 @@ def register() -> None:
     for group, name, node in (
         ("data", "shapes_schema", ShapesConfig),
         ("data", "voc_schema", VOCConfig),
+        ("data", "folder_schema", FolderConfig),
         ("data", "as_trained", AsTrainedConfig),
         ("model", "lenet_schema", ModelConfig),
         ("recipe", "recipe_schema", RecipeConfig),

@@ -35,6 +35,7 @@ def evaluate(config: EvalConfig) -> float:
             f", but {source.name} has {len(source.classes)} ({source.classes[1]}, …)"
         )
     data = SegmentationData(source, data_config, loaded.model.short_side)
+    warn_of_trained(loaded, data, config.split)
     folder = run_folder()
     found = score(loaded, data, config.split, config.trainer)
     record.write_json(folder / "metrics.json", {config.split: found})
@@ -56,6 +57,22 @@ def as_trained(chosen: Any, trained: DataConfig) -> DataConfig:
     if ignored:
         raise ValueError(f"data.{ignored[0]} is no option of data={trained.name}, the checkpoint's")
     return KINDS[trained.kind](**values | given)
+
+
+def warn_of_trained(loaded: Checkpoint, data: SegmentationData, split: str) -> None:
+    """Say so if a checkpoint has learned from photos of a split: whoever scores it may mean to."""
+    from toyfcn.data.overlap import shared
+
+    ids = data.split_ids(split)
+    if seen := shared(data.source, ids, loaded.card.get("trained_on", ())):
+        first = ", ".join(seen[:3]) + ", …" * (len(seen) > 3)
+        log.warning(
+            "split=%s: scored on %d photos of %d that the checkpoint was trained on (%s)",
+            split,
+            len(seen),
+            len(ids),
+            first,
+        )
 
 
 def score(

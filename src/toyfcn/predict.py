@@ -28,12 +28,17 @@ def find_photos(source: str | None) -> list[Path]:
     if path.is_file():
         return [path]
     found = path.iterdir() if path.is_dir() else map(Path, glob(str(path), recursive=True))
-    photos = sorted(p for p in found if p.suffix.lower() in SUFFIXES and p.is_file())
+    photos = sorted(p for p in found if is_photo(p))
     if not photos:
         raise ValueError(
             f"source={source} names no photo (looked for {', '.join(sorted(SUFFIXES))})"
         )
     return photos
+
+
+def is_photo(path: Path) -> bool:
+    """Tell a photo by its suffix; hidden files are none."""
+    return path.suffix.lower() in SUFFIXES and path.name[0] != "." and path.is_file()
 
 
 def predict(config: PredictConfig) -> None:

@@ -83,6 +83,7 @@ class SegmentationTask(pl.LightningModule):
         scores = self.net(batch["image"])
         total, weight = pixel_loss(scores, batch["mask"], self.class_weights, self.void)
         mean = total / weight.clamp(min=1e-6)
+        self.log("step", float(self.global_step + 1))  # the x-axis: batches trained on
         self.log("train/loss", mean.detach(), prog_bar=True, batch_size=1)
         self.log("lr", self.optimizers().param_groups[0]["lr"], batch_size=1)  # type: ignore[union-attr]
         return total if self.recipe.loss == "sum" else mean
@@ -93,14 +94,21 @@ class SegmentationTask(pl.LightningModule):
         self.loss_sums.zero_()
 
     def validation_step(self, batches: list[Batch], batch_idx: int) -> None:
-        """Count one loader batch: groups of photos of one size."""
+        """Count one loader batch: groups of photos of one size.
+
+        On the CPU they go through the network one by one: a batch is no quicker there, takes more
+        memory, and its last bits depend on its size. So figures are the same for every batch size.
+        """
         for batch in batches:
-            truth = batch["mask"]
-            scores = self.net(batch["image"], tuple(truth.shape[-2:])).float()
-            self.matrix.update(truth, scores.max(1).indices)
-            for one, mask in zip(scores, truth, strict=True):  # alike for every batch size
-                total, weight = pixel_loss(one[None], mask[None], self.class_weights, self.void)
-                self.loss_sums += torch.stack([total, weight, torch.ones_like(total)]).double()
+            images, masks, count = batch["image"], batch["mask"], len(batch["id"])
+            together = count if images.is_cuda else 1
+            for start in range(0, count, together):
+                image, truth = images[start : start + together], masks[start : start + together]
+                scores = self.net(image, tuple(truth.shape[-2:])).float()
+                self.matrix.update(truth, scores.max(1).indices)
+                total, weight = pixel_loss(scores, truth, self.class_weights, self.void)
+                seen = torch.full_like(total, len(truth))
+                self.loss_sums += torch.stack([total, weight, seen]).double()
 
     def on_validation_epoch_end(self) -> None:
         """Log what was counted, and keep it as plain numbers in ``results``."""
@@ -116,6 +124,7 @@ class SegmentationTask(pl.LightningModule):
         named = {"loss": loss, "miou": scores.miou, "pixel_acc": scores.pixel_acc}
         for key, value in named.items():
             self.log(f"val/{key}", value, prog_bar=key == "miou", batch_size=1)
+        self.log("step", float(self.global_step))  # the x-axis, counted as training counts it
         for name, iou in self.results["iou"].items():
             self.log(f"val_iou/{name}", float("nan") if iou is None else iou, batch_size=1)
 

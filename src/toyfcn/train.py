@@ -45,8 +45,8 @@ def fit_and_score(config: TrainConfig, folder: Path, record: Any) -> dict[str, A
     from toyfcn import checkpoint, report, visual
     from toyfcn.callbacks import panels
     from toyfcn.data.datamodule import SegmentationData, open_source
-    from toyfcn.data.statistics import class_weights, count_pixels
-    from toyfcn.evaluate import score
+    from toyfcn.data.overlap import identities
+    from toyfcn.evaluate import score, warn_of_trained
     from toyfcn.record import write_json
     from toyfcn.task import SegmentationTask
 
@@ -56,25 +56,30 @@ def fit_and_score(config: TrainConfig, folder: Path, record: Any) -> dict[str, A
         torch.set_num_threads(config.trainer.threads)
     pl.seed_everything(config.seed, verbose=False)
 
+    start = checkpoint.load(config.ckpt) if config.ckpt else None
+
     # data
     source = open_source(config.data)
     data = SegmentationData(source, config.data, config.model.short_side, config.seed)
     data.setup()
     train_ids = data.split_ids(config.data.train_split)
-    counts = count_pixels(source, train_ids) if config.recipe.class_weights != "none" else None
-    weights = None if counts is None else class_weights(counts, config.recipe.class_weights)
+    weights = loss_weights(config, source, train_ids)
 
     # network and task
     net = checkpoint.build(config.model, len(source.classes))
-    if config.ckpt:
-        net.load_state_dict(checkpoint.load(config.ckpt).net.state_dict())
+    trained_on = set(identities(source, train_ids))
+    if start is not None:
+        checkpoint.transplant(start, net)
+        for split in filter(None, (config.data.val_split, config.data.test_split)):
+            warn_of_trained(start, data, split)
+        trained_on.update(start.card.get("trained_on", ()))
     epoch_steps = -(-len(train_ids) // config.data.batch_size)
     budgets = (config.trainer.max_steps, config.trainer.max_epochs * epoch_steps)
     steps = min(budget for budget in budgets if budget > 0)
     task = SegmentationTask(
         net,
         config.recipe,
-        checkpoint.make_card(config, source),
+        checkpoint.make_card(config, source, trained_on),
         weights,
         total_steps=steps,
         seed=config.seed,
@@ -127,6 +132,18 @@ def fit_and_score(config: TrainConfig, folder: Path, record: Any) -> dict[str, A
     print(f"run folder:   {folder}\npictures:     {folder / 'predictions.png'}")
     print(f"curves:       tensorboard --logdir {folder / 'tensorboard'}")
     return metrics
+
+
+def loss_weights(config: TrainConfig, source: Any, ids: tuple[str, ...]) -> Any:
+    """Return the recipe's class weights, float (C,), or None for all alike."""
+    from toyfcn.data.statistics import cached_counts, class_weights, listed_weights
+
+    kind = config.recipe.class_weights
+    if kind == "none":
+        return None
+    if isinstance(kind, list):
+        return listed_weights(kind, source.classes)
+    return class_weights(cached_counts(source, ids, Path(config.data.cache_folder)), kind)
 
 
 def reuse_memory() -> None:

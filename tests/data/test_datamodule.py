@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from toyfcn.config import VOCConfig
-from toyfcn.data import voc
+from toyfcn.data import datamodule, voc
 from toyfcn.data.datamodule import Batch, ScheduledLoader, SegmentationData, open_source
+from toyfcn.metrics import confusion
+from toyfcn.task import pixel_loss
 
 
 def data_of(root: Path, **options: object) -> SegmentationData:
@@ -83,11 +85,66 @@ def test_scoring_again_begins_at_the_beginning(tiny_voc: Path) -> None:
     assert len(list(loader)) == len(loader)
 
 
-def test_unequal_sizes_without_crop_are_explained(tiny_voc: Path) -> None:
-    config = VOCConfig(root=str(tiny_voc), batch_size=4)
-    data = SegmentationData(open_source(config), config)
-    with pytest.raises(ValueError, match=r"sizes 32x40, 48x32.*data.crop"):
-        list(data.train_dataloader())
+def whole(root: Path, **options: object) -> SegmentationData:
+    """Whole photos, 48x32 and 32x40 pixels, four of them for training."""
+    options = {"batch_size": 4, "flip": 0.0} | options
+    config = VOCConfig(root=str(root), **options)  # type: ignore[arg-type]
+    return SegmentationData(open_source(config), config, seed=7)
+
+
+def test_whole_photos_are_padded_to_the_largest_sides(tiny_voc: Path) -> None:
+    data = whole(tiny_voc)
+    (batch,) = data.train_dataloader()
+    assert batch["image"].shape == (4, 3, 40, 48) and batch["mask"].shape == (4, 40, 48)
+    for image, mask, name in zip(batch["image"], batch["mask"], batch["id"], strict=True):
+        photo, truth = data.source.pair(name)
+        height, width = truth.shape
+        assert torch.equal(image[:, :height, :width], photo)
+        assert torch.equal(mask[:height, :width], truth)
+        outside = torch.ones(40, 48, dtype=torch.bool)
+        outside[:height, :width] = False
+        assert (mask[outside] == 255).all()
+        assert (image[:, outside] == torch.tensor([124, 116, 104])[:, None]).all()
+
+
+def test_padding_enters_neither_loss_nor_metrics(tiny_voc: Path) -> None:
+    (batch,) = whole(tiny_voc).train_dataloader()
+    scores = torch.randn(4, 21, 40, 48, generator=torch.Generator().manual_seed(0))
+    parts = [
+        (scores[i : i + 1, :, : mask.shape[0], : mask.shape[1]], mask[None])
+        for i, mask in enumerate(whole(tiny_voc).source.mask(name) for name in batch["id"])
+    ]
+    weight = torch.ones(21)
+    alone = [pixel_loss(s, m, weight, 255) for s, m in parts]
+    padded = pixel_loss(scores, batch["mask"], weight, 255)
+    for sums, total in zip(zip(*alone, strict=True), padded, strict=True):
+        assert sum(s.item() for s in sums) == pytest.approx(total.item(), rel=1e-5)
+    counts = sum(confusion(m, s.max(1).indices, 21) for s, m in parts)
+    assert torch.equal(confusion(batch["mask"], scores.max(1).indices, 21), counts)
+
+
+@pytest.mark.parametrize("sampling", ["epoch", "uniform"])
+def test_buckets_read_headers_once_and_leave_nothing_to_pad(
+    tiny_voc: Path, sampling: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+    size = datamodule.image_size
+    monkeypatch.setattr(
+        datamodule, "image_size", lambda path: looked.append(path.stem) or size(path)
+    )
+    list(whole(tiny_voc, batch_size=2).train_dataloader())
+    assert not looked
+    options = {"batch_size": 2, "buckets": 2, "sampling": sampling}
+    loader = whole(tiny_voc, **options).train_dataloader()
+    batches = [batch for _ in range(3) for batch in loader]
+    assert looked == [f"00000{i}" for i in range(4)]
+    assert len(batches) == 6 and not any(len(set(b["id"])) < 2 for b in batches)
+    assert {tuple(b["mask"].shape[1:]) for b in batches} == {(32, 48), (40, 32)}
+    workers = whole(tiny_voc, **options, workers=2).train_dataloader()
+    again = [batch for _ in range(3) for batch in workers]
+    assert all(same(a, b) for a, b in zip(batches, again, strict=True))
+    with pytest.raises(ValueError, match=r"data\.buckets sorts whole photos"):
+        VOCConfig(crop=[24, 24], buckets=2)
 
 
 MEASURE = """

@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from toyfcn import evaluate, predict, train
+from toyfcn import checkpoint, evaluate, predict, train
 
 MAINS = {"train": train.main, "eval": evaluate.main, "predict": predict.main}
 TINY = [
@@ -155,6 +156,37 @@ def test_same_seed_same_figures(command: Command, tmp_path: Path) -> None:
         assert command("train", *arguments, *extra, f"hydra.run.dir=run{len(found)}").code == 0
         found.append((tmp_path / f"run{len(found)}" / "metrics.json").read_text())
     assert found[0] == found[1] != found[2]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "recipe=paper",
+        "trainer.precision=bf16-mixed model.upsample=dense",
+        "model.activation=tanh model.norm=none model.pool=avg model.upsample_learned=false",
+        "trainer.patience=1 recipe.average=0.5 recipe.clip=1 recipe.class_weights=median",
+        "trainer=cpu trainer.threads=1 trainer.reuse_memory=true data.turn=true data.colour=0.3",
+        "experiment=shapes_lenet data.cache=disk data.crop=[40,40] data.max_share=0.9",
+    ],
+)
+def test_options_work_together(command: Command, tmp_path: Path, options: str) -> None:
+    arguments = [*options.split(), *" ".join(TINY).split(), "trainer.max_steps=2"]
+    answer = command("train", *arguments, "hydra.run.dir=run")
+    assert answer.code == 0, answer.err
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (run["status"], run["steps"]) == ("finished", 2)
+
+
+def test_training_starts_from_given_weights(trained: Path, command: Command) -> None:
+    best, world = f"ckpt={trained}/checkpoints/best.ckpt", f"{trained.parents[3]}/data/shapes"
+    tiny = [*" ".join(TINY).split(), f"data.root={world}", "recipe.lr=0"]
+    answer = command("train", best, *tiny, "hydra.run.dir=run")
+    assert answer.code == 0, answer.err
+    weights = [checkpoint.load(f / "checkpoints/best.ckpt").net for f in (trained, Path("run"))]
+    for before, after in zip(*(net.parameters() for net in weights), strict=True):
+        assert torch.equal(before, after)
+    answer = command("train", best, *tiny, "model.width=1")
+    assert answer.code == 2 and "trunk.c1_s2.0.weight as [3, 3, 5, 5]" in answer.err
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import statistics
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import torch
 from PIL import Image
@@ -19,8 +20,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from toyfcn.data.overlap import canonical
 from toyfcn.data.progress import progress
-from toyfcn.data.voc import Source, id_fault, read_lines
+from toyfcn.data.voc import Source
 
 
 class Fault(TypedDict):
@@ -77,13 +79,17 @@ class Pair:
 
 
 def fault(path: Path, reason: str) -> Fault:
-    """Describe a fault; names that are no text are spelt in escapes, so that they print."""
+    """Describe a fault, without the file's name in the reason."""
     for lead in (f"cannot read the photo {path}: ", f"cannot read the mask {path}: ", f"{path} "):
         reason = reason.removeprefix(lead)
-    file, reason = (
-        text.encode("utf-8", "backslashreplace").decode() for text in (str(path), reason)
-    )
-    return {"file": file, "reason": reason}
+    if reason.startswith("cannot identify image file"):
+        reason = "is no picture"
+    return {"file": printable(str(path)), "reason": printable(reason)}
+
+
+def printable(text: str) -> str:
+    """Spell what is no text in escapes: names of files may be any bytes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def read_lists(source: Source, splits: Sequence[str]) -> tuple[dict[str, list[str]], list[Fault]]:
@@ -91,14 +97,14 @@ def read_lists(source: Source, splits: Sequence[str]) -> tuple[dict[str, list[st
     found: dict[str, list[str]] = {}
     faults: list[Fault] = []
     for split in splits:
-        path, seen = source.lists / f"{split}.txt", dict[str, None]()
+        path, seen = source.list_path(split), dict[str, None]()
         try:
-            lines = read_lines(path)
+            lines = source.lines(split)
         except (ValueError, OSError) as error:
             faults.append(fault(path, str(error)))
             continue
         for name in lines:
-            if wrong := id_fault(name, seen):
+            if wrong := source.id_fault(name, seen):
                 faults.append(fault(path, wrong))
             else:
                 seen[name] = None
@@ -110,14 +116,13 @@ def overlaps(
     source: Source, ids: dict[str, list[str]], train_split: str, scoring_splits: Sequence[str]
 ) -> Iterator[Fault]:
     """Yield a fault for every id that is trained on and scored."""
-    trained = set(ids.get(train_split, ()))
+    same = canonical if source.pascal else str
+    trained = {same(name) for name in ids.get(train_split, ())}
     for split in scoring_splits:
-        if split == train_split:
-            continue
         for name in ids.get(split, ()):
-            if name in trained:
-                reason = f"names {name!r}, but so does the training list {train_split}.txt"
-                yield fault(source.lists / f"{split}.txt", reason)
+            if same(name) in trained:
+                reason = f"names {name!r}, but the training split {train_split} has that photo too"
+                yield fault(source.list_path(split), reason)
 
 
 def read_pair(source: Source, name: str) -> Pair:
@@ -140,8 +145,7 @@ def read_pair(source: Source, name: str) -> Pair:
         size = (labels.shape[0], labels.shape[1])
         pair.counts = torch.bincount(labels.flatten(), minlength=256)
     except (ValueError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        unknown = isinstance(error, Image.UnidentifiedImageError)
-        pair.blame(mask, "is no picture" if unknown else str(error))
+        pair.blame(mask, str(error))
     if pair.size and size and pair.size != size:
         reason = f"is {size[1]} x {size[0]} pixels, but its photo {pair.size[1]} x {pair.size[0]}"
         pair.blame(mask, reason)
@@ -164,6 +168,7 @@ def check_source(
     *,
     train_split: str,
     scoring_splits: Sequence[str],
+    allow_overlap: bool = False,
     splits: Sequence[str] | None = None,
     workers: int | None = None,
 ) -> Report:
@@ -173,10 +178,10 @@ def check_source(
     """
     start = time.perf_counter()
     if splits is None:
-        on_disk = sorted(path.stem for path in source.lists.glob("*.txt"))
-        splits = list(dict.fromkeys([*on_disk, train_split, *scoring_splits]))
+        splits = list(dict.fromkeys([*source.splits(), train_split, *scoring_splits]))
     ids, faults = read_lists(source, splits)
-    faults += overlaps(source, ids, train_split, scoring_splits)
+    if not allow_overlap:
+        faults += overlaps(source, ids, train_split, scoring_splits)
     names = sorted({name for split in ids.values() for name in split})
 
     counts, present = torch.zeros(256, dtype=torch.int64), torch.zeros(256, dtype=torch.int64)
@@ -184,7 +189,8 @@ def check_source(
     modes: Counter[str] = Counter()
     pool = ThreadPoolExecutor(workers or os.cpu_count() or 1)  # decoding lets other threads run
     try:
-        with progress("checking") as advance:
+        with progress("checking") as advance, warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             for done, pair in enumerate(pool.map(partial(read_pair, source), names), 1):
                 faults += pair.faults
                 if pair.size is not None:
@@ -197,20 +203,20 @@ def check_source(
                 advance(done, len(names))
     finally:
         pool.shutdown(cancel_futures=True)
-    labelled = int(counts[: len(source.classes)].sum())
-    shares = (counts / max(labelled, 1)).tolist()
-    every = int(counts.sum())
+    every, void = int(counts.sum()), int(counts[source.void])
+    counts[source.void] = present[source.void] = 0
+    shares = (counts / max(every - void, 1)).tolist()
     return {
         "data": source.name,
-        "lists": fault(source.lists, "")["file"],
-        "splits": {split: len(names) for split, names in ids.items()},
+        "lists": printable(str(source.lists)),
+        "splits": {printable(split): len(names) for split, names in ids.items()},
         "images": len(names),
         "seconds": round(time.perf_counter() - start, 2),
         "classes": {
             name: {"share": shares[label], "images": int(present[label])}
             for label, name in enumerate(source.classes)
         },
-        "void_share": (every - labelled) / max(every, 1),
+        "void_share": void / max(every, 1),
         "distinct_sizes": len(set(sizes)),
         "width": span([width for _, width in sizes]),
         "height": span([height for height, _ in sizes]),
@@ -230,20 +236,18 @@ def print_report(report: Report) -> None:
     """Print what the data set holds, then every bad file with its reason, one line each."""
     print(f"{report['data']}: {report['images']} images, read in {report['seconds']:.1f} s")
     print("lists:  " + ", ".join(f"{name} {n}" for name, n in report["splits"].items()))
-    for side in ("width", "height"):
-        found: Any = report[side]  # type: ignore[literal-required]  # mypy forgets the tuple
+    for side, found in (("width", report["width"]), ("height", report["height"])):
         if found:
-            print(
-                f"{side + ':':<8}{found['min']} to {found['max']} pixels, "
-                f"median {found['median']:g}"
-            )
+            low, middle, high = found["min"], found["median"], found["max"]
+            print(f"{side + ':':<8}{low} to {high} pixels, median {middle:g}")
     print(f"sizes:  {report['distinct_sizes']} different")
     print("masks:  " + ", ".join(f"mode {mode} {n}" for mode, n in report["mask_modes"].items()))
     table = Table(box=None)
-    for column, justify in (("class", "left"), ("labelled pixels, %", "right"), ("images", "right")):
-        table.add_column(column, justify=justify)  # type: ignore[arg-type]
-    for name, found in report["classes"].items():
-        table.add_row(name, f"{100 * found['share']:.2f}", str(found["images"]))
+    table.add_column("class")
+    table.add_column("labelled pixels, %", justify="right")
+    table.add_column("images", justify="right")
+    for name, of_class in report["classes"].items():
+        table.add_row(name, f"{100 * of_class['share']:.2f}", str(of_class["images"]))
     Console().print(table)
     print(f"void:   {100 * report['void_share']:.2f} % of all pixels")
     for wrong in report["faults"]:

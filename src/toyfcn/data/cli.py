@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from toyfcn.command import hint, launch, stop
@@ -58,10 +59,12 @@ def check(config: DataCommandConfig) -> int:
     from toyfcn.record import write_json
 
     data = config.data
+    scoring = [split for split in (data.val_split, data.test_split) if split is not None]
     report = check_source(
         open_source(data),
         train_split=data.train_split,
-        scoring_splits=[split for split in (data.val_split, data.test_split) if split is not None],
+        scoring_splits=scoring,
+        allow_overlap=data.allow_overlap,
         splits=config.splits,
         workers=config.workers,
     )
@@ -105,20 +108,31 @@ def draw(config: DataCommandConfig) -> int:
         f"{folder} {'holds this world already' if before else 'is drawn'}: {counts} photos "
         f"(train, val, test) of {data.size[1]}x{data.size[0]} pixels"
     )
-    settings = {key: getattr(data, key) for key in ShapesConfig.__annotations__}
     plain = ShapesConfig()
-    chosen = [
-        f"data.{key}={value}".replace(" ", "")
-        for key, value in settings.items()
-        if value != getattr(plain, key)
-    ]
-    print("train on it: " + shlex.join(["toyfcn-train", "data=shapes", *chosen]))
+    settings = {key: getattr(data, key) for key in ShapesConfig.__annotations__}
+    chosen = {key: value for key, value in settings.items() if value != getattr(plain, key)}
+    print(f"train on it: toyfcn-train {options('shapes', chosen)}")
     return 0
 
 
 def download(config: DataCommandConfig) -> int:
-    """Fetch a VOC year."""
+    """Fetch a VOC year and say how to go on."""
     from toyfcn.data.download import download_voc
 
-    download_voc(config)
+    print(download_voc(config))
+    chosen = options(config.data.name, {"root": config.data.root})
+    print(f"check it:    {NAME} check {chosen}\ntrain on it: toyfcn-train {chosen}")
     return 0
+
+
+def options(name: str, chosen: Mapping[str, object]) -> str:
+    """Write data options as they are typed, quoted for Hydra and for the shell."""
+    words = [f"data={name}"]
+    for key, value in chosen.items():
+        text = str(value)
+        if isinstance(value, list):
+            text = text.replace(" ", "")
+        elif not re.fullmatch(r"[\w./~:@%+-]*", text):
+            text = "'" + text.replace("'", "\\'") + "'"
+        words.append(f"data.{key}={text}")
+    return shlex.join(words)

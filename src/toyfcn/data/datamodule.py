@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from toyfcn.config import DataConfig, ShapesConfig, VOCConfig
+from toyfcn.config import DataConfig, FolderConfig, ShapesConfig, VOCConfig
 from toyfcn.data import shapes
 from toyfcn.data.cache import PixelCache
-from toyfcn.data.schedule import Key, Schedule
+from toyfcn.data.folder import folder_source
+from toyfcn.data.overlap import refuse_overlap
+from toyfcn.data.schedule import Key, Schedule, like_sizes
 from toyfcn.data.transforms import TrainTransform, resize_image, working_size
-from toyfcn.data.voc import Source, find_voc, voc_source
+from toyfcn.data.voc import Source, find_voc, image_size, voc_source
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +45,13 @@ def open_source(config: DataConfig) -> Source:
             size=(config.size[0], config.size[1]),
         )
         return voc_source(folder, shapes.CLASSES, config.name)
+    if isinstance(config, FolderConfig):
+        return folder_source(config)
     assert isinstance(config, VOCConfig)
-    return voc_source(find_voc(config.root, config.year), name=config.name)
+    source = voc_source(find_voc(config.root, config.year), name=config.name, masks=config.masks)
+    if not source.masks.is_dir():
+        raise ValueError(f"data.masks={config.masks}: {source.masks} is no folder")
+    return source
 
 
 class Batch(TypedDict):
@@ -99,19 +108,26 @@ def group(samples: list[Sample]) -> list[Batch]:
     return [_stack(alike) for alike in sizes.values()]
 
 
-def single(samples: list[Sample]) -> Batch:
-    """Stack the samples of a training batch.
+def single(samples: list[Sample], fill: Sequence[int], void: int) -> Batch:
+    """Stack the samples of a training batch, all brought to the largest height and width.
 
-    Raises:
-        ValueError: their sizes differ; the message says which option makes them equal.
+    What is added, at the right and below, has the colour ``fill`` in the photo and is ``void`` in
+    the mask, so that it enters neither loss nor metrics.
     """
-    if len({image.shape for image, _, _ in samples}) > 1:
-        sizes = sorted({f"{image.shape[2]}x{image.shape[1]}" for image, _, _ in samples})
-        raise ValueError(
-            f"a training batch holds photos of the sizes {', '.join(sizes)}: set data.crop=[h,w] "
-            "to cut equal windows, or data.batch_size=1"
-        )
-    return _stack(samples)
+    if len({image.shape for image, _, _ in samples}) == 1:
+        return _stack(samples)
+    height, width = (max(mask.shape[side] for _, mask, _ in samples) for side in (0, 1))
+    batch: Batch = {
+        "image": torch.tensor(fill, dtype=torch.uint8)[:, None, None]
+        .expand(len(samples), -1, height, width)
+        .clone(),
+        "mask": torch.full((len(samples), height, width), void, dtype=torch.uint8),
+        "id": [name for _, _, name in samples],
+    }
+    for i, (image, mask, _) in enumerate(samples):
+        batch["image"][i, :, : mask.shape[0], : mask.shape[1]] = image
+        batch["mask"][i, : mask.shape[0], : mask.shape[1]] = mask
+    return batch
 
 
 def _stack(samples: list[Sample]) -> Batch:
@@ -178,11 +194,19 @@ class SegmentationData(pl.LightningDataModule):
         self.ids: dict[str, tuple[str, ...]] = {}
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the lists of the configured splits and see that every file is there."""
+        """Read the lists of the configured splits; see that every file is there.
+
+        Raises:
+            ValueError: a list or file is missing, or a photo to train on would be scored too.
+        """
         config = self.config
-        for split in (config.train_split, config.val_split, config.test_split):
+        train = (f"train_split={config.train_split}", self.split_ids(config.train_split))
+        for key in ("val_split", "test_split"):
+            split = getattr(config, key)
             if split is not None:
-                self.split_ids(split)
+                ids = self.split_ids(split)
+                if not config.allow_overlap:
+                    refuse_overlap(self.source, train, (f"{key}={split}", ids))
 
     def split_ids(self, split: str) -> tuple[str, ...]:
         """Return the ids of any split, its list read once."""
@@ -225,6 +249,13 @@ class SegmentationData(pl.LightningDataModule):
         cached = transform is not None and config.cache == "disk"
         cache = PixelCache(self.source, ids, Path(config.cache_folder)) if cached else None
         trainer = self.trainer
+        buckets: tuple[np.ndarray, ...] = ()
+        if transform is not None and config.buckets is not None:
+            sizes = [image_size(self.source.image_path(name)) for name in ids]
+            buckets = like_sizes(
+                np.array([working_size(size, self.short_side) for size in sizes]),
+                min(config.buckets, len(ids) // config.batch_size),
+            )
         schedule = Schedule(
             images=len(ids),
             batch_size=config.batch_size,
@@ -232,12 +263,15 @@ class SegmentationData(pl.LightningDataModule):
             seed=self.seed,
             rank=trainer.global_rank if trainer else 0,
             processes=trainer.world_size if trainer else 1,
+            buckets=buckets,
         )
         return ScheduledLoader(
             LazyDataset(self.source, ids, transform, self.short_side, self.seed, cache),
             schedule,
             num_workers=config.workers,
             persistent_workers=config.workers > 0,
-            collate_fn=single if transform else group,
+            collate_fn=partial(single, fill=transform.fill, void=transform.void)
+            if transform
+            else group,
             pin_memory=torch.cuda.is_available(),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -17,6 +18,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+PERIOD = 0.1  # seconds between two pictures of a bar
 Advance = Callable[[int, int], None]  # hears (done, total); a total of 0 is unknown
 
 
@@ -29,12 +31,18 @@ def progress(what: str, *, in_bytes: bool = False) -> Iterator[Advance]:
         amount = (DownloadColumn(binary_units=True), TransferSpeedColumn())
     text = TextColumn("{task.description}", markup=False)
     columns = (text, BarColumn(), *amount, TimeRemainingColumn())
+    # no refreshing thread: the shapes are drawn by forked processes, and threads do not fork well
+    silent = not console.is_terminal
     with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
+        *columns, console=console, transient=True, auto_refresh=False, disable=silent
     ) as bars:
-        task = bars.add_task(what, total=None)
+        task, shown = bars.add_task(what, total=None), 0.0
 
         def advance(done: int, total: int) -> None:
+            nonlocal shown
             bars.update(task, completed=done, total=total or None)
+            if time.monotonic() - shown > PERIOD:
+                bars.refresh()
+                shown = time.monotonic()
 
         yield advance

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +24,9 @@ class Schedule:
     ``uniform`` (each batch a fresh sample without replacement: the diary's) or ``list`` (the list's
     own order, for scoring). Under several processes each takes its share of every batch, so that
     ``batch_size`` counts all processes together and a run does not depend on their number.
+
+    ``buckets`` (see ``like_sizes``) are places of images of like size: a batch is then drawn from
+    one of them, but for the few batches in an epoch that hold what is left of two neighbours.
     """
 
     images: int
@@ -32,6 +35,7 @@ class Schedule:
     seed: int = 0
     rank: int = 0
     processes: int = 1
+    buckets: tuple[np.ndarray, ...] = field(default=(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
         assert self.images > 0 and 0 <= self.rank < self.processes
@@ -54,7 +58,7 @@ class Schedule:
             at = step * self.batch_size
             if order is None:
                 rng = np.random.default_rng([self.seed, epoch, step])
-                batch = rng.choice(self.images, self.batch_size, replace=False)
+                batch = self._sample(rng)
             else:
                 batch = order[at : at + self.batch_size]
             keys = [Key(first + at + i, int(index)) for i, index in enumerate(batch)]
@@ -63,4 +67,39 @@ class Schedule:
     def _order(self, epoch: int) -> np.ndarray:
         if self.sampling == "list":
             return np.arange(self.images)
-        return np.random.default_rng([self.seed, epoch]).permutation(self.images)
+        rng = np.random.default_rng([self.seed, epoch])
+        if not self.buckets:
+            return rng.permutation(self.images)
+        order = np.concatenate([rng.permutation(bucket) for bucket in self.buckets])
+        full, rest = divmod(self.images, self.batch_size)
+        cut = self.batch_size * int(rng.integers(full + 1))  # the small batch is cut out anywhere
+        last, order = order[cut : cut + rest], np.delete(order, slice(cut, cut + rest))
+        batches = rng.permutation(order.reshape(full, self.batch_size))
+        return np.concatenate([batches.ravel(), last])
+
+    def _sample(self, rng: np.random.Generator) -> np.ndarray:
+        if not self.buckets:
+            return rng.choice(self.images, self.batch_size, replace=False)
+        at, bucket = int(rng.integers(self.images)), 0  # a bucket by the number of its images
+        while at >= len(self.buckets[bucket]):
+            at, bucket = at - len(self.buckets[bucket]), bucket + 1
+        return rng.choice(self.buckets[bucket], self.batch_size, replace=False)
+
+
+def like_sizes(sizes: np.ndarray, count: int) -> tuple[np.ndarray, ...]:
+    """Sort images into ``count`` buckets of like size: places in ``sizes`` (N, 2), each once.
+
+    Halves them, and the halves again, along the side whose lengths differ most. No bucket is
+    smaller than ⌊N / count⌋, so each fills a batch if ``count`` is at most N // batch_size.
+    """
+
+    def split(places: np.ndarray, count: int) -> list[np.ndarray]:
+        if count <= 1:
+            return [places]
+        found = sizes[places]
+        side = int(np.argmax(found.max(0) / found.min(0)))
+        places = places[np.argsort(found[:, side], kind="stable")]
+        half = len(places) * (count // 2) // count
+        return split(places[:half], count // 2) + split(places[half:], count - count // 2)
+
+    return tuple(split(np.arange(len(sizes)), count))

@@ -6,8 +6,9 @@ A VOC year's folder holds ``JPEGImages/<id>.jpg``, ``SegmentationClass/<id>.png`
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -24,6 +25,8 @@ CLASSES = (
     *("chair", "cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant"),
     *("sheep", "sofa", "train", "tvmonitor"),
 )
+AUGMENTED = "SegmentationClassAug"  # SBD's masks, brought to VOC's form: they add to VOC's own
+LISTS = Path(__file__).parent / "lists"  # trainaug and seg11valid, which no VOC tar holds
 MAX_PIXELS = 100_000_000  # a photo that claims more is refused before memory is taken for it
 
 
@@ -68,13 +71,23 @@ def read_list(path: Path) -> tuple[str, ...]:
     Raises:
         ValueError: the list is missing, not text, empty, or an id is there twice or is none.
     """
-    seen: set[str] = set()
-    ids = read_lines(path)
+    return sound_ids(path, read_lines(path), id_fault)
+
+
+def sound_ids(
+    path: Path, ids: Iterable[str], id_fault: Callable[[str, Container[str]], str | None]
+) -> tuple[str, ...]:
+    """Return the ids that ``path`` names if nothing is wrong with any.
+
+    Raises:
+        ValueError: what ``id_fault`` says about the first bad one.
+    """
+    seen: dict[str, None] = {}
     for name in ids:
         if fault := id_fault(name, seen):
             raise ValueError(f"{path} {fault}")
-        seen.add(name)
-    return ids
+        seen[name] = None
+    return tuple(seen)
 
 
 def read_lines(path: Path) -> tuple[str, ...]:
@@ -164,7 +177,8 @@ def read_mask(path: Path) -> Tensor:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    return re.sub(r"^\w+, \S+\.cpp:\d+, ", "", line)  # torchvision names its own source first
 
 
 @dataclass(frozen=True)
@@ -181,6 +195,34 @@ class Source:
     classes: tuple[str, ...]
     palette: tuple[int, ...] = tuple(palette())
     void: int = VOID
+    pascal: bool = False  # ids are PASCAL's own: one photo's name is the same in every year
+
+    @property
+    def reading(self) -> str:
+        """All that decides which labels a mask's file stands for, as text."""
+        return f"{self.void} {len(self.classes)}"
+
+    def splits(self) -> tuple[str, ...]:
+        """Return the names of the lists on disk."""
+        return tuple(sorted(path.stem for path in self.lists.glob("*.txt")))
+
+    def list_path(self, split: str) -> Path:
+        """Return where a split's list lies: on disk, else among those that come with toyfcn."""
+        path = self.lists / f"{split}.txt"
+        shipped = LISTS / path.name
+        return shipped if self.pascal and not path.is_file() and shipped.is_file() else path
+
+    def lines(self, split: str) -> tuple[str, ...]:
+        """Return what a split's list names, sound or not.
+
+        Raises:
+            ValueError: the list is missing, not text or empty.
+        """
+        return read_lines(self.list_path(split))
+
+    def id_fault(self, name: str, seen: Container[str] = ()) -> str | None:
+        """Say what is wrong with an id that a list names after the ``seen`` ones, if anything."""
+        return id_fault(name, seen)
 
     def ids(self, split: str) -> tuple[str, ...]:
         """Return the ids of a split in the list's order; every one has its two files.
@@ -188,14 +230,29 @@ class Source:
         Raises:
             ValueError: no such list, or an id without photo or mask.
         """
-        ids = read_list(self.lists / f"{split}.txt")
+        path = self.list_path(split)
+        ids = sound_ids(path, self.lines(split), self.id_fault)
         for name in ids:
-            for path, what in ((self.image_path(name), "photo"), (self.mask_path(name), "mask")):
-                if not path.is_file():
+            for file, what in ((self.image_path(name), "photo"), (self.mask_path(name), "mask")):
+                if not file.is_file():
+                    advice = self._advice(split, name) if what == "mask" else ""
                     raise ValueError(
-                        f"{self.lists / split}.txt names {name!r}, but its {what} {path} is missing"
+                        f"{path} names {name!r}, but its {what} {file} is missing{advice}"
                     )
         return ids
+
+    def _advice(self, split: str, name: str) -> str:
+        added = self.masks.parent / AUGMENTED
+        if not self.pascal or self.masks.name == AUGMENTED:
+            return ""
+        if (added / f"{name}.png").is_file():
+            return f", though there is one in {added}: set data.masks={AUGMENTED}"
+        if split == "trainaug":
+            return (
+                f": most of trainaug has masks only in {AUGMENTED} (SBD's), so put that folder "
+                f"into {added.parent} and set data.masks={AUGMENTED}"
+            )
+        return ""
 
     def image_path(self, name: str) -> Path:
         """Return where the photo of an id lies."""
@@ -203,7 +260,11 @@ class Source:
 
     def mask_path(self, name: str) -> Path:
         """Return where the mask of an id lies."""
-        return self.masks / f"{name}.png"
+        path = self.masks / f"{name}.png"
+        if self.masks.name == AUGMENTED and not path.is_file():
+            own = self.images.parent / "SegmentationClass" / path.name
+            return own if own.is_file() else path
+        return path
 
     def image(self, name: str) -> Tensor:
         """Read the photo of an id: uint8 (3, H, W), RGB."""
@@ -215,7 +276,7 @@ class Source:
         Raises:
             ValueError: a value outside the classes; the message names the file and the values.
         """
-        mask = read_mask(self.mask_path(name))
+        mask = self.read_labels(name)
         labels = mask.numpy()
         if ((labels >= len(self.classes)) & (labels != self.void)).any():
             wrong = [int(v) for v in np.unique(labels) if v >= len(self.classes) and v != self.void]
@@ -224,6 +285,10 @@ class Source:
                 f"end at {len(self.classes) - 1} and void is {self.void}"
             )
         return mask
+
+    def read_labels(self, name: str) -> Tensor:
+        """Read the mask of an id as its file has it, values not yet judged: uint8 (H, W)."""
+        return read_mask(self.mask_path(name))
 
     def pair(self, name: str) -> tuple[Tensor, Tensor]:
         """Read photo and mask of an id and see that their sizes agree.
@@ -240,14 +305,23 @@ class Source:
         return image, mask
 
 
-def voc_source(folder: Path, classes: Sequence[str] = CLASSES, name: str = "") -> Source:
-    """Describe a folder in the VOC layout, such as one that ``find_voc`` found."""
+def voc_source(
+    folder: Path,
+    classes: Sequence[str] = CLASSES,
+    name: str = "",
+    masks: str = "SegmentationClass",
+) -> Source:
+    """Describe a folder in the VOC layout, such as one that ``find_voc`` found.
+
+    ``masks`` is the folder of the masks below it; ``SegmentationClassAug`` adds to VOC's own.
+    """
     return Source(
         name=name or folder.name,
         images=folder / "JPEGImages",
-        masks=folder / "SegmentationClass",
+        masks=folder / masks,
         lists=folder / "ImageSets" / "Segmentation",
         classes=tuple(classes),
+        pascal=tuple(classes) == CLASSES,
     )
 
 

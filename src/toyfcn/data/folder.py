@@ -1,0 +1,304 @@
+"""Your own data: a folder of photos, one of masks with the same names, and the classes' names.
+
+Both folders are flat. A photo ``a.jpg`` (or .jpeg .png .webp .bmp .tif .tiff) belongs to the mask
+``a.png`` (or .bmp .tif .tiff .gif); ``a`` is its id. Files with other endings, and those whose
+names begin with a dot, are left alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from toyfcn.config import FolderConfig
+from toyfcn.data.colours import Colour, read_colours
+from toyfcn.data.voc import VOID, Source, id_fault, palette
+
+PHOTOS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+MASKS = (".png", ".bmp", ".tif", ".tiff", ".gif")  # JPEG would blur the labels
+log = logging.getLogger(__name__)
+DRAWN = ("train", "val", "test", "all")  # the splits where there are no lists
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderSource(Source):
+    """A data set in two folders. Without lists, the splits are drawn: see ``draw_splits``.
+
+    ``photos`` and ``labels`` hold the suffix of each id's file; ``colours`` (if any) is one colour
+    a class; ``fractions`` are the shares of val and test where there are no lists.
+    """
+
+    photos: Mapping[str, str] = field(repr=False, compare=False)
+    labels: Mapping[str, str] = field(repr=False, compare=False)
+    colours: tuple[Colour, ...] = ()
+    void_colour: Colour | None = None
+    has_void: bool = True
+    fractions: tuple[float, float] | None = None
+    split_seed: int = 0
+
+    @property
+    def reading(self) -> str:
+        """All that decides which labels a mask's file stands for, as text."""
+        return f"{super().reading} {self.colours} {self.void_colour} {self.has_void}"
+
+    def splits(self) -> tuple[str, ...]:
+        """Return the names of the lists, or of the drawn splits that are not empty."""
+        if self.fractions is None:
+            return super().splits()
+        drawn = draw_splits(self._every_id(), self.fractions, self.split_seed)
+        return tuple(name for name in DRAWN if drawn[name])
+
+    def list_path(self, split: str) -> Path:
+        """Return where a split's ids come from: its list, or the folder of the photos."""
+        return super().list_path(split) if self.fractions is None else self.images
+
+    def lines(self, split: str) -> tuple[str, ...]:
+        """Return what a split names, sound or not; lists may name files as well as ids.
+
+        Raises:
+            ValueError: there is no such split, or it is empty.
+        """
+        if self.fractions is None:
+            return tuple(self._id(line) for line in super().lines(split))
+        if split not in DRAWN:
+            raise ValueError(
+                f"no split is called {split!r}: without data.lists there are {', '.join(DRAWN)}"
+            )
+        ids = draw_splits(self._every_id(), self.fractions, self.split_seed)[split]
+        if not ids:
+            few = f"the {len(self.photos)} photos in {self.images} are too few for it"
+            none = "data.test_fraction=0 sets no photo aside"
+            without = split == "test" and not self.fractions[1]
+            raise ValueError(f"the split {split!r} is empty: {none if without else few}")
+        return ids
+
+    def id_fault(self, name: str, seen: Container[str] = ()) -> str | None:
+        """Say what is wrong with an id; whatever a photo is called is one."""
+        known = name in self.photos and name.isprintable() and name not in seen
+        return None if known else id_fault(name, seen)
+
+    def ids(self, split: str) -> tuple[str, ...]:
+        """Return the ids of a split: in the list's order, or sorted where it is drawn.
+
+        Raises:
+            ValueError: no such split, or files without their partner.
+        """
+        if self.fractions is None:
+            return super().ids(split)
+        alone = (
+            ("photo", "mask", self.images, self.photos, self.labels),
+            ("mask", "photo", self.masks, self.labels, self.photos),
+        )
+        wrong = [
+            f"{len(left)} {what}{'s' * (len(left) > 1)} without a {partner} "
+            f"({some([name + own[name] for name in left])} in {folder})"
+            for what, partner, folder, own, other in alone
+            if (left := sorted(set(own) - set(other)))
+        ]
+        if wrong:
+            raise ValueError(
+                f"{' and '.join(wrong)}: a mask is called like its photo up to the suffix; to use "
+                "some of the photos only, name them in data.lists"
+            )
+        return super().ids(split)
+
+    def image_path(self, name: str) -> Path:
+        """Return where the photo of an id lies."""
+        return self.images / f"{name}{self.photos.get(name, '.jpg')}"
+
+    def mask_path(self, name: str) -> Path:
+        """Return where the mask of an id lies."""
+        return self.masks / f"{name}{self.labels.get(name, '.png')}"
+
+    def read_labels(self, name: str) -> Tensor:
+        """Read the mask of an id, by its values or by its colours: uint8 (H, W)."""
+        if self.colours:
+            return read_colours(self.mask_path(name), self.colours, self.void_colour, self.void)
+        mask = super().read_labels(name)
+        if not self.has_void and bool((mask == self.void).any()):
+            raise ValueError(
+                f"{self.mask_path(name)} holds the value {self.void}, but data.void=null says that "
+                f"every pixel has one of the {len(self.classes)} classes"
+            )
+        return mask
+
+    def _id(self, line: str) -> str:
+        stem, dot, suffix = line.rpartition(".")
+        named = line not in self.photos and self.photos.get(stem) == dot + suffix
+        return stem if named else line
+
+    def _every_id(self) -> Iterator[str]:
+        """Yield all ids that have a photo or a mask."""
+        yield from self.photos
+        yield from (name for name in self.labels if name not in self.photos)
+
+
+def folder_source(config: FolderConfig) -> FolderSource:
+    """Look which photos and masks the folders of a config hold; open none.
+
+    Raises:
+        ValueError: an option is missing or does not fit, a folder is not there or holds nothing.
+    """
+    root = Path(config.root).expanduser()
+    for key in ("images", "masks"):
+        if getattr(config, key) is None:
+            raise ValueError(f"data.{key} is missing: data=folder needs data.{key}=FOLDER")
+    images, masks = (root / Path(str(p)).expanduser() for p in (config.images, config.masks))
+    classes = class_names(config, root)
+    colours = tuple(triple(colour) for colour in config.colours or ())
+    if config.colours is not None and len(colours) != len(classes):
+        raise ValueError(
+            f"data.colours has {len(colours)} colours, but there are {len(classes)} classes "
+            "(the void colour goes into data.void_colour)"
+        )
+    void_colour = triple(config.void_colour) if config.void_colour is not None else None
+    void = VOID if colours or config.void is None else config.void
+    lists = root / Path(config.lists).expanduser() if config.lists is not None else images
+    if config.lists is not None and not lists.is_dir():
+        raise ValueError(f"data.lists={config.lists}: {lists} is no folder")
+    source = FolderSource(
+        name=config.name,
+        images=images,
+        masks=masks,
+        lists=lists,
+        classes=classes,
+        palette=class_palette(colours, void_colour, void),
+        void=void,
+        photos=suffixes(images, "images", PHOTOS),
+        labels=suffixes(masks, "masks", MASKS),
+        colours=colours,
+        void_colour=void_colour,
+        has_void=void_colour is not None if colours else config.void is not None,
+        fractions=None if config.lists is not None else (config.val_fraction, config.test_fraction),
+        split_seed=config.split_seed,
+    )
+    warn_of_black_and_white(source)
+    return source
+
+
+def warn_of_black_and_white(source: FolderSource) -> None:
+    """Look into three masks of a data set of two classes: is white, which is void, the second?"""
+    if source.colours or len(source.classes) != 2 or source.void != VOID or not source.has_void:
+        return
+    found: set[int] = set()
+    for name in list(source.labels)[:3]:
+        try:
+            found.update(np.unique(source.read_labels(name).numpy()).tolist())
+        except ValueError:
+            return  # whoever reads it in earnest will tell
+    if found == {0, VOID}:
+        log.warning(
+            "the masks in %s seem to hold the values 0 and 255 only, and 255 is void: if it stands "
+            "for %s, set data.colours=[[0,0,0],[255,255,255]]",
+            source.masks,
+            source.classes[1],
+        )
+
+
+def suffixes(folder: Path, key: str, endings: Sequence[str]) -> dict[str, str]:
+    """Return the suffix of each picture in a flat folder by its name without it.
+
+    Raises:
+        ValueError: the folder is not there, holds no picture, or two of one name.
+    """
+    what = {"images": "photo", "masks": "mask"}[key]
+    try:
+        names = sorted(path.name for path in folder.iterdir() if not path.is_dir())
+    except OSError as error:
+        raise ValueError(f"data.{key}: cannot read the folder {folder}: {error.strerror}") from None
+    found: dict[str, str] = {}
+    shared = {ending: ending for ending in endings}  # one string for all files
+    for name in names:
+        stem, suffix = Path(name).stem, Path(name).suffix
+        if suffix.lower() not in endings or name.startswith("."):
+            continue
+        if stem in found:
+            both = f"{stem}{found[stem]} and {name}"
+            raise ValueError(f"data.{key}: {folder} holds two {what}s of one name: {both}")
+        found[stem] = shared.setdefault(suffix, suffix)
+    if not found:
+        raise ValueError(
+            f"data.{key}: {folder} holds no {what} (looked for {', '.join(endings)}, not in "
+            "folders below it)"
+        )
+    return found
+
+
+def class_names(config: FolderConfig, root: Path) -> tuple[str, ...]:
+    """Return the classes that a config names, or the file that it names.
+
+    Raises:
+        ValueError: both or neither are given, the file is unreadable, or the names are no good.
+    """
+    names, told = list(config.classes), "data.classes"
+    if config.classes_file is not None:
+        if names:
+            raise ValueError("data.classes and data.classes_file are both given: choose one")
+        told = str(path := root / Path(config.classes_file).expanduser())
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"cannot read data.classes_file={path}: {error}") from None
+        names = [line.strip() for line in lines if line.strip()]
+    if not 2 <= len(names) <= 255:
+        raise ValueError(
+            f"{told} names {len(names)} classes: data=folder needs 2 to 255, label 0 first, such "
+            "as data.classes=[background,cat]"
+        )
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{told} names {twice[0]!r} twice")
+    return tuple(names)
+
+
+def triple(colour: Sequence[int]) -> Colour:
+    """Return a colour as what it is."""
+    r, g, b = colour
+    return r, g, b
+
+
+def class_palette(
+    colours: Sequence[Colour], void_colour: Colour | None, void: int
+) -> tuple[int, ...]:
+    """Return 768 integers: the data set's own colours, and VOC's where it has none."""
+    flat = palette()
+    flat[: 3 * len(colours)] = [value for colour in colours for value in colour]
+    if void_colour is not None:
+        flat[3 * void : 3 * void + 3] = void_colour
+    return tuple(flat)
+
+
+def some(names: Sequence[str], most: int = 3) -> str:
+    """Return the first of some names, for messages."""
+    return ", ".join(ascii(name)[1:-1] for name in names[:most]) + ", …" * (len(names) > most)
+
+
+def draw_splits(
+    ids: Iterator[str], fractions: tuple[float, float], seed: int
+) -> dict[str, tuple[str, ...]]:
+    """Deal ids out to val, test and train; all of it sorted.
+
+    Where an id goes follows from a hash of (seed, id) and the fractions alone, so new photos never
+    move old ones, and sizes come out about as wanted. Only where that would leave a wanted split
+    empty, the id nearest to it is moved.
+    """
+    ranked = sorted((uniform(name, seed), name) for name in ids)
+    val, test = fractions
+    ends = [sum(u < val for u, _ in ranked), sum(u < val + test for u, _ in ranked)]
+    least = 1 if test and len(ranked) > 2 else 0
+    ends[0] = min(max(ends[0], 1), max(len(ranked) - 1 - least, 0))
+    ends[1] = min(max(ends[1], ends[0] + least), max(len(ranked) - 1, 0)) if test else ends[0]
+    names = [name for _, name in ranked]
+    parts = {"train": names[ends[1] :], "val": names[: ends[0]], "test": names[ends[0] : ends[1]]}
+    return {split: tuple(sorted(part)) for split, part in (parts | {"all": names}).items()}
+
+
+def uniform(name: str, seed: int) -> float:
+    """Map (seed, id) to [0, 1), the same on every machine."""
+    text = f"{seed}/{name}".encode("utf-8", "surrogateescape")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") / 2**64
