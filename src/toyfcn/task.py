@@ -76,7 +76,10 @@ class SegmentationTask(pl.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout and the like from (seed, step), so that a resumed run repeats it."""
-        torch.manual_seed(sample_seed(self.seed, self.global_step, "step"))
+        seed = sample_seed(self.seed, self.global_step, "step")
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch: Σ w·ℓ / max(Σ w, ε), or Σ w·ℓ where the recipe sums."""

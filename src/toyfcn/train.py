@@ -56,6 +56,8 @@ def fit_and_score(config: TrainConfig, folder: Path, record: Any) -> dict[str, A
         torch.set_num_threads(config.trainer.threads)
     pl.seed_everything(config.seed, verbose=False)
 
+    # filling fresh memory is a debugging aid of the deterministic mode, and not free
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     start = checkpoint.load(config.ckpt) if config.ckpt else None
 
     # data
@@ -93,7 +95,7 @@ def fit_and_score(config: TrainConfig, folder: Path, record: Any) -> dict[str, A
         devices=config.trainer.devices,
         precision=config.trainer.precision,  # type: ignore[arg-type]
         max_steps=steps,
-        max_epochs=-1,
+        max_epochs=-(-steps // epoch_steps),
         val_check_interval=divisor_near(steps, config.trainer.val_every),
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
@@ -110,6 +112,7 @@ def fit_and_score(config: TrainConfig, folder: Path, record: Any) -> dict[str, A
     parameters = sum(p.numel() for p in net.parameters())
     log.info("%s: %d images, %d parameters, in %s", source.name, len(train_ids), parameters, folder)
     trainer.fit(task, datamodule=data)
+    log.info("trained %d steps in %.0f s, validations apart", steps, monitor.seconds)
 
     # scores of the best checkpoint, read back from its file as toyfcn-eval does
     chosen = checkpoint.load(best.best_model_path)
@@ -125,7 +128,10 @@ def fit_and_score(config: TrainConfig, folder: Path, record: Any) -> dict[str, A
     rows = panels(chosen.net, data, shown, 6)
     visual.sheet(rows, source.classes, source.palette, title).save(folder / "predictions.png")
     record.update(
-        "finished", images_per_s=round(monitor.images_per_second, 1), steps=trainer.global_step
+        "finished",
+        steps=trainer.global_step,
+        train_s=round(monitor.seconds, 2),
+        images_per_s=round(monitor.images_per_second, 1),
     )
 
     report.print_scores(metrics)

@@ -96,10 +96,10 @@ def read_lines(path: Path) -> tuple[str, ...]:
     Raises:
         ValueError: the list is missing, not text or empty.
     """
-    if not path.is_file():
+    if why := no_file(path, "does not exist"):
         known = sorted(other.stem for other in path.parent.glob("*.txt"))
         raise ValueError(
-            f"no list for the split {path.stem!r}: {path} does not exist (the lists there: "
+            f"no list for the split {path.stem!r}: {path} {why} (the lists there: "
             f"{', '.join(known) or 'none'})"
         )
     try:
@@ -112,6 +112,14 @@ def read_lines(path: Path) -> tuple[str, ...]:
     return ids
 
 
+def no_file(path: Path, gone: str = "is missing") -> str | None:
+    """Say why a path leads to no file, if it does not."""
+    try:
+        return None if path.is_file() else gone
+    except OSError as error:  # no right to look, a name too long
+        return f"cannot be looked at: {error.strerror or error}"
+
+
 def id_fault(name: str, seen: Container[str] = ()) -> str | None:
     """Say what is wrong with an id that a list names after the ``seen`` ones, if anything."""
     if name in seen:
@@ -119,6 +127,11 @@ def id_fault(name: str, seen: Container[str] = ()) -> str | None:
     if not name.isprintable() or {"/", "\\", " "} & set(name) or name in (".", ".."):
         return f"holds {name!r}, which is no image id"
     return None
+
+
+def unwarned() -> warnings.catch_warnings[None]:
+    """Keep Pillow from printing that a picture is large: ``MAX_PIXELS`` decides."""
+    return warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning)
 
 
 def read_image(path: Path) -> Tensor:
@@ -131,16 +144,19 @@ def read_image(path: Path) -> Tensor:
         ValueError: the file cannot be decoded, or claims more than ``MAX_PIXELS`` pixels.
     """
     try:
-        with warnings.catch_warnings(), Image.open(path) as image:
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with unwarned(), Image.open(path) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"it claims {image.width} x {image.height} pixels")
             if image.format == "JPEG" and image.mode in ("RGB", "L"):
                 coded = torch.from_numpy(np.fromfile(path, np.uint8))
                 photo: Tensor = decode_jpeg(coded, ImageReadMode.RGB, apply_exif_orientation=True)
                 return photo
-            upright = ImageOps.exif_transpose(image).convert("RGB")
-            return torch.from_numpy(np.array(upright)).permute(2, 0, 1)
+            if image.mode in ("I", "F"):
+                raise ValueError(f"its mode is {image.mode}, which does not tell what white is")
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith("I;16"):  # convert would clip it
+                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+            return torch.from_numpy(np.array(upright.convert("RGB"))).permute(2, 0, 1)
     except (OSError, ValueError, RuntimeError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"cannot read the photo {path}: {_first_line(error)}") from None
 
@@ -166,7 +182,9 @@ def read_mask(path: Path) -> Tensor:
         ValueError: the file cannot be decoded or its mode holds no labels.
     """
     try:
-        with Image.open(path) as image:
+        with unwarned(), Image.open(path) as image:
+            if image.format in ("JPEG", "MPO"):
+                raise ValueError("it is a JPEG, which blurs labels")
             if image.mode not in ("P", "L"):
                 raise ValueError(f"its mode is {image.mode}, but labels are palette or grey values")
             if image.width * image.height > MAX_PIXELS:
@@ -210,7 +228,7 @@ class Source:
         """Return where a split's list lies: on disk, else among those that come with toyfcn."""
         path = self.lists / f"{split}.txt"
         shipped = LISTS / path.name
-        return shipped if self.pascal and not path.is_file() and shipped.is_file() else path
+        return shipped if self.pascal and no_file(path) and not no_file(shipped) else path
 
     def lines(self, split: str) -> tuple[str, ...]:
         """Return what a split's list names, sound or not.
@@ -234,18 +252,16 @@ class Source:
         ids = sound_ids(path, self.lines(split), self.id_fault)
         for name in ids:
             for file, what in ((self.image_path(name), "photo"), (self.mask_path(name), "mask")):
-                if not file.is_file():
+                if why := no_file(file):
                     advice = self._advice(split, name) if what == "mask" else ""
-                    raise ValueError(
-                        f"{path} names {name!r}, but its {what} {file} is missing{advice}"
-                    )
+                    raise ValueError(f"{path} names {name!r}, but its {what} {file} {why}{advice}")
         return ids
 
     def _advice(self, split: str, name: str) -> str:
         added = self.masks.parent / AUGMENTED
         if not self.pascal or self.masks.name == AUGMENTED:
             return ""
-        if (added / f"{name}.png").is_file():
+        if not no_file(added / f"{name}.png"):
             return f", though there is one in {added}: set data.masks={AUGMENTED}"
         if split == "trainaug":
             return (
@@ -261,9 +277,9 @@ class Source:
     def mask_path(self, name: str) -> Path:
         """Return where the mask of an id lies."""
         path = self.masks / f"{name}.png"
-        if self.masks.name == AUGMENTED and not path.is_file():
+        if self.masks.name == AUGMENTED and no_file(path):
             own = self.images.parent / "SegmentationClass" / path.name
-            return own if own.is_file() else path
+            return path if no_file(own) else own
         return path
 
     def image(self, name: str) -> Tensor:
