@@ -8,6 +8,7 @@ A run that is killed while it builds leaves only a file aside, which the next bu
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -80,8 +81,9 @@ def build(path: Path, total: int, source: Source, ids: tuple[str, ...]) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f"{path.stem}.*.partial"):
-        if time.time() - left.stat().st_mtime > 600:  # of a run that was killed
-            left.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # another builder may be tidying up too
+            if time.time() - left.stat().st_mtime > 600:  # of a run that was killed
+                left.unlink()
     free = shutil.disk_usage(path.parent).free
     log.info("caching %d decoded images in %s: %.1f MB", len(ids), path, total / 1e6)
     if free < 1.05 * total:
