@@ -27,8 +27,8 @@ lint: setup ## check style and types
 format: setup ## put the code into its one format
 	$(BIN)/ruff check --fix-only . ; $(BIN)/ruff format .
 
-bench: setup ## measure, side by side in one process
-	$(BIN)/python benchmarks/bench.py $(ARGS)
+bench: setup ## measure reading, side by side in one process (needs TOYFCN_VOC)
+	$(BIN)/python benchmarks/data.py $(ARGS)
 
 tensorboard: .venv/.run ## look at the curves of all runs under outputs/
 	$(BIN)/tensorboard --logdir outputs $(ARGS)
