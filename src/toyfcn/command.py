@@ -11,7 +11,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -23,7 +23,6 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from toyfcn import config as schema
 
 CONF = Path(__file__).parent / "conf"
-Config = TypeVar("Config", bound=schema.Checked)
 
 
 def launch(command: str, config_name: str, job: Callable[[Any], Any]) -> None:

@@ -133,16 +133,23 @@ class SegmentationTask(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Build the recipe's optimizer: no decay on biases, norms and deconvolutions."""
-        recipe, groups = self.recipe, {"weight": [], "bias": [], "other": []}  # type: ignore[var-annotated]
+        recipe = self.recipe
+        weights: list[nn.Parameter] = []
+        biases: list[nn.Parameter] = []
+        others: list[nn.Parameter] = []  # gains of norms, and deconvolutions
         for name, parameter in self.net.named_parameters():
-            if parameter.requires_grad:
-                kind = "bias" if name.endswith("bias") else "weight" if parameter.ndim > 1 else ""
-                kind = "other" if ".ups." in f".{name}" or not kind else kind
-                groups[kind].append(parameter)
-        settings = [
-            {"params": groups["weight"], "lr": recipe.lr, "weight_decay": recipe.weight_decay},
-            {"params": groups["bias"], "lr": recipe.lr * recipe.bias_lr_factor, "weight_decay": 0},
-            {"params": groups["other"], "lr": recipe.lr, "weight_decay": 0},
+            if not parameter.requires_grad:
+                continue
+            if name.endswith("bias"):
+                biases.append(parameter)
+            elif parameter.ndim > 1 and not name.startswith("ups."):
+                weights.append(parameter)
+            else:
+                others.append(parameter)
+        settings: list[dict[str, Any]] = [
+            {"params": weights, "lr": recipe.lr, "weight_decay": recipe.weight_decay},
+            {"params": biases, "lr": recipe.lr * recipe.bias_lr_factor, "weight_decay": 0},
+            {"params": others, "lr": recipe.lr, "weight_decay": 0},
         ]
         settings = [group for group in settings if group["params"]]
         optimizer: torch.optim.Optimizer

@@ -186,7 +186,7 @@ def make_callbacks(config: TrainConfig, data: Any, folder: Path) -> tuple[list[A
     best = ModelCheckpoint(filename="best", monitor="val/miou", mode="max", **keep)
     last = ModelCheckpoint(filename="last", monitor=None, **keep)
     monitor = Monitor()
-    callbacks: list[Any] = [monitor, best, last]
+    callbacks: list[Any] = [best, last]
     if config.recipe.average is not None:
         callbacks.insert(0, EMAWeightAveraging(decay=config.recipe.average))
     if config.trainer.patience is not None:
@@ -194,6 +194,7 @@ def make_callbacks(config: TrainConfig, data: Any, folder: Path) -> tuple[list[A
         callbacks.append(stop)
     if config.logger.panels:
         callbacks.append(Panels(data, config.logger.panels))
+    callbacks.append(monitor)  # after the panels, so that its clock leaves their time out
     if config.trainer.progress and sys.stdout.isatty():
         callbacks.append(ProgressBar(monitor))
     return callbacks, monitor, best

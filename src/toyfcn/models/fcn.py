@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -16,15 +15,11 @@ IMAGENET_MEAN = (123.675, 116.28, 103.53)  # of RGB in 0..255
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
-class Trunk(Protocol):
-    """Anything that maps photos to feature maps of rising stride."""
+class Trunk(nn.Module):
+    """What maps normalised photos (B, 3, H, W) to feature maps of rising stride, finest first."""
 
-    strides: Sequence[int]  # of the feature maps, rising
+    strides: Sequence[int]  # of the feature maps
     channels: Sequence[int]  # of the feature maps
-
-    def __call__(self, x: Tensor) -> list[Tensor]:
-        """Map normalised photos (B, 3, H, W) to feature maps, finest first."""
-        ...
 
 
 class Normalize(nn.Module):
@@ -62,20 +57,21 @@ class FCN(nn.Module):
 
     def __init__(
         self,
-        trunk: nn.Module,
+        trunk: Trunk,
         classes: int,
         stride: int,
         upsample: str = "channel",
         upsample_learned: bool = True,
     ) -> None:
         super().__init__()
-        strides: Sequence[int] = trunk.strides  # type: ignore[assignment]
-        channels: Sequence[int] = trunk.channels  # type: ignore[assignment]
-        if stride not in strides:
-            raise ValueError(f"model.stride={stride}, but this trunk's strides are {list(strides)}")
+        if stride not in trunk.strides:
+            raise ValueError(
+                f"model.stride={stride}, but this trunk's strides are {list(trunk.strides)}"
+            )
         self.normalize = Normalize()
         self.trunk = trunk
-        rungs = [(s, c) for s, c in zip(strides, channels, strict=True) if s >= stride][::-1]
+        features = zip(trunk.strides, trunk.channels, strict=True)
+        rungs = [(s, c) for s, c in features if s >= stride][::-1]  # coarsest first
         self.heads = nn.ModuleList(score_layer(c, classes) for _, c in rungs)
         ladder = [s for s, _ in rungs] + [1]
         steps = [coarse // fine for coarse, fine in itertools.pairwise(ladder)]

@@ -17,6 +17,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from toyfcn.models.fcn import Trunk
+
 
 class ScaledTanh(nn.Module):
     """LeNet's activation, 1.7159 · tanh(2x / 3)."""
@@ -26,7 +28,7 @@ class ScaledTanh(nn.Module):
         return 1.7159 * torch.tanh(x * (2 / 3))
 
 
-class LeNetTrunk(nn.Module):
+class LeNetTrunk(Trunk):
     """The trunk of FCN-LeNet in 'same' geometry (padding 2): features at strides 2 and 4.
 
     ``width`` multiplies the channels of every layer; ``activation`` is ``tanh`` (LeNet's own) or
