@@ -25,8 +25,8 @@ from torchvision.datasets import VOCSegmentation
 from torchvision.io import ImageReadMode, decode_image, decode_jpeg
 from torchvision.transforms import v2
 
-from toyfcn.config import VOCConfig
 from toyfcn.data.cache import PixelCache
+from toyfcn.data.config import VOCConfig
 from toyfcn.data.datamodule import LazyDataset, ScheduledLoader, open_source, single
 from toyfcn.data.schedule import Schedule
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from toyfcn.config import KINDS, DataConfig, ModelConfig, TrainConfig
+from toyfcn.config import ModelConfig, TrainConfig
+from toyfcn.data.config import KINDS, DataConfig
 from toyfcn.data.voc import Source
 from toyfcn.models.fcn import FCN
 from toyfcn.models.lenet import LeNetTrunk

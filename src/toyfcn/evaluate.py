@@ -7,7 +7,8 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from toyfcn.command import launch, run_folder
-from toyfcn.config import KINDS, DataConfig, EvalConfig, TrainerConfig
+from toyfcn.config import EvalConfig, TrainerConfig
+from toyfcn.data.config import KINDS, DataConfig
 
 if TYPE_CHECKING:
     from toyfcn.checkpoint import Checkpoint

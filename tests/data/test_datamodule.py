@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from toyfcn.config import VOCConfig
 from toyfcn.data import datamodule, voc
+from toyfcn.data.config import VOCConfig
 from toyfcn.data.datamodule import Batch, ScheduledLoader, SegmentationData, open_source
 from toyfcn.metrics import confusion
 from toyfcn.task import pixel_loss
@@ -150,7 +150,7 @@ def test_buckets_read_headers_once_and_leave_nothing_to_pad(
 MEASURE = """
 import re, sys, torch
 from pathlib import Path
-from toyfcn.config import VOCConfig
+from toyfcn.data.config import VOCConfig
 from toyfcn.data.datamodule import SegmentationData, open_source
 torch.set_num_threads(1)
 config = VOCConfig(root=sys.argv[1], batch_size=10, train_split=sys.argv[2])

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from toyfcn.config import DataCommandConfig, ShapesConfig, VOCConfig
+from toyfcn.config import DataCommandConfig
 from toyfcn.data import download, unpack
+from toyfcn.data.config import ShapesConfig, VOCConfig
 from toyfcn.data.download import download_voc
 from toyfcn.data.voc import find_voc
 

@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 
 from toyfcn import evaluate, predict, train
-from toyfcn.config import FolderConfig
 from toyfcn.data import cli
 from toyfcn.data.cache import fingerprint
 from toyfcn.data.colours import read_colours
+from toyfcn.data.config import FolderConfig
 from toyfcn.data.datamodule import SegmentationData, open_source
 from toyfcn.data.folder import FolderSource, draw_splits, folder_source
 from toyfcn.data.voc import palette

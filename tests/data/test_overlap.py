@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from toyfcn import evaluate, train
-from toyfcn.config import VOCConfig
+from toyfcn.data.config import VOCConfig
 from toyfcn.data.datamodule import SegmentationData, open_source
 from toyfcn.data.overlap import canonical, identities, shared
 from toyfcn.data.voc import CLASSES, LISTS, Source, read_list, voc_source

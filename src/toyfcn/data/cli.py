@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from toyfcn.command import hint, launch, stop
-from toyfcn.config import DataCommandConfig, ShapesConfig
+from toyfcn.config import DataCommandConfig
+from toyfcn.data.config import ShapesConfig
 
 NAME = "toyfcn-data"
 USAGE = f"""usage: {NAME} WORD [option=value ...]

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from toyfcn.config import DataConfig, FolderConfig, ShapesConfig, VOCConfig
 from toyfcn.data import shapes
 from toyfcn.data.cache import PixelCache
+from toyfcn.data.config import DataConfig, FolderConfig, ShapesConfig, VOCConfig
 from toyfcn.data.folder import folder_source
 from toyfcn.data.overlap import refuse_overlap
 from toyfcn.data.schedule import Key, Schedule, like_sizes

@@ -13,7 +13,8 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from toyfcn.config import DataCommandConfig, VOCConfig
+from toyfcn.config import DataCommandConfig
+from toyfcn.data.config import VOCConfig
 from toyfcn.data.progress import Advance, progress
 from toyfcn.data.unpack import MAX_BYTES, SLACK, LocalError, amount, make_sure_of_room, unpack
 from toyfcn.data.voc import find_voc

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from toyfcn.config import FolderConfig
 from toyfcn.data.colours import Colour, read_colours
+from toyfcn.data.config import FolderConfig
 from toyfcn.data.voc import VOID, Source, id_fault, palette
 
 PHOTOS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")

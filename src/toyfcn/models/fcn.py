@@ -79,11 +79,10 @@ class FCN(nn.Module):
             Deconvolution(classes, step, upsample, upsample_learned) for step in steps
         )
 
-    def forward(self, image: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """Score photos (B, 3, H, W), RGB in 0..255, of any size of at least 1x1.
+    def score_map(self, image: Tensor) -> Tensor:
+        """Score photos (B, 3, H, W), RGB in 0..255, at the network's stride, skips fused.
 
-        Returns scores (B, classes, H, W), or interpolated bilinearly to ``size`` where the photos
-        were brought to a working resolution and the scores belong to the original's.
+        Returns scores (B, classes, h, w), which the last deconvolution upsamples to the image.
         """
         # pixel by pixel rather than plane by plane: what convolutions are quickest on
         photo = self.normalize(image).contiguous(memory_format=torch.channels_last)
@@ -92,7 +91,15 @@ class FCN(nn.Module):
         scores: Tensor = heads[0](features[0])
         for feature, head, up in zip(features[1:], heads[1:], ups, strict=False):
             scores = crop(up(scores), feature) + head(feature)
-        scores = crop(ups[-1](scores), image)
+        return scores
+
+    def forward(self, image: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """Score photos (B, 3, H, W), RGB in 0..255, of any size of at least 1x1.
+
+        Returns scores (B, classes, H, W), or interpolated bilinearly to ``size`` where the photos
+        were brought to a working resolution and the scores belong to the original's.
+        """
+        scores = crop(self.ups[-1](self.score_map(image)), image)
         if size is not None and tuple(scores.shape[-2:]) != tuple(size):
             scores = F.interpolate(scores, size=size, mode="bilinear", align_corners=False)
         return scores

@@ -1,0 +1,47 @@
+"""How an option is declared, and how a group of options checks its own bounds."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+Choices = tuple[str | int, ...]
+
+
+def option(
+    default: Any,
+    meaning: str,
+    *,
+    choices: Choices | None = None,
+    low: float | None = None,
+    high: float | None = None,
+) -> Any:
+    """Declare an option: its default, its meaning (with unit), and what values it may have."""
+    metadata = {"meaning": meaning, "choices": choices, "low": low, "high": high}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass
+class Checked:
+    """An options group that checks its own bounds when it is made."""
+
+    GROUP = ""  # what stands before the options on the command line
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):
+            rule, value = item.metadata, getattr(self, item.name)
+            if not rule or value is None:
+                continue
+            key = f"{self.GROUP}.{item.name}" if self.GROUP else item.name
+            if rule["choices"] and value not in rule["choices"]:
+                allowed = ", ".join(str(choice) for choice in rule["choices"])
+                raise ValueError(f"{key}={value} is none of {allowed}")
+            numbers = value if isinstance(value, list) else [value]
+            for number in numbers:
+                if rule["low"] is not None and not number >= rule["low"]:
+                    raise ValueError(f"{key}={number} is below {rule['low']}")
+                if rule["high"] is not None and not number <= rule["high"]:
+                    raise ValueError(f"{key}={number} is above {rule['high']}")
