@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from toyfcn.config import RecipeConfig
+from toyfcn.checkpoint import build
+from toyfcn.config import ModelConfig, RecipeConfig
 from toyfcn.data import statistics
 from toyfcn.data.statistics import class_weights, count_pixels
 from toyfcn.data.voc import find_voc, voc_source
-from toyfcn.task import lr_factor, pixel_loss
+from toyfcn.task import SegmentationTask, lr_factor, pixel_loss
 
 
 def test_loss_equals_numpy_with_void_and_weights():
@@ -125,3 +126,26 @@ def test_listed_weights() -> None:
     for wrong in ("inverse", [1, -1], ["a"], []):
         with pytest.raises(ValueError, match=r"recipe\.class_weights="):
             RecipeConfig(class_weights=wrong)
+
+
+@pytest.mark.parametrize("upsample", ["channel", "dense"])
+def test_fused_task_equals_the_plain_one(upsample: str) -> None:
+    card = {"classes": [str(label) for label in range(5)], "void": 255}
+    generator = torch.Generator().manual_seed(0)
+    batch = {
+        "image": torch.randint(0, 256, (2, 3, 30, 41), dtype=torch.uint8, generator=generator),
+        "mask": torch.randint(0, 5, (2, 30, 41), dtype=torch.uint8, generator=generator),
+        "id": ["a", "b"],
+    }
+    found = []
+    for fused in (False, True):
+        torch.manual_seed(0)
+        net = build(ModelConfig(stride=2, upsample=upsample), 5)
+        for head in net.heads:
+            torch.nn.init.normal_(head.weight)
+        task = SegmentationTask(net, RecipeConfig(), card, torch.rand(5) + 0.5, fused=fused)
+        total, weight = task.loss_sums_of(batch)
+        total.backward()
+        found.append([total.detach(), weight, *(p.grad for p in net.parameters())])
+    for plain, quick in zip(*found, strict=True):
+        torch.testing.assert_close(quick, plain, rtol=1e-4, atol=1e-4)

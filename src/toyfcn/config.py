@@ -117,6 +117,9 @@ class TrainerConfig(Checked):
         False,
         "CPU on Linux: keep freed memory for the next step; faster, for up to twice the memory",
     )
+    fused: bool = option(
+        True, "upsampling and loss in one pass, equal and faster; false: the plain formulation"
+    )
     deterministic: bool = option(True, "only operations that repeat bit for bit")
     progress: bool = option(True, "show a progress bar where there is a terminal")
 

@@ -14,6 +14,9 @@ from torch.optim.lr_scheduler import LambdaLR
 from toyfcn.config import RecipeConfig
 from toyfcn.data.datamodule import Batch, sample_seed
 from toyfcn.metrics import ConfusionMatrix, Scores
+from toyfcn.models.bilinear import Deconvolution
+from toyfcn.models.fcn import FCN
+from toyfcn.models.fused import upsampled_cross_entropy
 
 
 def pixel_loss(scores: Tensor, truth: Tensor, weight: Tensor, void: int) -> tuple[Tensor, Tensor]:
@@ -21,14 +24,16 @@ def pixel_loss(scores: Tensor, truth: Tensor, weight: Tensor, void: int) -> tupl
 
     ``scores`` float (B, C, H, W), ``truth`` uint8 (B, H, W), ``weight`` float (C,), one a class.
     Void pixels count in neither sum, so the mean over a batch of void alone is 0 and not NaN.
+    Computed in float32, or in float64 where the scores are.
     """
-    classes, scores, target = scores.shape[1], scores.float(), truth.long()
+    dtype = torch.promote_types(scores.dtype, torch.float32)
+    classes, scores, target = scores.shape[1], scores.to(dtype), truth.long()
     if scores.is_cuda:  # the 2d loss has no deterministic backward on CUDA, the flat one has
         scores, target = scores.permute(0, 2, 3, 1).reshape(-1, classes), target.flatten()
     else:  # and here planes of scores are what the 2d loss is quickest on
         scores = scores.contiguous()
-    total = F.cross_entropy(scores, target, weight.float(), ignore_index=void, reduction="sum")
-    lookup = torch.zeros(256, device=weight.device)
+    total = F.cross_entropy(scores, target, weight.to(dtype), ignore_index=void, reduction="sum")
+    lookup = torch.zeros(256, dtype=dtype, device=weight.device)
     lookup[:classes] = weight
     lookup[void] = 0
     return total, lookup[target].sum()
@@ -49,7 +54,7 @@ class SegmentationTask(pl.LightningModule):
 
     ``card`` is what the checkpoint tells about itself in plain builtins (see checkpoint.py);
     ``class_weights`` is float (C,), one weight a class in the loss; ``total_steps`` is the length
-    of the lr schedule.
+    of the lr schedule; ``fused`` trains without storing scores at full size (see models/fused.py).
     """
 
     def __init__(
@@ -60,9 +65,10 @@ class SegmentationTask(pl.LightningModule):
         class_weights: Tensor | None = None,
         total_steps: int = 1,
         seed: int = 0,
+        fused: bool = True,
     ) -> None:
         super().__init__()
-        self.net, self.recipe, self.card = net, recipe, card
+        self.net, self.recipe, self.card, self.fused = net, recipe, card, fused
         self.total_steps, self.seed = total_steps, seed
         classes, self.void = len(card["classes"]), int(card["void"])
         weights = torch.ones(classes) if class_weights is None else class_weights.float()
@@ -83,13 +89,22 @@ class SegmentationTask(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch: Σ w·ℓ / max(Σ w, ε), or Σ w·ℓ where the recipe sums."""
-        scores = self.net(batch["image"])
-        total, weight = pixel_loss(scores, batch["mask"], self.class_weights, self.void)
+        total, weight = self.loss_sums_of(batch)
         mean = total / weight.clamp(min=1e-6)
         self.log("step", float(self.global_step + 1))  # the x-axis: batches trained on
         self.log("train/loss", mean.detach(), prog_bar=True, batch_size=1)
         self.log("lr", self.optimizers().param_groups[0]["lr"], batch_size=1)  # type: ignore[union-attr]
         return total if self.recipe.loss == "sum" else mean
+
+    def loss_sums_of(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return (Σ w·ℓ, Σ w) of a training batch, by the fused head where the network has one."""
+        net, image, truth = self.net, batch["image"], batch["mask"]
+        if not (self.fused and isinstance(net, FCN)):
+            return pixel_loss(net(image), truth, self.class_weights, self.void)
+        up = net.ups[-1]
+        assert isinstance(up, Deconvolution)
+        scores, offset = net.score_map(image), int(getattr(net, "offset", 0))
+        return upsampled_cross_entropy(scores, up, truth, self.class_weights, self.void, offset)
 
     def on_validation_epoch_start(self) -> None:
         """Start counting anew."""

@@ -85,6 +85,7 @@ def fit_and_score(config: TrainConfig, folder: Path, record: Any) -> dict[str, A
         weights,
         total_steps=steps,
         seed=config.seed,
+        fused=config.trainer.fused,
     )
 
     # trainer

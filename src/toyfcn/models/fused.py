@@ -1,0 +1,165 @@
+"""The last upsampling and the loss in one pass: what a training step is quickest with.
+
+Scores at the image's size are the largest thing of a step, and the loss is all that is wanted of
+them. So a stretch of them is made, its loss and gradients are taken, and it is forgotten.
+
+A deconvolution of kernel 2·s and stride s looks at 2x2 cells for each s x s block of the output.
+With the four cells in a column, it is a matrix product: (classes · s², classes · 4) times
+(classes · 4, blocks), or one such product a class where a class has a filter of its own.
+``task.pixel_loss`` of the upsampled scores is the plain formulation, and this is equal to it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from toyfcn.models.bilinear import Deconvolution
+
+# scores that are in memory at once: few enough for a CPU's cache, enough to keep a GPU busy
+STRETCH = {"cpu": 1 << 20, "cuda": 1 << 26}
+CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))  # of the 2x2 cells, as per_block lays the weight out
+
+
+def upsampled_cross_entropy(
+    scores: Tensor,
+    up: Deconvolution,
+    truth: Tensor,
+    class_weights: Tensor,
+    void: int,
+    offset: int = 0,
+) -> tuple[Tensor, Tensor]:
+    """Return (Σ w·ℓ, Σ w) as ``task.pixel_loss`` does, of ``up(scores)`` cropped to the truth.
+
+    ``scores`` float (B, C, h, w); ``truth`` uint8 (B, H, W), its top left pixel at ``offset`` (in
+    both directions) of what ``up`` returns; ``class_weights`` float (C,). Computed in float32, or
+    in float64 where the scores are, autocast or not. Only the first sum has a gradient.
+    """
+    with torch.autocast(scores.device.type, enabled=False):
+        dtype = torch.promote_types(scores.dtype, torch.float32)
+        stride, (height, width) = up.stride, truth.shape[-2:]
+        offset += stride // 2 if up.replicate else 0  # now counted from the first block
+        cells = bordered(scores.to(dtype), up.replicate).transpose(0, 1)
+        first, offset = divmod(offset, stride)
+        last = [first + (offset + size - 1) // stride + 2 for size in (height, width)]
+        assert last[0] <= cells.shape[-2] and last[1] <= cells.shape[-1], "truth beyond the scores"
+        cells = cells[..., first : last[0], first : last[1]].contiguous()
+        weight = per_block(up.weight.to(dtype), stride, up.groups)
+        weights = torch.zeros(256, dtype=dtype, device=scores.device)
+        weights[: len(class_weights)] = class_weights
+        weights[void] = 0
+        labels = in_blocks(truth, stride, offset, (cells.shape[-2] - 1, cells.shape[-1] - 1), void)
+        total, weight_sum = UpsampledCrossEntropy.apply(
+            cells, weight, labels, weights, void, torch.is_grad_enabled()
+        )
+        return total, weight_sum
+
+
+def bordered(scores: Tensor, replicate: bool) -> Tensor:
+    """Add a cell on every side: the border's own again, or zeros."""
+    for dim in (-2, -1):
+        edges = [scores.narrow(dim, i, 1) for i in (0, scores.shape[dim] - 1)]
+        if not replicate:
+            edges = [torch.zeros_like(edge) for edge in edges]
+        scores = torch.cat([edges[0], scores, edges[1]], dim)
+    return scores
+
+
+def per_block(weight: Tensor, stride: int, groups: int) -> Tensor:
+    """Lay a deconvolution's weight (C, C/G, 2s, 2s) out as matrices (G, C/G · s², C/G · 4).
+
+    The upper and left cells of four see the second half of the kernel.
+    """
+    share = weight.shape[0] // groups
+    parts = weight.view(groups, share, share, 2, stride, 2, stride)  # G, in, out, cell, y, cell, x
+    parts = parts.flip(3, 5).permute(0, 2, 4, 6, 1, 3, 5)
+    return parts.reshape(groups, share * stride**2, share * 4)
+
+
+def in_blocks(
+    truth: Tensor, stride: int, offset: int, blocks: tuple[int, int], void: int
+) -> Tensor:
+    """Cut a truth (B, H, W) into blocks (s², B, blocks y, blocks x), with void around it."""
+    batch, height, width = truth.shape
+    around = truth.new_full((batch, blocks[0] * stride, blocks[1] * stride), void)
+    around[:, offset : offset + height, offset : offset + width] = truth
+    around = around.view(batch, blocks[0], stride, blocks[1], stride)
+    return around.permute(2, 4, 0, 1, 3).reshape(stride**2, batch, *blocks)
+
+
+class UpsampledCrossEntropy(torch.autograd.Function):
+    """(Σ w·ℓ, Σ w) of cells and a deconvolution, their gradients taken on the way forward.
+
+    The loss is one number, so that the way back only multiplies them by its gradient.
+    """
+
+    @staticmethod
+    def forward(  # noqa: D102
+        ctx: Any,
+        cells: Tensor,
+        weight: Tensor,
+        labels: Tensor,
+        weights: Tensor,
+        void: int,
+        with_gradient: bool,
+    ) -> tuple[Tensor, Tensor]:
+        classes, batch, rows, columns = cells.shape
+        rows, columns = rows - 1, columns - 1
+        groups, share = len(weight), classes // len(weight)
+        cells_grad, weight_grad = (
+            torch.zeros_like(x) if needed and with_gradient else None
+            for x, needed in zip((cells, weight), ctx.needs_input_grad, strict=False)
+        )
+        total, weight_sum = cells.new_zeros(()), cells.new_zeros(())
+
+        # stretches of whole images, or of rows of one
+        row = classes * len(labels) * columns
+        budget = STRETCH.get(cells.device.type, 1 << 24)
+        images, height = max(1, budget // (row * rows)), min(rows, max(1, budget // row))
+        for b, top in itertools.product(range(0, batch, images), range(0, rows, height)):
+            bottom = min(rows, top + height)
+            within = slice(None), slice(b, b + images)
+            corners = [
+                (*within, slice(top + y, bottom + y), slice(x, columns + x)) for y, x in CORNERS
+            ]
+            taps = torch.stack([cells[corner] for corner in corners], 1)
+            shape, taps = taps.shape, taps.view(groups, share * 4, -1)
+            scores = torch.bmm(weight, taps).view(classes, -1)
+            label = labels[:, b : b + images, top:bottom].reshape(1, -1).long()
+            w = weights[label[0]]
+            label = label.masked_fill_(label == void, 0)  # of weight 0: any class will do
+
+            scores -= scores.amax(0)
+            of_truth = scores.gather(0, label)[0]
+            sums = scores.exp_().sum(0)
+            total += torch.dot(w, sums.log() - of_truth)
+            weight_sum += w.sum()
+            if cells_grad is None and weight_grad is None:
+                continue
+
+            # the gradient of the loss by the scores: w · (softmax - one at the truth)
+            scores *= w / sums
+            if scores.is_cuda:  # where adding at places is slow if it has to repeat exactly
+                scores -= w * (label == torch.arange(classes, device=label.device)[:, None])
+            else:
+                scores.scatter_add_(0, label, -w[None])
+            scores = scores.view(groups, share * len(labels), -1)
+            if weight_grad is not None:
+                weight_grad += torch.bmm(scores, taps.transpose(1, 2))
+            if cells_grad is not None:
+                by_tap = torch.bmm(weight.transpose(1, 2), scores).view(shape)
+                for i, corner in enumerate(corners):
+                    cells_grad[corner] += by_tap[:, i]
+        ctx.save_for_backward(cells_grad, weight_grad)
+        ctx.mark_non_differentiable(weight_sum)
+        return total, weight_sum
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
+        grads = [None if g is None else g * grad for g in ctx.saved_tensors]
+        return grads[0], grads[1], None, None, None, None

@@ -1,0 +1,151 @@
+"""The fused head against the plain formulation: upsample, crop, cross-entropy."""
+
+import pytest
+import torch
+
+from toyfcn.models import fused
+from toyfcn.models.bilinear import Deconvolution
+from toyfcn.models.fused import upsampled_cross_entropy
+from toyfcn.task import pixel_loss
+
+GEOMETRIES = {"same": (True, 0), "paper": (False, 19)}
+
+
+def plain(scores, up, truth, weights, void, offset):
+    height, width = truth.shape[-2:]
+    full = up(scores)[..., offset : offset + height, offset : offset + width]
+    return pixel_loss(full, truth, weights, void)
+
+
+def outcome(loss, scores, up, truth, weights, void=255, offset=0, scale=0.3):
+    """Both sums, and the gradients of a multiple of the first."""
+    scores = scores.detach().clone().requires_grad_()
+    up.weight.grad = None
+    total, weight = loss(scores, up, truth, weights, void, offset)
+    (total * scale).backward()
+    assert not weight.requires_grad
+    return total.detach(), weight, scores.grad, up.weight.grad
+
+
+def assert_equal(got, expected, tolerance):
+    for a, b in zip(got, expected, strict=True):
+        if b is None:
+            assert a is None
+        else:
+            scale = b.double().abs().max().clamp(min=1e-3)
+            assert a.dtype == b.dtype
+            assert ((a.double() - b.double()).abs().max() / scale).item() < tolerance
+
+
+def case(kind, stride, replicate, offset, size, learned=True, classes=5, batch=3, seed=0):
+    """Scores that cover a truth of ``size``, weights away from bilinear, a tenth of it void."""
+    torch.manual_seed(seed)
+    up = Deconvolution(classes, stride, kind, learned, replicate)
+    with torch.no_grad():
+        up.weight += 0.05 * torch.randn_like(up.weight)
+    cells = [-(-(n + offset) // stride) for n in size]
+    scores = 3 * torch.randn(batch, classes, *cells)
+    truth = torch.randint(0, classes, (batch, *size), dtype=torch.uint8)
+    truth[torch.rand(truth.shape) < 0.1] = 255
+    return scores, up, truth, torch.rand(classes) * 3
+
+
+@pytest.mark.parametrize("stretch", [1, 3000, 1 << 20])
+@pytest.mark.parametrize("learned", [True, False])
+@pytest.mark.parametrize("kind", ["channel", "dense"])
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+@pytest.mark.parametrize(("stride", "size"), [(4, (21, 34)), (2, (7, 1)), (8, (8, 40))])
+def test_equals_the_plain_one(monkeypatch, stretch, learned, kind, geometry, stride, size):
+    monkeypatch.setitem(fused.STRETCH, "cpu", stretch)
+    replicate, offset = GEOMETRIES[geometry]
+    scores, up, truth, weights = case(kind, stride, replicate, offset, size, learned)
+    for dtype, tolerance in ((torch.float32, 1e-5), (torch.float64, 1e-9)):
+        args = scores.to(dtype), up.to(dtype), truth, weights.to(dtype), 255, offset
+        assert_equal(outcome(upsampled_cross_entropy, *args), outcome(plain, *args), tolerance)
+
+
+@pytest.mark.parametrize("stride", [16, 32])
+def test_equals_the_plain_one_at_large_strides(stride):
+    args = *case("channel", stride, True, 0, (45, 70)), 255, 0
+    assert_equal(outcome(upsampled_cross_entropy, *args), outcome(plain, *args), 1e-5)
+
+
+def test_gradients_by_finite_differences():
+    scores, up, truth, weights = case("dense", 2, True, 0, (5, 6), classes=3, batch=2)
+    up = up.double()
+
+    def loss(cells, weight):
+        layer = Deconvolution(3, 2, "dense").double()
+        del layer.weight
+        layer.weight = weight
+        return upsampled_cross_entropy(cells, layer, truth, weights.double(), 255)[0]
+
+    inputs = scores.double().requires_grad_(), up.weight.detach().requires_grad_()
+    assert torch.autograd.gradcheck(loss, inputs)
+
+
+def test_nothing_but_void_costs_nothing():
+    scores, up, truth, weights = case("channel", 4, True, 0, (9, 9))
+    total, weight, *grads = outcome(upsampled_cross_entropy, scores, up, truth.fill_(255), weights)
+    assert (total.item(), weight.item()) == (0, 0)
+    assert all(grad.eq(0).all() for grad in grads)
+
+
+def test_void_may_be_a_label_below_the_classes():
+    args = *case("channel", 4, True, 0, (9, 9)), 0, 0
+    args[2][args[2] == 255] = 1
+    assert_equal(outcome(upsampled_cross_entropy, *args), outcome(plain, *args), 1e-5)
+
+
+def test_a_label_beyond_the_classes_is_refused():
+    scores, up, truth, weights = case("channel", 4, True, 0, (9, 9))
+    truth[0, 0, 0] = 7
+    with pytest.raises((IndexError, RuntimeError)):
+        upsampled_cross_entropy(scores, up, truth, weights, 255)
+
+
+def test_far_scores_neither_overflow_nor_vanish():
+    args = *case("channel", 4, True, 0, (9, 9)), 255, 0
+    args = args[0] * 1000, *args[1:]
+    assert_equal(outcome(upsampled_cross_entropy, *args), outcome(plain, *args), 1e-5)
+
+
+def test_repeats_bit_for_bit():
+    args = case("channel", 4, True, 0, (60, 70))
+    first, second = (outcome(upsampled_cross_entropy, *args) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_under_autocast_it_computes_in_float32():
+    scores, up, truth, weights = case("channel", 4, True, 0, (20, 30))
+    half = scores.bfloat16()
+    expected = outcome(plain, half.float(), up, truth, weights)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = outcome(upsampled_cross_entropy, half, up, truth, weights)
+    assert got[2].dtype == torch.bfloat16
+    assert_equal([*got[:2], got[3]], [*expected[:2], expected[3]], 1e-5)
+
+
+def test_without_gradient_only_the_loss_is_computed():
+    scores, up, truth, weights = case("channel", 4, True, 0, (20, 30))
+    with torch.no_grad():
+        total, _ = upsampled_cross_entropy(scores, up, truth, weights, 255)
+    assert not total.requires_grad
+    expected = plain(scores, up, truth, weights, 255, 0)[0].item()
+    assert total.item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("kind", ["channel", "dense"])
+def test_equals_the_cpu_on_a_gpu(kind):
+    scores, up, truth, weights = case(kind, 4, True, 0, (60, 70))
+    expected = outcome(upsampled_cross_entropy, scores, up, truth, weights)
+    on_gpu = [x.cuda() for x in (scores, up, truth, weights)]
+    torch.use_deterministic_algorithms(True)
+    try:
+        got = [x.cpu() for x in outcome(upsampled_cross_entropy, *on_gpu)]
+        again = [x.cpu() for x in outcome(upsampled_cross_entropy, *on_gpu)]
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert_equal(got, expected, 1e-4)
+    assert all(torch.equal(a, b) for a, b in zip(got, again, strict=True))
