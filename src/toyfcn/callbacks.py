@@ -29,6 +29,14 @@ class Monitor(Callback):
         """Images trained on in a second, so far."""
         return self.images / self.seconds if self.seconds else 0.0
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run counts on from."""
+        return {"images": self.images, "seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Count on from what ``state_dict`` returned."""
+        self.images, self.seconds = int(state_dict["images"]), float(state_dict["seconds"])
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
         self.started = time.perf_counter()

@@ -84,15 +84,12 @@ def transplant(start: Checkpoint, net: FCN) -> None:
     net.load_state_dict(given)
 
 
-def load(path: str | Path | None) -> Checkpoint:
-    """Read a checkpoint of toyfcn-train and make its network again, on the CPU, in eval mode.
+def read(path: Path) -> dict[str, Any]:
+    """Read the file of a checkpoint: tensors and plain values only, on the CPU.
 
     Raises:
-        ValueError: no file, no checkpoint, or none of toyfcn's; the message says which.
+        ValueError: no file, or none that can be read safely; the message says why.
     """
-    if not path:
-        raise ValueError("ckpt= is missing: name a checkpoint, such as …/checkpoints/best.ckpt")
-    path = Path(path)
     if not path.is_file():
         raise ValueError(f"ckpt={path} does not exist")
     try:
@@ -102,7 +99,21 @@ def load(path: str | Path | None) -> Checkpoint:
         raise ValueError(
             f"ckpt={path} is no checkpoint that can be read safely: {reason}"
         ) from None
-    card = content.get("toyfcn") if isinstance(content, dict) else None
+    if not isinstance(content, dict):
+        raise ValueError(f"ckpt={path} is no checkpoint, but holds a {type(content).__name__}")
+    return content
+
+
+def load(path: str | Path | None) -> Checkpoint:
+    """Read a checkpoint of toyfcn-train and make its network again, on the CPU, in eval mode.
+
+    Raises:
+        ValueError: no file, no checkpoint, or none of toyfcn's; the message says which.
+    """
+    if not path:
+        raise ValueError("ckpt= is missing: name a checkpoint, such as …/checkpoints/best.ckpt")
+    content = read(Path(path))
+    card = content.get("toyfcn")
     if not isinstance(card, dict) or card.get("version") != VERSION:
         raise ValueError(f"ckpt={path} was not written by this version of toyfcn-train")
     try:

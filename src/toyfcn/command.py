@@ -25,11 +25,18 @@ from toyfcn import config as schema
 CONF = Path(__file__).parent / "conf"
 
 
-def launch(command: str, config_name: str, job: Callable[[Any], Any]) -> None:
+def launch(
+    command: str,
+    config_name: str,
+    job: Callable[[Any], Any],
+    settle: Callable[[list[str]], list[str]] | None = None,
+) -> None:
     """Run ``job`` on the typed config that Hydra composes from conf/ and the command line.
 
     A mistake in the config, or a ValueError of the job, ends with one line and exit code 2; in a
     sweep only that job fails. Anything else is a fault of ours and keeps its traceback.
+
+    ``settle`` rewrites the command line before Hydra reads it.
     """
     schema.register()
     OmegaConf.register_new_resolver(
@@ -51,9 +58,13 @@ def launch(command: str, config_name: str, job: Callable[[Any], Any]) -> None:
             stop(command, error)
 
     try:
+        if settle is not None:
+            sys.argv[1:] = settle(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(run)()
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         stop(command, error)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def refuse_unknown(composed: Any, config: Any, prefix: str = "") -> None:

@@ -120,6 +120,14 @@ class TrainerConfig(Checked):
     fused: bool = option(
         True, "upsampling and loss in one pass, equal and faster; false: the plain formulation"
     )
+    save_every: int | None = option(
+        None, "steps between saves of last.ckpt beside those at validations; null: none", low=1
+    )
+    save_failed: str = option(
+        "go_on",
+        "what a run does that cannot save, its disk being full; the checkpoint before stays",
+        choices=("go_on", "stop"),
+    )
     deterministic: bool = option(True, "only operations that repeat bit for bit")
     progress: bool = option(True, "show a progress bar where there is a terminal")
 
@@ -150,6 +158,11 @@ class TrainConfig(Checked):
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     seed: int = option(0, "seed of weights, order and augmentation (0 is a seed)", low=0)
     ckpt: str | None = option(None, "checkpoint whose weights training starts from")
+    resume: str | None = option(
+        None,
+        "folder of a run to continue; auto: the newest unfinished one with this config, or a new "
+        "one",
+    )
     optimized_metric: str = option(
         "val.miou", "figure of metrics.json that a sweep looks at: val.… or test.…"
     )

@@ -28,9 +28,12 @@ def write_json(path: Path, content: Any) -> None:
 
 
 class RunRecord:
-    """Keeps run.json up to date: status running, then finished, failed or interrupted."""
+    """Keeps run.json up to date: status running, then finished, failed or interrupted.
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    ``before``: its content where a run goes on; the new session is then listed under ``resumed``.
+    """
+
+    def __init__(self, folder: Path, seed: int, before: dict[str, Any] | None = None) -> None:
         self.path, self.started = folder / "run.json", time.time()
         self.content: dict[str, Any] = {
             "status": "running",
@@ -42,11 +45,21 @@ class RunRecord:
             "hardware": hardware(),
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
+        self.seconds = 0.0  # of the sessions before this one
+        if before:
+            keys = ("command", "git_commit", "versions", "hardware", "started")
+            session = {key: self.content[key] for key in keys}
+            earlier = before.get("resumed")
+            resumed = [*(earlier if isinstance(earlier, list) else []), session]
+            first = {key: before[key] for key in keys if key in before}
+            self.content |= first | {"resumed": resumed}
+            seconds = before.get("duration_s")
+            self.seconds = float(seconds) if isinstance(seconds, int | float) else 0.0
         write_json(self.path, self.content)
 
     def update(self, status: str, **facts: Any) -> None:
         """Set the status and whatever else is known now."""
-        seconds = round(time.time() - self.started, 2)
+        seconds = round(self.seconds + time.time() - self.started, 2)
         self.content |= {"status": status, "duration_s": seconds, **facts}
         write_json(self.path, self.content)
 

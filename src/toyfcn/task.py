@@ -72,13 +72,16 @@ class SegmentationTask(pl.LightningModule):
         self.total_steps, self.seed = total_steps, seed
         classes, self.void = len(card["classes"]), int(card["void"])
         weights = torch.ones(classes) if class_weights is None else class_weights.float()
-        self.register_buffer("class_weights", weights, persistent=False)
-        self.class_weights: Tensor
+        # no buffers: the weights' moving average would take them for something learned
+        self.class_weights = weights
         self.train_matrix = ConfusionMatrix(classes, self.void)
         self.matrix = ConfusionMatrix(classes, self.void)
-        self.register_buffer("loss_sums", torch.zeros(3, dtype=torch.float64), persistent=False)
-        self.loss_sums: Tensor  # Σ w·ℓ, Σ w and images of the split being scored
+        self.loss_sums = torch.zeros(3, dtype=torch.float64)  # Σ w·ℓ, Σ w, images being scored
         self.results: dict[str, Any] = {}
+
+    def on_train_start(self) -> None:
+        """Bring the class weights to where the network is."""
+        self.class_weights = self.class_weights.to(self.device)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout and the like from (seed, step), so that a resumed run repeats it."""
@@ -109,7 +112,8 @@ class SegmentationTask(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Start counting anew."""
         self.matrix.reset()
-        self.loss_sums.zero_()
+        self.class_weights = self.class_weights.to(self.device)
+        self.loss_sums = torch.zeros_like(self.loss_sums, device=self.device)
 
     def validation_step(self, batches: list[Batch], batch_idx: int) -> None:
         """Count one loader batch: groups of photos of one size.

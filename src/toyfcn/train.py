@@ -7,15 +7,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from toyfcn import resume
 from toyfcn.command import launch, run_folder
 from toyfcn.config import TrainConfig
+from toyfcn.interrupt import Interrupted, Interruption
 
 log = logging.getLogger(__name__)
 
 
 def main() -> None:
     """Start the command."""
-    launch("toyfcn-train", "train", train)
+    launch("toyfcn-train", "train", train, resume.settle)
 
 
 def train(config: TrainConfig) -> float:
@@ -23,26 +25,42 @@ def train(config: TrainConfig) -> float:
     from toyfcn.record import RunRecord
 
     folder = run_folder()
-    record = RunRecord(folder, config.seed)
-    try:
-        metrics = fit_and_score(config, folder, record)
-    except BaseException as error:
-        status = "interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
-        record.update(status, error=f"{type(error).__name__}: {error}")
-        raise
+    with resume.locked(folder), Interruption() as interruption:
+        config, before = resume.settled(config, folder)
+        if before.get("status") == "finished":
+            log.info("%s has finished already", folder)
+            return optimised(config, resume.read_json(folder / "metrics.json"))
+        record = RunRecord(folder, config.seed, before)
+        try:
+            metrics = fit_and_score(config, folder, record, interruption)
+        except BaseException as error:
+            status = "interrupted" if isinstance(error, Interrupted) else "failed"
+            record.update(status, error=f"{type(error).__name__}: {error}")
+            if isinstance(error, Interrupted):
+                print(
+                    f"toyfcn-train: {error}; go on with: {resume.command(folder)}", file=sys.stderr
+                )
+            raise
+        return optimised(config, metrics)
+
+
+def optimised(config: TrainConfig, metrics: dict[str, Any]) -> float:
+    """Return the figure that a sweep looks at."""
     split, _, key = config.optimized_metric.partition(".")
     if not isinstance((metrics.get(split) or {}).get(key), float):
         raise ValueError(f"optimized_metric={config.optimized_metric} is no figure of metrics.json")
     return float(metrics[split][key])
 
 
-def fit_and_score(config: TrainConfig, folder: Path, record: Any) -> dict[str, Any]:
+def fit_and_score(
+    config: TrainConfig, folder: Path, record: Any, interruption: Interruption
+) -> dict[str, Any]:
     """Build data, network, task and trainer by plain calls; fit; score; write the files."""
     import pytorch_lightning as pl
     import torch
     from pytorch_lightning.loggers import TensorBoardLogger
 
-    from toyfcn import checkpoint, report, visual
+    from toyfcn import checkpoint, keeper, report, visual
     from toyfcn.callbacks import panels
     from toyfcn.data.datamodule import SegmentationData, open_source
     from toyfcn.data.overlap import identities
@@ -88,9 +106,25 @@ def fit_and_score(config: TrainConfig, folder: Path, record: Any) -> dict[str, A
         fused=config.trainer.fused,
     )
 
+    # where it starts: at the first step, or where the folder's last checkpoint says
+    last, ids = folder / "checkpoints" / "last.ckpt", keeper.digest(train_ids)
+    content = None
+    if config.resume is not None and last.exists():
+        content = keeper.read(last, resume.fingerprint(config), ids, steps)
+        data.start = content[keeper.KEY]["step"]
+        log.info("going on at step %d", data.start)
+    keeper.cut_curves(folder / "tensorboard", content)
+
     # trainer
     logger = TensorBoardLogger(folder, name="tensorboard", version="", default_hp_metric=False)
-    callbacks, monitor, best = make_callbacks(config, data, folder)
+    keep = keeper.Keeper(
+        last.parent,
+        {"config": resume.fingerprint(config), "ids": ids},
+        interruption,
+        config.trainer.save_every,
+        stop_on_failure=config.trainer.save_failed == "stop",
+    )
+    callbacks, monitor = make_callbacks(config, data)
     trainer = pl.Trainer(
         accelerator=config.trainer.accelerator,
         devices=config.trainer.devices,
@@ -105,18 +139,19 @@ def fit_and_score(config: TrainConfig, folder: Path, record: Any) -> dict[str, A
         benchmark=False,
         logger=logger,
         log_every_n_steps=config.logger.every,
-        callbacks=callbacks,
+        callbacks=[*callbacks, keep],
+        plugins=keeper.AtomicIO(content),
         enable_model_summary=False,
         use_distributed_sampler=False,
         enable_progress_bar=any(isinstance(c, pl.callbacks.ProgressBar) for c in callbacks),
     )
     parameters = sum(p.numel() for p in net.parameters())
     log.info("%s: %d images, %d parameters, in %s", source.name, len(train_ids), parameters, folder)
-    trainer.fit(task, datamodule=data)
+    keep.fit(trainer, task, data, resumed=content is not None)
     log.info("trained %d steps in %.0f s, validations apart", steps, monitor.seconds)
 
     # scores of the best checkpoint, read back from its file as toyfcn-eval does
-    chosen = checkpoint.load(best.best_model_path)
+    chosen = checkpoint.load(keep.best)
     metrics: dict[str, Any] = {"val": None, "test": None}
     for split, name in (("val", config.data.val_split), ("test", config.data.test_split)):
         if name is not None:
@@ -173,23 +208,16 @@ def divisor_near(steps: int, wanted: int) -> int:
     return min(divisors, key=lambda n: (max(n / wanted, wanted / n), n))
 
 
-def make_callbacks(config: TrainConfig, data: Any, folder: Path) -> tuple[list[Any], Any, Any]:
-    """Return all callbacks, and among them the monitor and the keeper of the best checkpoint."""
-    from pytorch_lightning.callbacks import (
-        EarlyStopping,
-        EMAWeightAveraging,
-        ModelCheckpoint,
-    )
+def make_callbacks(config: TrainConfig, data: Any) -> tuple[list[Any], Any]:
+    """Return all callbacks but the keeper of checkpoints, and among them the monitor."""
+    from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging
 
     from toyfcn.callbacks import Monitor, Panels, ProgressBar
 
-    keep: dict[str, Any] = {"dirpath": folder / "checkpoints", "enable_version_counter": False}
-    best = ModelCheckpoint(filename="best", monitor="val/miou", mode="max", **keep)
-    last = ModelCheckpoint(filename="last", monitor=None, **keep)
     monitor = Monitor()
-    callbacks: list[Any] = [best, last]
+    callbacks: list[Any] = []
     if config.recipe.average is not None:
-        callbacks.insert(0, EMAWeightAveraging(decay=config.recipe.average))
+        callbacks.append(EMAWeightAveraging(decay=config.recipe.average))
     if config.trainer.patience is not None:
         stop = EarlyStopping("val/miou", mode="max", patience=config.trainer.patience)
         callbacks.append(stop)
@@ -198,4 +226,4 @@ def make_callbacks(config: TrainConfig, data: Any, folder: Path) -> tuple[list[A
     callbacks.append(monitor)  # after the panels, so that its clock leaves their time out
     if config.trainer.progress and sys.stdout.isatty():
         callbacks.append(ProgressBar(monitor))
-    return callbacks, monitor, best
+    return callbacks, monitor

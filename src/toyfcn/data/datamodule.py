@@ -192,6 +192,7 @@ class SegmentationData(pl.LightningDataModule):
         super().__init__()
         self.source, self.config, self.short_side, self.seed = source, config, short_side, seed
         self.ids: dict[str, tuple[str, ...]] = {}
+        self.start = 0  # training batches that a resumed run has behind it
 
     def setup(self, stage: str | None = None) -> None:
         """Read the lists of the configured splits; see that every file is there.
@@ -227,7 +228,10 @@ class SegmentationData(pl.LightningDataModule):
             colour=config.colour,
             void=self.source.void,
         )
-        return self._loader(config.train_split, config.sampling, transform)
+        loader = self._loader(config.train_split, config.sampling, transform)
+        epoch, step = divmod(self.start, len(loader))
+        loader.load_state_dict({"epoch": epoch, "step": step})
+        return loader
 
     def val_dataloader(self) -> ScheduledLoader:
         """The validation split in its list's order: lists of same-shape batches."""

@@ -1,0 +1,344 @@
+"""What a run keeps of itself: last.ckpt and best.ckpt, and how a trainer goes back to them.
+
+Lightning restores weights, optimizer, lr schedule and callbacks exactly, but not its place in the
+epochs. That place is arithmetic here: a checkpoint is of a step, with everything of that step done,
+and a resumed trainer has its counters set as if it had come there by itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins import CheckpointIO
+from pytorch_lightning.callbacks import Checkpoint, WeightAveraging
+
+from toyfcn import checkpoint
+from toyfcn.data.datamodule import Batch
+from toyfcn.interrupt import Interrupted, Interruption
+from toyfcn.resume import first_line, refuse_other
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+KEY = "toyfcn_run"  # of what this file adds to a checkpoint
+
+
+def digest(names: Iterable[str]) -> str:
+    """Return a short hash of a list of ids."""
+    return hashlib.blake2b("\n".join(names).encode(), digest_size=8).hexdigest()
+
+
+def read(path: Path, config: dict[str, Any], ids: str, steps: int) -> dict[str, Any]:
+    """Read a checkpoint to continue from, and see that this run has written it.
+
+    ``config`` is a ``resume.fingerprint``, ``ids`` the digest of the ids to train on, ``steps`` the
+    length of the training.
+
+    Raises:
+        ValueError: it cannot be read safely, is of another kind or version, or of another run.
+    """
+    content = checkpoint.read(path)
+    place = content.get(KEY)
+    if not isinstance(place, dict):
+        raise ValueError(
+            f"{path} was not written by a toyfcn-train that can resume: it has weights alone, "
+            "which ckpt= starts a new run from"
+        )
+    if place.get("version") != VERSION:
+        raise ValueError(
+            f"{path} has version {str(place.get('version'))[:20]} of what a run keeps, "
+            f"this toyfcn-train reads version {VERSION}"
+        )
+    refuse_other(place.get("config"), config, path)
+    if place.get("ids") != ids:
+        raise ValueError(f"{path} was trained on other photos than the list names now")
+    step = place.get("step")
+    if type(step) is not int or not 0 <= step <= steps:
+        raise ValueError(f"{path} is damaged: step {str(step)[:20]} of {steps}")
+    return content
+
+
+class AtomicIO(CheckpointIO):
+    """Checkpoints are written aside, synced and renamed; one is only read by ``read`` above."""
+
+    def __init__(self, content: dict[str, Any] | None = None) -> None:
+        self.content = content  # of the checkpoint to resume from, already looked through
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        """Put a checkpoint in the place of the one before, or leave that as it is."""
+        path, buffer = Path(path), io.BytesIO()
+        torch.save(checkpoint, buffer)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_suffix(".tmp")
+        try:
+            with aside.open("wb") as file:
+                file.write(buffer.getbuffer())
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(path)
+        except OSError:
+            aside.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Return the content, once: Lightning then holds the only copy."""
+        assert self.content is not None
+        content, self.content = self.content, None
+        return content
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Remove a checkpoint."""
+        Path(path).unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename last through a power loss."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+class Keeper(Checkpoint):  # Lightning calls callbacks of this kind after all others
+    """Saves after every validation, every ``every`` steps, and before a run is left in between.
+
+    ``place`` is {"config": …, "ids": …} as ``read`` compares them. A save that fails leaves the old
+    file; the run then goes on, or stops where ``stop_on_failure``.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        place: dict[str, Any],
+        interruption: Interruption,
+        every: int | None = None,
+        stop_on_failure: bool = False,
+    ) -> None:
+        self.last, self.best = folder / "last.ckpt", folder / "best.ckpt"
+        self.interruption, self.every, self.stop_on_failure = interruption, every, stop_on_failure
+        self.place = place | {"version": VERSION, "step": 0, "validated": True, "stopped": False}
+        self.score: float | None = None  # of best.ckpt
+        self.started = False
+        self.whole = False  # between two steps: what a checkpoint holds is of one step
+        self.swapped = False  # within a validation: the averaged weights are in the network
+
+    # ---- saving ----
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Put the place into a checkpoint, instead of Lightning's loops."""
+        del checkpoint["loops"]
+        checkpoint[KEY] = self.place | {"score": self.score}
+
+    def save(self, trainer: pl.Trainer, validated: bool = True) -> bool:
+        """Write last.ckpt, of ``trainer.global_step``; tell whether that went well."""
+        self.place |= {
+            "step": trainer.global_step,
+            "validated": validated,
+            "stopped": trainer.should_stop,
+        }
+        try:
+            if trainer.is_global_zero and trainer.logger is not None:
+                trainer.logger.experiment.flush()  # type: ignore[attr-defined]  # no gap in curves
+            trainer.save_checkpoint(self.last, weights_only=False)
+        except OSError as error:
+            self._failed(error)
+            return False
+        return True
+
+    def _failed(self, error: OSError) -> None:
+        message = f"{self.last.parent} could not be saved into: {error.strerror or error}"
+        if self.stop_on_failure:
+            self.whole = False  # not tried again on the way out
+            raise ValueError(f"{message} (trainer.save_failed=stop)") from None
+        log.warning("%s; the checkpoint before stays, the run goes on", message)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save, and keep the checkpoint as the best one if it is."""
+        if trainer.state.fn != "fit":
+            return
+        before, score = self.score, float(trainer.callback_metrics["val/miou"])
+        better = before is None or score > before
+        self.score = score if better else before
+        saved = self.save(trainer)
+        if better and trainer.is_global_zero:
+            try:
+                if saved:
+                    copy_aside(self.last, self.best)
+            except OSError as error:
+                saved = False
+                self._failed(error)
+        if not saved:
+            self.score = before
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        """Between two steps, logs and validations included: leave or save, if it is time to."""
+        self._leave_if_due(trainer)
+        step = trainer.global_step
+        if self.every and step % self.every == 0 and step > self.place["step"]:
+            self.save(trainer)
+        self.whole = False
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, i: int
+    ) -> None:
+        """The step is done."""
+        self.whole = True
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The averaged weights, if any, were put into the network just now."""
+        self.swapped = True
+
+    def on_validation_batch_start(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """A validation is left where it is, and done again when the run goes on."""
+        if self.started:
+            self._leave_if_due(trainer)
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """They were taken out again."""
+        self.swapped = False
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The last validation has saved; a signal since then ends the run here."""
+        self.whole = False
+        self._leave_if_due(trainer)
+        self.interruption.patient = False
+
+    def _leave_if_due(self, trainer: pl.Trainer) -> None:
+        due = self.interruption.due
+        if trainer.world_size > 1:  # all processes leave at one step
+            due = trainer.strategy.reduce_boolean_decision(due, all=False)
+        if due:
+            raise Interrupted(self.interruption.number)
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Save where a run is left between steps, by a signal or by data that cannot be read."""
+        alone = trainer.world_size == 1 or isinstance(exception, Interrupted)
+        if not (self.whole and alone) or getattr(exception, "at_once", False):
+            return
+        pending = trainer.validating
+        if self.swapped:
+            for callback in trainer.callbacks:  # type: ignore[attr-defined]
+                if isinstance(callback, WeightAveraging):
+                    callback._swap_models(pl_module)
+        done = {"step": trainer.global_step, "validated": not pending}
+        if done.items() <= self.place.items() and self.last.exists():
+            return  # saved already
+        self.save(trainer, validated=not pending)
+
+    # ---- going on ----
+    def fit(self, trainer: pl.Trainer, task: pl.LightningModule, data: Any, resumed: bool) -> None:
+        """Train, from last.ckpt where ``resumed``.
+
+        Raises:
+            ValueError: what that holds does not fit.
+        """
+        path = str(self.last) if resumed else None
+        try:
+            trainer.fit(task, datamodule=data, ckpt_path=path, weights_only=True)
+        except Exception as error:
+            if not resumed or self.started:
+                raise
+            raise ValueError(f"{path} is damaged: {first_line(error)}") from error
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Take the place from a checkpoint that ``read`` has looked through."""
+        self.place |= checkpoint[KEY]
+        self.score = self.place.pop("score", None)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Set the counters to the step, and validate if that is still due at it."""
+        self.interruption.take()
+        self.interruption.patient = True
+        step, loop = int(self.place["step"]), trainer.fit_loop
+        done = {"ready": step, "started": step, "processed": step, "completed": step}
+        batches, steps = loop.epoch_loop, loop.epoch_loop.automatic_optimization.optim_progress
+        vars(batches.batch_progress.total).update(done)
+        vars(steps.optimizer.step.total).update(ready=step, completed=step)
+        batches._batches_that_stepped = step
+        epoch = step // int(loop.max_batches)
+        for progress in (loop.epoch_progress.total, loop.epoch_progress.current):
+            vars(progress).update(dict.fromkeys(done, epoch))
+        trainer.should_stop = bool(self.place["stopped"])
+        self.started, self.whole = True, step > 0
+        if not self.place["validated"]:
+            trainer.validating = True
+            batches.val_loop.run()
+            trainer.training = True
+            trainer._logger_connector._first_loop_iter = None
+
+
+def copy_aside(source: Path, target: Path) -> None:
+    """Make ``target`` the same file as ``source`` is now, at once and whole."""
+    aside = target.with_suffix(".tmp")
+    aside.unlink(missing_ok=True)
+    try:
+        os.link(source, aside)
+    except OSError:  # a file system without links
+        try:
+            shutil.copyfile(source, aside)
+        except OSError:
+            aside.unlink(missing_ok=True)
+            raise
+    aside.replace(target)
+    sync_folder(target.parent)
+
+
+def cut_curves(folder: Path, content: dict[str, Any] | None) -> None:
+    """Drop what a killed run logged after the step of the checkpoint that it goes on from.
+
+    Of the step itself everything is kept, but the validation's figures where that is done again.
+    Without a checkpoint nothing is kept.
+    """
+    if content is None:
+        for path in folder.glob("events.out.tfevents.*"):
+            path.unlink()
+        return
+    from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    step, validated = content[KEY]["step"], content[KEY]["validated"]
+
+    def keep(event: Any) -> bool:
+        if event.step != step or validated:
+            return bool(event.step <= step)
+        return not any(value.tag.startswith(("val", "panels")) for value in event.summary.value)
+
+    for path in sorted(folder.glob("events.out.tfevents.*")):
+        aside = path.with_name(f"cut.{path.name}")
+        with aside.open("wb") as file:
+            writer = RecordWriter(file)
+            for record in RawEventFileLoader(str(path)).Load():
+                if keep(Event.FromString(record)):
+                    writer.write(record)
+        aside.replace(path)
