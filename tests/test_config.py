@@ -201,3 +201,9 @@ def test_mistakes_are_told_in_a_moment():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_debug_overfits_on_what_it_scores():
+    config = made("debug=overfit", "experiment=voc2007_lenet")
+    assert (config.data.val_split, config.data.test_split) == (config.data.train_split, None)
+    assert (config.data.limit, config.data.crop, config.data.flip) == (8, None, 0)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import itertools
 import logging
 import os
+import re
 import secrets
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import hydra
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -21,6 +24,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from toyfcn import config as schema
+from toyfcn.help import describe
+from toyfcn.targets import guard
 
 CONF = Path(__file__).parent / "conf"
 
@@ -38,7 +43,13 @@ def launch(
 
     ``settle`` rewrites the command line before Hydra reads it.
     """
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        print(describe(command, schema.COMMANDS[config_name], CONF))
+        return
+    if "--experimental-rerun" in sys.argv[1:]:  # it unpickles, and so runs, whatever is in a file
+        stop(command, ValueError("--experimental-rerun is switched off"))
     schema.register()
+    guard()
     OmegaConf.register_new_resolver(
         "short_id", lambda: secrets.token_hex(2), use_cache=True, replace=True
     )
@@ -61,7 +72,9 @@ def launch(
         if settle is not None:
             sys.argv[1:] = settle(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(run)()
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
+    except (HydraException, OmegaConfBaseException, ValueError, yaml.YAMLError) as error:
+        if "-sc" in sys.argv[1:] or "--shell_completion" in sys.argv[1:]:
+            sys.exit(1)  # a half-typed word is no mistake yet
         stop(command, error)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -94,7 +107,29 @@ def stop(command: str, error: Exception) -> None:
 
 
 def explain(error: BaseException) -> str:
-    """Say in one line what is wrong, with the closest valid keys for a misspelt one."""
+    """Say in one line what is wrong, in which file, and the closest valid keys for a misspelt one.
+
+    What is wrong on the command line tells its argument, and no file.
+    """
+    text = str(error)
+    inside = re.match(r"In '([^']+)': (?:\w+ raised while composing config:\s*)?", text)
+    place = f"in {inside[1]}.yaml: " if inside else ""  # a file of conf/ or of --config-dir
+    if inside and (key := re.search(r"full_key: (\S+)", text)):
+        reason = text[inside.end() :].partition("\n")[0]
+        if key[1] in ("experiment", "debug"):
+            return f"{place}the first line must be # @package _global_"
+        owner = re.match(r"Key '(.+)' not in '(\w+)'", reason)
+        if owner and (options := schema.options_of(owner[2])):
+            return f"{place}no option is called {key[1]} ({hint(owner[1], options)})"
+        return f"{place}{key[1]}: {reason}"
+    if inside and (found := re.search(r"Could not (?:override|find) '([^']+)'", text)):
+        group, _, choice = found[1].rpartition("/")
+        known = [f.stem for f in (CONF / group).glob("*.yaml")] if group else groups()
+        if any(word.lstrip("+").startswith(f"{group or choice}=") for word in sys.argv[1:]):
+            place = ""
+        elif group:
+            place = f"in {next(naming(group, choice), inside[1] + '.yaml')}: "
+        return f"{place}there is no {found[1]} ({hint(choice, sorted(known))})"
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ConfigKeyError | ConfigAttributeError) and cause.key is not None:
@@ -103,10 +138,24 @@ def explain(error: BaseException) -> str:
                 f"no option is called {cause.full_key or cause.key} ({hint(str(cause.key), known)})"
             )
         cause = cause.__cause__
-    text = str(error)
     if isinstance(error, HydraException) and error.__cause__ is not None:
         text += ": " + str(error.__cause__).partition("\n")[0]
     return " ".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+def groups() -> list[str]:
+    """Return the names of the config groups."""
+    return sorted(folder.name for folder in CONF.iterdir() if folder.is_dir())
+
+
+def naming(group: str, choice: str) -> Iterator[str]:
+    """Find the config files whose defaults choose ``group: choice``."""
+    words = sys.argv[1:]
+    own = [Path(b) for a, b in itertools.pairwise(words) if a in ("--config-dir", "-cd")]
+    for folder in (*own, CONF):
+        for path in sorted(folder.rglob("*.yaml")):
+            if re.search(rf"^ *- .*\b{group}: *{choice}\b", path.read_text(), re.M):
+                yield str(path.relative_to(folder))
 
 
 def run_folder() -> Path:

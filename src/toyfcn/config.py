@@ -149,7 +149,12 @@ class LoggerConfig(Checked):
 
 @dataclass
 class TrainConfig(Checked):
-    """toyfcn-train."""
+    """Fit a network, score its best checkpoint, leave a folder that tells it all.
+
+    toyfcn-train experiment=shapes_lenet                      # a claim of conf/experiment
+    toyfcn-train model.stride=2 recipe.lr=0.003 seed=1        # change anything
+    toyfcn-train -m recipe.lr=0.01,0.03 model.stride=4,2      # sweep: a grid of four runs
+    """
 
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -170,7 +175,12 @@ class TrainConfig(Checked):
 
 @dataclass
 class EvalConfig(Checked):
-    """toyfcn-eval."""
+    """Score a checkpoint on any split.
+
+    toyfcn-eval ckpt=RUN/checkpoints/best.ckpt                # on its own validation split
+    toyfcn-eval ckpt=RUN/checkpoints/best.ckpt split=test
+    toyfcn-eval ckpt=RUN/checkpoints/best.ckpt data=voc2012 data.root=FOLDER
+    """
 
     ckpt: str | None = option(None, "checkpoint to score (required)")
     split: str = option("val", "list of the images to score")
@@ -180,7 +190,12 @@ class EvalConfig(Checked):
 
 @dataclass
 class PredictConfig(Checked):
-    """toyfcn-predict."""
+    """Palette masks and overlays of any photos, from a checkpoint alone.
+
+    toyfcn-predict ckpt=best.ckpt source=photo.jpg
+    toyfcn-predict ckpt=best.ckpt source=photos/ out=masks
+    toyfcn-predict ckpt=best.ckpt 'source="photos/**/*.png"'
+    """
 
     ckpt: str | None = option(None, "checkpoint to predict with (required)")
     source: str | None = option(None, "photo, folder of photos or glob (required)")
@@ -190,7 +205,12 @@ class PredictConfig(Checked):
 
 @dataclass
 class DataCommandConfig(Checked):
-    """toyfcn-data."""
+    """Check | draw | download: read and judge a data set, draw one, fetch one.
+
+    toyfcn-data check data=voc2007 data.root=FOLDER
+    toyfcn-data draw data.root=world data.train_images=5000
+    toyfcn-data download data=voc2012 data.root=FOLDER
+    """
 
     data: DataConfig = field(default_factory=DataConfig)
     splits: list[str] | None = option(None, "check: lists to read, null: every list on disk")
@@ -207,15 +227,29 @@ class DataCommandConfig(Checked):
     keep: bool = option(False, "download: keep the archive beside what was unpacked from it")
 
 
+COMMANDS: dict[str, type[Checked]] = {  # by the name of their file in conf/
+    "train": TrainConfig,
+    "eval": EvalConfig,
+    "predict": PredictConfig,
+    "data": DataCommandConfig,
+}
+
+
+def options_of(name: str) -> list[str]:
+    """Return the options of the dataclass of that name, if it is one of the schema's."""
+    known: list[type] = [Checked]
+    for kind in known:  # and of its subclasses, as they are found
+        known += kind.__subclasses__()
+    return [f.name for kind in known if kind.__name__ == name for f in dataclasses.fields(kind)]
+
+
 def register() -> None:
     """Make the schema known to Hydra, under the names that conf/ refers to."""
     from hydra.core.config_store import ConfigStore
 
     store = ConfigStore.instance()
-    store.store("train_schema", TrainConfig)
-    store.store("eval_schema", EvalConfig)
-    store.store("predict_schema", PredictConfig)
-    store.store("data_schema", DataCommandConfig)
+    for command, schema in COMMANDS.items():
+        store.store(f"{command}_schema", schema)
     for group, name, node in (
         ("data", "shapes_schema", ShapesConfig),
         ("data", "voc_schema", VOCConfig),

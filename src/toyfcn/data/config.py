@@ -19,6 +19,9 @@ class DataConfig(Checked):
     train_split: str = option("train", "list of the images to train on")
     val_split: str = option("val", "list of the images to choose the best checkpoint by")
     test_split: str | None = option("test", "list of the images to score once at the end, or null")
+    limit: int | None = option(
+        None, "use only so many images of each split, the first of its list; null: all", low=1
+    )
     batch_size: int = option(16, "images in a batch, over all processes together", low=1)
     workers: int = option(0, "loader processes; 0 reads in the main one", low=0, high=64)
     sampling: str = option(

@@ -210,9 +210,9 @@ class SegmentationData(pl.LightningDataModule):
                     refuse_overlap(self.source, train, (f"{key}={split}", ids))
 
     def split_ids(self, split: str) -> tuple[str, ...]:
-        """Return the ids of any split, its list read once."""
+        """Return the ids of any split, its list read once, cut to ``data.limit``."""
         if split not in self.ids:
-            self.ids[split] = self.source.ids(split)
+            self.ids[split] = self.source.ids(split)[: self.config.limit]
         return self.ids[split]
 
     def train_dataloader(self) -> ScheduledLoader:

@@ -1,0 +1,92 @@
+"""Which code a config may name: a config from someone else must not run anything of its own.
+
+Nothing of ours is built from ``_target_``. Hydra itself builds launchers, sweepers, callbacks and
+log handlers from what the config says, so everything composed is checked before it does. Hydra's
+own list of forbidden targets stands behind this list of permitted ones.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+from typing import Any
+
+from hydra._internal import hydra as hydra_internal
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+BUILT = {  # by _target_
+    "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
+    "hydra._internal.core_plugins.basic_sweeper.BasicSweeper",
+    "hydra.experimental.callbacks.LogJobReturnCallback",
+    "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher",
+    "hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher",
+    "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher",
+    "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher",
+}
+LOGGING = {  # by class or () in a logging config
+    "colorlog.ColoredFormatter",
+    "logging.FileHandler",
+    "logging.Formatter",
+    "logging.NullHandler",
+    "logging.StreamHandler",
+    "logging.handlers.RotatingFileHandler",
+}
+PERMITTED = {"_target_": BUILT, "()": LOGGING, "class": LOGGING, "factory": LOGGING}
+STREAMS = {"ext://sys.stdout", "ext://sys.stderr"}
+MAKERS = ("_target_", "oc.decode", "oc.create")  # what could make a target out of text
+
+
+class GuardedLoader(ConfigLoaderImpl):
+    """Hydra's config loader, which refuses what names code that is not permitted.
+
+    Launchers hand it to their processes, so every job of a sweep is checked too.
+    """
+
+    def load_configuration(self, *args: Any, **kwargs: Any) -> DictConfig:
+        """Compose, then check."""
+        composed = super().load_configuration(*args, **kwargs)
+        refuse_strangers(composed)
+        return composed
+
+
+def guard() -> None:
+    """Let Hydra compose through ``GuardedLoader`` from now on."""
+    assert hasattr(hydra_internal, "ConfigLoaderImpl")
+    hydra_internal.ConfigLoaderImpl = GuardedLoader
+
+
+def refuse_strangers(config: Any, at: str = "", seen: frozenset[int] = frozenset()) -> None:
+    """See that a composed config names no code but what is permitted.
+
+    Raises:
+        ValueError: naming the key and what it names.
+    """
+    if id(config) in seen or config._is_none() or config._is_missing():
+        return
+    seen = seen | {id(config)}
+    keys = list(config.keys()) if isinstance(config, DictConfig) else list(range(len(config)))
+    for key in keys:
+        where = f"{at}.{key!s}".lstrip(".")
+        if OmegaConf.is_missing(config, key):
+            continue
+        raw: Any = config._get_node(key)._value()
+        value: Any = raw
+        with contextlib.suppress(OmegaConfBaseException):  # what only a running job knows
+            value = config[key]
+        permitted = PERMITTED.get(key) if isinstance(key, str) else None
+        if permitted is not None and not (key == "class" and value is None):
+            if not isinstance(value, str) or value not in permitted:
+                close = difflib.get_close_matches(str(value), permitted, n=1)
+                hint = f"did you mean {close[0]}?" if close else "only Hydra's plugins and ours"
+                raise ValueError(f"{where}={value} is not code that a config may name ({hint})")
+        elif isinstance(value, DictConfig | ListConfig):
+            refuse_strangers(value, where, seen)
+        for text in (value, raw):
+            if not isinstance(text, str):
+                continue
+            if text.startswith("ext://") and text not in STREAMS:
+                raise ValueError(f"{where}={text} is not code that a config may name")
+            if any(maker in text for maker in MAKERS):
+                raise ValueError(f"{where}={text}: a config may not make up what code it names")
