@@ -59,9 +59,16 @@ class RecipeConfig(Checked):
     loss: str = option(
         "mean", "mean over the labelled pixels of a batch, or their sum", choices=("mean", "sum")
     )
-    optimizer: str = option("adamw", "how weights move", choices=("adamw", "sgd"))
+    optimizer: str = option(
+        "adamw",
+        "how weights move; muon: the trunk's filters by Muon, all else by AdamW",
+        choices=("adamw", "sgd", "muon"),
+    )
     lr: float = option(0.01, "learning rate; its peak under onecycle", low=0)
-    momentum: float = option(0.9, "momentum (sgd), or beta1 (adamw)", low=0, high=0.9999)
+    momentum: float = option(0.9, "momentum (sgd, muon), or beta1 (adamw)", low=0, high=0.9999)
+    adam_lr_factor: float = option(
+        0.2, "with optimizer=muon: factor on the learning rate of what AdamW moves", low=0
+    )
     weight_decay: float = option(0.01, "weight decay; never on biases and norms", low=0)
     bias_lr_factor: float = option(1.0, "factor on the learning rate of biases", low=0)
     schedule: str = option(

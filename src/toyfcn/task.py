@@ -17,6 +17,7 @@ from toyfcn.metrics import ConfusionMatrix, Scores
 from toyfcn.models.bilinear import Deconvolution
 from toyfcn.models.fcn import FCN
 from toyfcn.models.fused import upsampled_cross_entropy
+from toyfcn.muon import Muon
 
 
 def pixel_loss(scores: Tensor, truth: Tensor, weight: Tensor, void: int) -> tuple[Tensor, Tensor]:
@@ -153,30 +154,39 @@ class SegmentationTask(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """Build the recipe's optimizer: no decay on biases, norms and deconvolutions."""
         recipe = self.recipe
+        muon = recipe.optimizer == "muon"
+        filters: list[nn.Parameter] = []
         weights: list[nn.Parameter] = []
         biases: list[nn.Parameter] = []
-        others: list[nn.Parameter] = []  # gains of norms, and deconvolutions
+        others: list[nn.Parameter] = []
         for name, parameter in self.net.named_parameters():
             if not parameter.requires_grad:
                 continue
-            if name.endswith("bias"):
+            if muon and name.startswith("trunk.") and parameter.ndim > 1:
+                filters.append(parameter)
+            elif name.endswith("bias"):
                 biases.append(parameter)
             elif parameter.ndim > 1 and not name.startswith("ups."):
                 weights.append(parameter)
             else:
                 others.append(parameter)
+        lr, decay = recipe.lr, recipe.weight_decay
+        rest = lr * recipe.adam_lr_factor if muon else lr
         settings: list[dict[str, Any]] = [
-            {"params": weights, "lr": recipe.lr, "weight_decay": recipe.weight_decay},
-            {"params": biases, "lr": recipe.lr * recipe.bias_lr_factor, "weight_decay": 0},
-            {"params": others, "lr": recipe.lr, "weight_decay": 0},
+            {"params": filters, "lr": lr, "weight_decay": decay, "orthogonal": True},
+            {"params": weights, "lr": rest, "weight_decay": decay},
+            {"params": biases, "lr": rest * recipe.bias_lr_factor, "weight_decay": 0},
+            {"params": others, "lr": rest, "weight_decay": 0},
         ]
         settings = [group for group in settings if group["params"]]
         optimizer: torch.optim.Optimizer
-        if recipe.optimizer == "sgd":
-            optimizer = torch.optim.SGD(settings, lr=recipe.lr, momentum=recipe.momentum)
+        if muon:
+            optimizer = Muon(settings, lr=lr, momentum=recipe.momentum)
+        elif recipe.optimizer == "sgd":
+            optimizer = torch.optim.SGD(settings, lr=lr, momentum=recipe.momentum)
         else:
             optimizer = torch.optim.AdamW(
-                settings, lr=recipe.lr, betas=(recipe.momentum, 0.999), fused=True
+                settings, lr=lr, betas=(recipe.momentum, 0.999), fused=True
             )
         schedule = LambdaLR(
             optimizer,
