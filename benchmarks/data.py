@@ -1,7 +1,8 @@
 """Reading VOC2007, side by side: bare decoding, ours, torchvision's VOCSegmentation, our cache.
 
-Rates are medians of interleaved repeats in one process, one after another on the same images;
-ratios count, absolute figures depend on the machine.
+All ways take turns in one process on the same images; ratios are medians over the repeats, with
+the middle half behind. Ratios count, absolute figures depend on the machine. Workers stay from one
+epoch to the next, in all loaders.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
 from torchvision.datasets import VOCSegmentation
 from torchvision.io import ImageReadMode, decode_image, decode_jpeg
@@ -28,9 +29,12 @@ from torchvision.transforms import v2
 from toyfcn.data.cache import PixelCache
 from toyfcn.data.config import VOCConfig
 from toyfcn.data.datamodule import LazyDataset, ScheduledLoader, open_source, single
+from toyfcn.data.pixels import read_image, read_mask
 from toyfcn.data.schedule import Schedule
+from toyfcn.data.transforms import TrainTransform
+from toyfcn.train import reuse_memory
 
-REPEATS, BATCH = 7, 16
+REPEATS, BATCH = 9, 16
 join = functools.partial(single, fill=(124, 116, 104), void=255)
 
 
@@ -67,11 +71,11 @@ class Peer(VOCSegmentation):
 JOINT = transforms()
 
 
-def measure(root: str, workers: int) -> dict[str, float]:
-    """Return images/s of each way to read VOC2007 train."""
-    config = VOCConfig(root=root)
-    source = open_source(config)
+def epochs(root: str, workers: int) -> dict[str, list[float]]:
+    """Return ms an image of each way to read VOC2007 train, one figure a repeat."""
+    source = open_source(VOCConfig(root=root))
     ids = source.ids("train")
+    settings = {"num_workers": workers, "persistent_workers": workers > 0}
 
     def bare() -> Iterable[Any]:
         for name in ids:
@@ -84,36 +88,77 @@ def measure(root: str, workers: int) -> dict[str, float]:
 
     def loader(cache: PixelCache | None) -> ScheduledLoader:
         dataset = LazyDataset(source, ids, WithV2(), None, 0, cache)  # type: ignore[arg-type]
-        schedule = Schedule(len(ids), BATCH)
-        return ScheduledLoader(dataset, schedule, num_workers=workers, collate_fn=join)
+        return ScheduledLoader(dataset, Schedule(len(ids), BATCH), collate_fn=join, **settings)
 
-    peer = DataLoader(
-        Peer(root, "2007", "train"), BATCH, shuffle=True, num_workers=workers, drop_last=False
-    )
     with tempfile.TemporaryDirectory() as folder:
         cache = PixelCache(source, ids, Path(folder))
+        peer = DataLoader(Peer(root, "2007", "train"), BATCH, shuffle=True, **settings)
+        ours, cached = loader(None), loader(cache)
         ways: dict[str, Callable[[], Iterable[Any]]] = {
-            "bare": bare,
-            "read": lambda: map(source.pair, ids),
             "peer": lambda: peer,
-            "ours": lambda: loader(None),
-            "cached": lambda: loader(cache),
-            "transforms": lambda: map(
-                lambda name, i: WithV2()(*cache.pair(name), seed=i), ids, range(len(ids))
-            ),
+            "ours": lambda: ours,
+            "cached": lambda: cached,
         }
-        seconds: dict[str, list[float]] = {name: [] for name in ways}
-        for _ in range(REPEATS):
-            for name, way in ways.items():
-                start = time.perf_counter()
-                for _ in way():
-                    pass
-                seconds[name].append(time.perf_counter() - start)
-    return {name: len(ids) / statistics.median(taken) for name, taken in seconds.items()}
+        if workers == 0:
+            ways |= {"bare": bare, "read": lambda: map(source.pair, ids)}
+        return interleaved(ways, len(ids))
+
+
+def interleaved(ways: dict[str, Callable[[], Iterable[Any]]], count: int) -> dict[str, list[float]]:
+    """Go through each way in turn, ``REPEATS`` times after a first that does not count."""
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for repeat in range(1 + REPEATS):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            for _ in way():
+                pass
+            if repeat:
+                taken[name].append((time.perf_counter() - start) / count * 1e3)
+    return taken
+
+
+class Ready(Dataset[Any]):
+    """Samples that are there already: what is left is the way from worker to trainer."""
+
+    sample = (torch.zeros(3, 256, 256, dtype=torch.uint8), torch.zeros(256, 256).byte(), "id")
+
+    def __getitem__(self, index: int) -> Any:
+        """Return the one sample."""
+        return self.sample
+
+    def __len__(self) -> int:
+        return 512
+
+
+def parts(root: str) -> dict[str, list[float]]:
+    """Return ms an image of what happens to a pair on its way, each part by itself."""
+    source = open_source(VOCConfig(root=root))
+    ids = source.ids("train")
+    pairs = [source.pair(name) for name in ids]
+    joint, own = WithV2(), TrainTransform(scale=(0.5, 2.0), crop=(256, 256))
+    done = [(*joint(*pair, seed=0), "id") for pair in pairs[:BATCH]]
+    settings = {"num_workers": 1, "persistent_workers": True, "collate_fn": join}
+    ready = DataLoader(Ready(), BATCH, **settings)  # type: ignore[arg-type]
+    each = range(len(ids))
+    paths = [(source.image_path(name), source.mask_path(name)) for name in ids]
+    ways: dict[str, Callable[[], Iterable[Any]]] = {
+        "decoding the photo": lambda: (read_image(photo) for photo, _ in paths),
+        "decoding the mask": lambda: (read_mask(mask) for _, mask in paths),
+        "both, checked": lambda: map(source.pair, ids),
+        "transforms: v2's": lambda: (joint(*pairs[i], seed=i) for i in each),
+        "transforms: our own": lambda: (own(*pairs[i], seed=i) for i in each),
+        "collation": lambda: (join(done) for i in each if i % BATCH == 0),
+        "collation and transport, one worker": lambda: ready,
+    }
+    taken = interleaved(ways, len(ids))
+    taken["collation and transport, one worker"] = [
+        ms * len(ids) / len(Ready()) for ms in taken["collation and transport, one worker"]
+    ]
+    return taken
 
 
 def main() -> None:
-    """Print the rates and the ratios that issue 3 asks for."""
+    """Print the ratios that issue 3 asks for, and where the time goes."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     root = os.environ.get("TOYFCN_VOC")
@@ -121,15 +166,27 @@ def main() -> None:
         raise SystemExit(
             "set TOYFCN_VOC to the folder that holds VOCdevkit: this reads real photos"
         )
-    for workers in (0, 1, 2):
-        rate = measure(root, workers)
-        print(f"{workers} workers, images/s: {', '.join(f'{k} {v:.0f}' for k, v in rate.items())}")
+    for workers, reuse in ((0, False), (1, False), (2, False), (0, True)):
+        if reuse:
+            reuse_memory()  # from here on: as toyfcn-train does, for all alike
+        ms = epochs(root, workers)
+        memory = "memory reused" if reuse else "memory as it is"
+        rates = ", ".join(f"{name} {1e3 / statistics.median(t):.0f}" for name, t in ms.items())
+        print(f"{workers} workers, {memory}, images/s: {rates}")
         if workers == 0:
-            print(f"  reading / bare decoding {rate['read'] / rate['bare']:.2f}  (bar 0.80)")
-        print(f"  ours / VOCSegmentation, equal v2   {rate['ours'] / rate['peer']:.2f}  (bar 1.2)")
-        print(
-            f"  with a warm cache                  {rate['cached'] / rate['peer']:.2f}  (bar 2.5)"
-        )
+            print(f"  reading / bare decoding            {ratio(ms, 'bare', 'read')}  (bar 0.80)")
+        print(f"  ours / VOCSegmentation, equal v2   {ratio(ms, 'peer', 'ours')}  (bar 1.2)")
+        print(f"  with a warm cache                  {ratio(ms, 'peer', 'cached')}  (bar 2.5)")
+    print("where the time goes, ms an image, memory reused:")
+    for name, taken in parts(root).items():
+        print(f"  {name:36} {statistics.median(taken):.3f}")
+
+
+def ratio(ms: dict[str, list[float]], slow: str, quick: str) -> str:
+    """Return how many times as quick, median of the repeats and their middle half."""
+    found = sorted(s / q for s, q in zip(ms[slow], ms[quick], strict=True))
+    low, middle, high = statistics.quantiles(found, n=4)
+    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
 
 
 if __name__ == "__main__":

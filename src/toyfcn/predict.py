@@ -48,8 +48,8 @@ def predict(config: PredictConfig) -> None:
     from rich.progress import track
 
     from toyfcn import checkpoint, visual
+    from toyfcn.data.pixels import read_image
     from toyfcn.data.transforms import resize_image, working_size
-    from toyfcn.data.voc import read_image
 
     loaded, photos = checkpoint.load(config.ckpt), find_photos(config.source)
     stems = [photo.stem for photo in photos]

@@ -3,6 +3,7 @@
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -27,22 +28,37 @@ def test_cached_pairs_equal_read_ones(source: voc.Source, tmp_path: Path) -> Non
         for fresh, kept in zip(source.pair(name), cached.pair(name), strict=True):
             assert torch.equal(fresh, kept)
     assert [p.suffix for p in (tmp_path / "cache").iterdir()] == [".pixels"]
+    kept = cached.pair(ids[0])[0]
+    kept.zero_()  # whoever writes into a view leaves the file alone
+    assert torch.equal(
+        PixelCache(source, ids, tmp_path / "cache").pair(ids[0])[0], source.image(ids[0])
+    )
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_batches_do_not_depend_on_the_cache(tiny_voc: Path, tmp_path: Path, workers: int) -> None:
-    batches = []
-    for kind in ("none", "disk"):
+@pytest.mark.parametrize("sampling", ["epoch", "uniform"])
+def test_batches_depend_neither_on_the_cache_nor_on_the_workers(
+    tiny_voc: Path, tmp_path: Path, sampling: str
+) -> None:
+    runs = []
+    for kind, workers in product(("none", "disk"), (0, 1, 2, 4)):
         config = VOCConfig(
-            root=str(tiny_voc), batch_size=2, crop=[24, 24], workers=workers, cache=kind
+            root=str(tiny_voc),
+            batch_size=2,
+            crop=[24, 24],
+            scale=[0.5, 2.0],
+            colour=0.2,
+            sampling=sampling,
+            workers=workers,
+            cache=kind,
+            cache_folder=str(tmp_path / "cache"),
         )
-        config.cache_folder = str(tmp_path / "cache")
         loader = SegmentationData(open_source(config), config, seed=3).train_dataloader()
-        batches.append([batch for _ in range(2) for batch in loader])
-    for fresh, kept in zip(*batches, strict=True):
-        assert fresh["id"] == kept["id"]
-        assert torch.equal(fresh["image"], kept["image"])
-        assert torch.equal(fresh["mask"], kept["mask"])
+        runs.append([batch for _ in range(2) for batch in loader])
+    for other in runs[1:]:
+        for first, batch in zip(runs[0], other, strict=True):
+            assert first["id"] == batch["id"]
+            assert torch.equal(first["image"], batch["image"])
+            assert torch.equal(first["mask"], batch["mask"])
 
 
 def test_it_is_built_once_and_again_after_a_change(

@@ -26,18 +26,6 @@ def same(left: Batch, right: Batch) -> bool:
     return tensors and left["id"] == right["id"]
 
 
-@pytest.mark.parametrize("sampling", ["epoch", "uniform"])
-@pytest.mark.parametrize("workers", [1, 2])
-def test_workers_do_not_change_a_byte(tiny_voc: Path, sampling: str, workers: int) -> None:
-    loaders = [
-        data_of(tiny_voc, sampling=sampling, workers=n).train_dataloader() for n in (0, workers)
-    ]
-    for _ in range(2):  # epochs
-        batches = [list(loader) for loader in loaders]
-        assert len(batches[0]) == 2
-        assert all(same(a, b) for a, b in zip(*batches, strict=True))
-
-
 def test_a_loader_starts_where_its_state_says(
     tiny_voc: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from toyfcn.data.voc import Source, image_size
+from toyfcn.data.pixels import image_size
+from toyfcn.data.voc import Source
 
 FORMAT = 2
 log = logging.getLogger(__name__)
@@ -45,19 +46,23 @@ class PixelCache:
         total = int(self.offsets[-1])
         if not self.path.is_file() or self.path.stat().st_size != total:
             build(self.path, total, source, ids)
-        self._map: np.memmap | None = None
+        self._map: Tensor | None = None
 
     def __getstate__(self) -> dict[str, object]:
         """Travel to a loader worker without the map, which is opened again there."""
         return self.__dict__ | {"_map": None}
 
     def pair(self, name: str) -> tuple[Tensor, Tensor]:
-        """Return photo uint8 (3, H, W) and mask uint8 (H, W), copied out of the map."""
+        """Return photo uint8 (3, H, W) and mask uint8 (H, W), views of the map.
+
+        So only what is used of them, such as a crop, is read. The map is copy-on-write: writing
+        into a view would never reach the file.
+        """
         if self._map is None:
-            self._map = np.memmap(self.path, np.uint8, mode="r")
+            self._map = torch.from_numpy(np.memmap(self.path, np.uint8, mode="c"))
         i = self.place[name]
         height, width = self.sizes[i]
-        pixels = torch.from_numpy(np.array(self._map[self.offsets[i] : self.offsets[i + 1]]))
+        pixels = self._map[self.offsets[i] : self.offsets[i + 1]]
         photo, mask = pixels[: 3 * height * width], pixels[3 * height * width :]
         # pixel by pixel, as decoders have it and resizing is quickest on
         return photo.view(height, width, 3).permute(2, 0, 1), mask.view(height, width)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from toyfcn.data.voc import MAX_PIXELS
+from toyfcn.data.pixels import MAX_PIXELS
 
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")  # what has colours of 8 bits
 Colour = tuple[int, int, int]

@@ -13,16 +13,17 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from toyfcn.data import shapes
 from toyfcn.data.cache import PixelCache
 from toyfcn.data.config import DataConfig, FolderConfig, ShapesConfig, VOCConfig
 from toyfcn.data.folder import folder_source
 from toyfcn.data.overlap import refuse_overlap
+from toyfcn.data.pixels import image_size
 from toyfcn.data.schedule import Key, Schedule, like_sizes
 from toyfcn.data.transforms import TrainTransform, resize_image, working_size
-from toyfcn.data.voc import Source, find_voc, image_size, voc_source
+from toyfcn.data.voc import Source, find_voc, voc_source
 
 log = logging.getLogger(__name__)
 
@@ -131,8 +132,9 @@ def single(samples: list[Sample], fill: Sequence[int], void: int) -> Batch:
 
 
 def _stack(samples: list[Sample]) -> Batch:
-    images, masks, names = zip(*samples, strict=True)
-    return {"image": torch.stack(images), "mask": torch.stack(masks), "id": list(names)}
+    images, masks, names = map(list, zip(*samples, strict=True))
+    # in a worker, default_collate stacks straight into shared memory
+    return {"image": default_collate(images), "mask": default_collate(masks), "id": list(names)}
 
 
 class ScheduledLoader(DataLoader[Sample]):

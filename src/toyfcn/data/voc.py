@@ -6,18 +6,15 @@ A VOC year's folder holds ``JPEGImages/<id>.jpg``, ``SegmentationClass/<id>.png`
 
 from __future__ import annotations
 
-import re
-import warnings
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
-import torch
-from PIL import Image, ImageOps
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_jpeg
+
+from toyfcn.data.pixels import read_image, read_mask
 
 VOID = 255  # labels of pixels that are neither learned nor scored
 CLASSES = (
@@ -27,7 +24,6 @@ CLASSES = (
 )
 AUGMENTED = "SegmentationClassAug"  # SBD's masks, brought to VOC's form: they add to VOC's own
 LISTS = Path(__file__).parent / "lists"  # trainaug and seg11valid, which no VOC tar holds
-MAX_PIXELS = 100_000_000  # a photo that claims more is refused before memory is taken for it
 
 
 def palette() -> list[int]:
@@ -129,76 +125,6 @@ def id_fault(name: str, seen: Container[str] = ()) -> str | None:
     return None
 
 
-def unwarned() -> warnings.catch_warnings[None]:
-    """Keep Pillow from printing that a picture is large: ``MAX_PIXELS`` decides."""
-    return warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning)
-
-
-def read_image(path: Path) -> Tensor:
-    """Decode a photo to uint8 RGB (3, H, W), upright by its EXIF orientation.
-
-    JPEGs go through torchvision's decoder; what that one refuses (CMYK) and other formats go
-    through Pillow.
-
-    Raises:
-        ValueError: the file cannot be decoded, or claims more than ``MAX_PIXELS`` pixels.
-    """
-    try:
-        with unwarned(), Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"it claims {image.width} x {image.height} pixels")
-            if image.format == "JPEG" and image.mode in ("RGB", "L"):
-                coded = torch.from_numpy(np.fromfile(path, np.uint8))
-                photo: Tensor = decode_jpeg(coded, ImageReadMode.RGB, apply_exif_orientation=True)
-                return photo
-            if image.mode in ("I", "F"):
-                raise ValueError(f"its mode is {image.mode}, which does not tell what white is")
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode.startswith("I;16"):  # convert would clip it
-                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-            return torch.from_numpy(np.array(upright.convert("RGB"))).permute(2, 0, 1)
-    except (OSError, ValueError, RuntimeError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"cannot read the photo {path}: {_first_line(error)}") from None
-
-
-def image_size(path: Path) -> tuple[int, int]:
-    """Return a photo's (height, width), upright by its EXIF orientation, from its header alone.
-
-    Raises:
-        ValueError: the file is no picture.
-    """
-    try:
-        with Image.open(path) as image:
-            turned = image.getexif().get(0x0112, 1) >= 5
-            return (image.width, image.height) if turned else (image.height, image.width)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"cannot read the photo {path}: {_first_line(error)}") from None
-
-
-def read_mask(path: Path) -> Tensor:
-    """Read a mask's labels as uint8 (H, W): palette indices (mode P) or grey values (mode L).
-
-    Raises:
-        ValueError: the file cannot be decoded or its mode holds no labels.
-    """
-    try:
-        with unwarned(), Image.open(path) as image:
-            if image.format in ("JPEG", "MPO"):
-                raise ValueError("it is a JPEG, which blurs labels")
-            if image.mode not in ("P", "L"):
-                raise ValueError(f"its mode is {image.mode}, but labels are palette or grey values")
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"it claims {image.width} x {image.height} pixels")
-            return torch.from_numpy(np.array(image))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"cannot read the mask {path}: {_first_line(error)}") from None
-
-
-def _first_line(error: BaseException) -> str:
-    line = (str(error).splitlines() or [type(error).__name__])[0]
-    return re.sub(r"^\w+, \S+\.cpp:\d+, ", "", line)  # torchvision names its own source first
-
-
 @dataclass(frozen=True)
 class Source:
     """One data set on disk: where its photos, masks and lists lie, and what its labels mean.
@@ -294,7 +220,9 @@ class Source:
         """
         mask = self.read_labels(name)
         labels = mask.numpy()
-        if ((labels >= len(self.classes)) & (labels != self.void)).any():
+        bad = labels >= len(self.classes)
+        bad &= labels != self.void
+        if bad.any():
             wrong = [int(v) for v in np.unique(labels) if v >= len(self.classes) and v != self.void]
             raise ValueError(
                 f"{self.mask_path(name)} holds the values {wrong}, but the classes of {self.name} "
