@@ -15,8 +15,9 @@ import torch
 from toyfcn.config import ModelConfig, TrainConfig
 from toyfcn.data.config import KINDS, DataConfig
 from toyfcn.data.voc import Source
-from toyfcn.models.fcn import FCN
+from toyfcn.models.fcn import FCN, Trunk
 from toyfcn.models.lenet import LeNetTrunk
+from toyfcn.models.vgg import AT_ONCE, VGGTrunk
 
 VERSION = 1
 
@@ -27,8 +28,22 @@ def build(config: ModelConfig, classes: int) -> FCN:
     Raises:
         ValueError: options that do not go together.
     """
-    trunk = LeNetTrunk(config.width, config.activation, config.norm, config.pool)
-    net = FCN(trunk, classes, config.stride, config.upsample, config.upsample_learned)
+    trunk: Trunk
+    if config.name == "fcn_vgg16":
+        trunk = VGGTrunk(config.width, config.norm, config.dropout, config.geometry)
+    else:
+        trunk = LeNetTrunk(
+            config.width, config.activation, config.norm, config.pool, geometry=config.geometry
+        )
+    net = FCN(
+        trunk,
+        classes,
+        config.stride,
+        config.upsample,
+        config.upsample_learned,
+        config.last_learned,
+        scales=AT_ONCE if config.at_once else None,
+    )
     return net.to(memory_format=torch.channels_last)
 
 

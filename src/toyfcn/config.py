@@ -25,25 +25,71 @@ def _all_null(*configs: type[DataConfig]) -> type:
 AsTrainedConfig = _all_null(*KINDS.values())  # toyfcn-eval: null means as the checkpoint has it
 
 
+STRIDES = {"fcn_lenet": (4, 2), "fcn_vgg16": (32, 16, 8)}  # the rungs of each network
+NOT_OF = {  # options that are another network's alone
+    "fcn_lenet": ("dropout", "at_once", "weights"),
+    "fcn_vgg16": ("activation", "pool"),
+}
+
+
 @dataclass
 class ModelConfig(Checked):
     """The network."""
 
     GROUP = "model"
 
-    name: str = option("fcn_lenet", "which network: set by model=NAME", choices=("fcn_lenet",))
-    stride: int = option(4, "pixels between the finest scores: the rung", choices=(4, 2))
+    name: str = option("fcn_lenet", "which network: set by model=NAME", choices=tuple(STRIDES))
+    stride: int = option(
+        4, "pixels between the finest scores: the rung; LeNet 4 or 2, VGG-16 32, 16 or 8"
+    )
     width: float = option(1.0, "factor on the trunk's channels", low=0.01, high=16)
     short_side: int | None = option(
         None, "pixels of the short side at which the network sees a photo; null: as it is", low=8
+    )
+    geometry: str = option(
+        "same",
+        "same: every map lies on the photo; paper: the photo is padded by 100 and maps are cropped",
+        choices=("same", "paper"),
     )
     upsample: str = option(
         "channel", "deconvolution: one filter a class, or dense", choices=("channel", "dense")
     )
     upsample_learned: bool = option(True, "deconvolutions learn; false: they stay bilinear")
-    activation: str = option("relu", "tanh is LeNet's own", choices=("tanh", "relu"))
+    last_learned: bool | None = option(
+        None, "the last deconvolution, to the photo's size, learns; null: as the others do"
+    )
+    activation: str = option("relu", "LeNet: tanh is its own", choices=("tanh", "relu"))
     norm: str = option("batch", "normalisation in the trunk", choices=("none", "batch"))
-    pool: str = option("max", "kind of pooling", choices=("max", "avg"))
+    pool: str = option("max", "LeNet: kind of pooling", choices=("max", "avg"))
+    dropout: float = option(
+        0.5, "VGG-16: share of the numbers behind fc6 and fc7 dropped in training", low=0, high=0.99
+    )
+    at_once: bool = option(
+        False, "VGG-16: skips scaled by 0.01 and 0.0001, so that all rungs train at once"
+    )
+    weights: str | None = option(
+        None,
+        "VGG-16: trained weights to start from: imagenet (torchvision's), or a file with the "
+        "layers of torchvision or of the Caffe release",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.stride not in STRIDES[self.name]:
+            allowed = ", ".join(str(stride) for stride in STRIDES[self.name])
+            raise ValueError(f"model.stride={self.stride} is none of {allowed}")
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            if item.name in NOT_OF[self.name] and value != item.default:
+                raise ValueError(f"model.{item.name}={value} is no option of model={self.name}")
+        if self.last_learned and not self.upsample_learned:
+            raise ValueError("model.last_learned=true contradicts model.upsample_learned=false")
+        if self.at_once and self.stride == max(STRIDES[self.name]):
+            raise ValueError(f"model.at_once=true needs skips: model.stride={self.stride} has none")
+        if self.weights is not None and self.norm != "none":
+            raise ValueError(
+                f"model.weights={self.weights} needs model.norm=none, as VGG-16 has it"
+            )
 
 
 WEIGHTINGS = ("none", "sqrt", "median")
@@ -211,6 +257,20 @@ class PredictConfig(Checked):
 
 
 @dataclass
+class DescribeConfig(Checked):
+    """toyfcn-model."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    classes: int = option(21, "classes to score, background included", low=2, high=255)
+    size: list[int] = option([375, 500], "height and width of the photo, in pixels", low=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.size) != 2:
+            raise ValueError(f"size={self.size} must be [height,width]")
+
+
+@dataclass
 class DataCommandConfig(Checked):
     """Check | draw | download: read and judge a data set, draw one, fetch one.
 
@@ -239,6 +299,7 @@ COMMANDS: dict[str, type[Checked]] = {  # by the name of their file in conf/
     "eval": EvalConfig,
     "predict": PredictConfig,
     "data": DataCommandConfig,
+    "describe": DescribeConfig,
 }
 
 
@@ -262,7 +323,7 @@ def register() -> None:
         ("data", "voc_schema", VOCConfig),
         ("data", "folder_schema", FolderConfig),
         ("data", "as_trained", AsTrainedConfig),
-        ("model", "lenet_schema", ModelConfig),
+        ("model", "model_schema", ModelConfig),
         ("recipe", "recipe_schema", RecipeConfig),
         ("trainer", "trainer_schema", TrainerConfig),
     ):

@@ -1,4 +1,4 @@
-"""LeNet-5 (LeCun et al. 1998) for RGB, convolutionalised: every layer slides over any image.
+"""LeNet-5 (LeCun et al. 1998) for RGB, as classifier and convolutionalised.
 
 | layer | does               | kernel | out | stride | parameters |
 |-------|--------------------|--------|-----|--------|------------|
@@ -7,17 +7,22 @@
 | C3    | convolution        | 5x5    | 16  | 2      | 2,416      |
 | S4    | pool               | 2x2    | 16  | 4      | 0          |
 | C5    | convolution        | 5x5    | 120 | 4      | 48,120     |
-| F6    | convolution        | 1x1    | 84  | 4      | 10,164     |
+| F6    | fully connected    |        | 84  |        | 10,164     |
 
-C5 was called a convolution in 1998 already; F6 was fully connected, here it is a 1x1 convolution.
+C5 was called a convolution in 1998 already; F6 slides as a 1x1 convolution. `toyfcn-model` prints
+the FCN's table.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from toyfcn.models.fcn import Trunk
+from toyfcn.models.fcn import Normalize, Trunk
+
+PATCH = 32  # pixels of a side of what the classifier sees
 
 
 class ScaledTanh(nn.Module):
@@ -29,11 +34,12 @@ class ScaledTanh(nn.Module):
 
 
 class LeNetTrunk(Trunk):
-    """The trunk of FCN-LeNet in 'same' geometry (padding 2): features at strides 2 and 4.
+    """The trunk of FCN-LeNet: features at strides 2 (S2) and 4 (F6).
 
     ``width`` multiplies the channels of every layer; ``activation`` is ``tanh`` (LeNet's own) or
-    ``relu``; ``norm`` is ``none`` or ``batch``; ``pool`` is ``max`` or ``avg``. Pools round up, so
-    any image of at least 1x1 works and no output is smaller than its input asks for.
+    ``relu``; ``norm`` is ``none`` or ``batch``; ``pool`` is ``max`` or ``avg``; ``geometry``: see
+    ``Trunk``. Pools round up, so in 'same' geometry (padding 2) any image of at least 1x1 works and
+    no output is smaller than its input asks for.
     """
 
     strides = (2, 4)
@@ -45,37 +51,78 @@ class LeNetTrunk(Trunk):
         norm: str = "none",
         pool: str = "max",
         channels: int = 3,
+        geometry: str = "same",
     ) -> None:
         super().__init__()
+        self.geometry = geometry
         c1, c3, c5, f6 = (max(1, round(n * width)) for n in (6, 16, 120, 84))
         self.channels = (c1, f6)  # of the features that forward returns
+        rest = 2 if geometry == "same" else 0
+        first = 100 if geometry == "paper" else rest
 
-        def layer(inputs: int, outputs: int, kernel: int, halve: bool = False) -> nn.Sequential:
-            """Convolution, norm, activation, pool; a bias only where no norm brings its own."""
-            batch = norm == "batch"
-            conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=not batch)
-            nn.init.kaiming_normal_(
-                conv.weight, nonlinearity="relu" if activation == "relu" else "tanh"
-            )
-            if conv.bias is not None:
-                nn.init.zeros_(conv.bias)
-            act = nn.ReLU(inplace=True) if activation == "relu" else ScaledTanh()
-            steps: list[nn.Module] = [
-                conv,
-                nn.BatchNorm2d(outputs) if batch else nn.Identity(),
-                act,
-            ]
-            if halve and pool == "max":  # a maximum passes through rising functions: pool early
-                steps.insert(1, nn.MaxPool2d(2, ceil_mode=True))
-            elif halve:
-                steps.append(nn.AvgPool2d(2, ceil_mode=True))
-            return nn.Sequential(*steps)
+        def layer(
+            inputs: int, outputs: int, kernel: int, padding: int, halve: bool = False
+        ) -> nn.Sequential:
+            conv = nn.Conv2d(inputs, outputs, kernel, padding=padding, bias=norm == "none")
+            return block(conv, norm, activation, pool if halve else None)
 
-        self.c1_s2 = layer(channels, c1, 5, halve=True)
-        self.c3_s4 = layer(c1, c3, 5, halve=True)
-        self.c5, self.f6 = layer(c3, c5, 5), layer(c5, f6, 1)
+        self.c1_s2 = layer(channels, c1, 5, first, halve=True)
+        self.c3_s4 = layer(c1, c3, 5, rest, halve=True)
+        self.c5, self.f6 = layer(c3, c5, 5, rest), layer(c5, f6, 1, 0)
 
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """Map normalised photos (B, 3, H, W) to features at stride 2 (S2) and stride 4 (F6)."""
-        s2: Tensor = self.c1_s2(x)
-        return [s2, self.f6(self.c5(self.c3_s4(s2)))]
+    def stages(self) -> list[list[nn.Module]]:
+        """Return the layers in order: to S2, and from there to F6."""
+        return [[self.c1_s2], [self.c3_s4, self.c5, self.f6]]
+
+
+def block(
+    layer: nn.Conv2d | nn.Linear, norm: str, activation: str, pool: str | None
+) -> nn.Sequential:
+    """Return a layer, freshly initialised, with norm, activation and pool behind it."""
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu" if activation == "relu" else "tanh")
+    if layer.bias is not None:  # a norm brings its own
+        nn.init.zeros_(layer.bias)
+    outputs = layer.weight.shape[0]
+    batch: type[Any] = nn.BatchNorm2d if isinstance(layer, nn.Conv2d) else nn.BatchNorm1d
+    steps: list[nn.Module] = [
+        layer,
+        batch(outputs) if norm == "batch" else nn.Identity(),
+        nn.ReLU(inplace=True) if activation == "relu" else ScaledTanh(),
+    ]
+    if pool == "max":  # a maximum passes through rising functions: pool early
+        steps.insert(1, nn.MaxPool2d(2, ceil_mode=True))
+    elif pool == "avg":
+        steps.append(nn.AvgPool2d(2, ceil_mode=True))
+    return nn.Sequential(*steps)
+
+
+class LeNet(nn.Module):
+    """The classifier of 32x32 patches; options as ``LeNetTrunk`` has them."""
+
+    OUTPUT = "output"  # the layer that scores classes
+
+    def __init__(
+        self,
+        classes: int,
+        width: float = 1.0,
+        activation: str = "tanh",
+        norm: str = "none",
+        pool: str = "max",
+    ) -> None:
+        super().__init__()
+        trunk = LeNetTrunk(width, activation, norm, pool, geometry="classifier")
+        self.normalize = Normalize()
+        self.c1_s2, self.c3_s4, self.c5 = trunk.c1_s2, trunk.c3_s4, trunk.c5
+        convolution = trunk.f6[0]
+        assert isinstance(convolution, nn.Conv2d)
+        fc = nn.Linear(convolution.in_channels, convolution.out_channels, bias=norm == "none")
+        self.f6 = block(fc, norm, activation, None)
+        self.output = nn.Linear(fc.out_features, classes)
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+
+    def forward(self, patch: Tensor) -> Tensor:
+        """Score patches (B, 3, 32, 32), RGB in 0..255: (B, classes)."""
+        x = self.c5(self.c3_s4(self.c1_s2(self.normalize(patch))))
+        scores: Tensor = self.output(self.f6(x.flatten(1)))
+        return scores

@@ -1,0 +1,119 @@
+"""VGG-16 (Simonyan and Zisserman 2014), as classifier and convolutionalised.
+
+Five blocks of 3x3 convolutions (two of 64 and of 128 channels, three of 256, 512 and 512), each
+with ReLU, and a 2x2 pool behind each block; then fc6 and fc7 of 4096 with ReLU and dropout. The
+layers bear the names of the Caffe release: conv1_1 … conv5_3, pool1 … pool5, fc6, fc7.
+`toyfcn-model model=fcn_vgg16` prints the FCN's table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from toyfcn.models.fcn import Normalize, Trunk
+
+BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # channels and convolutions of each
+HIDDEN = 4096  # of fc6 and fc7
+AT_ONCE = (0.0001, 0.01, 1.0)  # factors on pool3, pool4 and fc7 where all skips train at once
+
+Named = Iterator[tuple[str, nn.Module]]
+
+
+def scaled(count: int, width: float) -> int:
+    """Return a number of channels, scaled and at least 1."""
+    return max(1, round(count * width))
+
+
+def convolutions(width: float, norm: str, padding: int) -> Named:
+    """Yield conv1_1 to pool5 by name; conv1_1 is padded by ``padding``, the others by 1."""
+    inputs = 3
+    for block, (channels, count) in enumerate(BLOCKS, 1):
+        outputs = scaled(channels, width)
+        for number in range(1, count + 1):
+            layer = nn.Conv2d(inputs, outputs, 3, padding=padding, bias=norm == "none")
+            yield from with_relu(f"conv{block}_{number}", layer, norm)
+            inputs, padding = outputs, 1
+        yield f"pool{block}", nn.MaxPool2d(2, ceil_mode=True)
+
+
+def with_relu(name: str, layer: nn.Conv2d | nn.Linear, norm: str) -> Named:
+    """Yield a freshly initialised layer, its norm and its activation."""
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    if layer.bias is not None:  # a norm brings its own
+        nn.init.zeros_(layer.bias)
+    yield name, layer
+    if norm == "batch":
+        kind = nn.BatchNorm2d if isinstance(layer, nn.Conv2d) else nn.BatchNorm1d
+        yield f"{name}_norm", kind(layer.weight.shape[0])
+    yield f"{name}_relu", nn.ReLU(inplace=True)
+
+
+class VGGTrunk(Trunk):
+    """The trunk of FCN-VGG16: features at strides 8 (pool3), 16 (pool4) and 32 (fc7).
+
+    ``width`` multiplies the channels of every layer, fc6 and fc7 included; ``norm`` is ``none`` or
+    ``batch``; ``dropout`` is elementwise, behind fc6 and fc7; ``geometry``: see ``Trunk``.
+    """
+
+    strides = (8, 16, 32)
+
+    def __init__(
+        self,
+        width: float = 1.0,
+        norm: str = "none",
+        dropout: float = 0.5,
+        geometry: str = "same",
+    ) -> None:
+        super().__init__()
+        self.geometry = geometry
+        last, hidden = scaled(BLOCKS[-1][0], width), scaled(HIDDEN, width)
+        self.channels = (scaled(BLOCKS[2][0], width), scaled(BLOCKS[3][0], width), hidden)
+        for name, module in convolutions(width, norm, 100 if geometry == "paper" else 1):
+            self.add_module(name, module)
+        bias = norm == "none"
+        fc6 = nn.Conv2d(last, hidden, 7, padding=3 if geometry == "same" else 0, bias=bias)
+        for name, layer in (("fc6", fc6), ("fc7", nn.Conv2d(hidden, hidden, 1, bias=bias))):
+            for part, module in with_relu(name, layer, norm):
+                self.add_module(part, module)
+            self.add_module(f"{name}_dropout", nn.Dropout(dropout))
+
+    def stages(self) -> list[list[nn.Module]]:
+        """Return the layers in order: to pool3, to pool4 and to fc7."""
+        names, layers = zip(*self.named_children(), strict=True)
+        third, fourth = names.index("pool3") + 1, names.index("pool4") + 1
+        return [list(layers[:third]), list(layers[third:fourth]), list(layers[fourth:])]
+
+
+class VGG16(nn.Module):
+    """The classifier of 224x224 photos; options as ``VGGTrunk`` has them."""
+
+    OUTPUT = "fc8"  # the layer that scores classes
+
+    def __init__(
+        self, classes: int, width: float = 1.0, norm: str = "none", dropout: float = 0.5
+    ) -> None:
+        super().__init__()
+        self.normalize = Normalize()
+        last, hidden = scaled(BLOCKS[-1][0], width), scaled(HIDDEN, width)
+        for name, module in convolutions(width, norm, 1):
+            self.add_module(name, module)
+        self.flatten = nn.Flatten()
+        bias = norm == "none"
+        fc6, fc7 = nn.Linear(last * 7 * 7, hidden, bias=bias), nn.Linear(hidden, hidden, bias=bias)
+        for name, layer in (("fc6", fc6), ("fc7", fc7)):
+            for part, module in with_relu(name, layer, norm):
+                self.add_module(part, module)
+            self.add_module(f"{name}_dropout", nn.Dropout(dropout))
+        self.fc8 = nn.Linear(hidden, classes)
+        nn.init.zeros_(self.fc8.weight)
+        nn.init.zeros_(self.fc8.bias)
+
+    def forward(self, photo: Tensor) -> Tensor:
+        """Score photos (B, 3, 224, 224), RGB in 0..255: (B, classes)."""
+        x = photo.contiguous(memory_format=torch.channels_last)
+        for layer in self.children():
+            x = layer(x)
+        return x
