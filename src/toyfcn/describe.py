@@ -63,11 +63,11 @@ def describe(config: DescribeConfig) -> None:
             f"{float(row.grid.start):g}",
             "" if row.crop is None else str(row.crop),
             f"{row.parameters:,}",
-            f"{row.cost / 1e9:,.3f}",
+            f"{row.cost / 1e9:,.2f}",
         )
     table.add_section()
     parameters, cost = sum(row.parameters for row in rows), sum(row.cost for row in rows)
-    table.add_row("all", "", "", "", "", "", f"{parameters:,}", f"{cost / 1e9:,.3f}", style="bold")
+    table.add_row("all", "", "", "", "", "", f"{parameters:,}", f"{cost / 1e9:,.2f}", style="bold")
     console = Console()
     console.print(table)
     upsampling = sum(p.numel() for p in net.ups.parameters())
