@@ -49,7 +49,7 @@ def describe(config: DescribeConfig) -> None:
         net = build(config.model, config.classes)
     model, (height, width) = config.model, config.size
     title = f"{model.name}, stride {model.stride}, geometry {model.geometry}, {height}x{width}"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in ("layer", "output", "stride", "field", "first at", "crop", "weights", "Gmadd"):
         justify: Any = "left" if heading == "layer" else "right"
         table.add_column(heading, justify=justify, no_wrap=True)
@@ -73,7 +73,7 @@ def describe(config: DescribeConfig) -> None:
     upsampling = sum(p.numel() for p in net.ups.parameters())
     console.print(
         "stride, field (receptive field) and first at (centre of the first cell) in pixels of the "
-        "photo; crop: cells cut at the top left; Mmadd: millions of multiply-adds, forward.\n"
+        "photo; crop: cells cut at the top left; Gmadd: 10^9 multiply-adds, forward.\n"
         f"{parameters - upsampling:,} parameters without the deconvolutions",
         highlight=False,
     )
