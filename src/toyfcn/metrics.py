@@ -32,7 +32,7 @@ def confusion(truth: Tensor, prediction: Tensor, classes: int, void: int = 255) 
     small = torch.int16 if 256 * classes < 2**15 else torch.int32
     if int(prediction.max()) >= classes or int(prediction.min()) < 0:
         raise ValueError(f"a prediction lies outside the {classes} classes")
-    codes = truth.to(small) * classes + prediction.to(small)
+    codes = torch.add(prediction.to(small), truth.to(small), alpha=classes)
     counts = torch.bincount(codes.flatten(), minlength=256 * classes).view(256, classes)
     stray = counts[classes:].sum() - (counts[void].sum() if void >= classes else 0)
     if int(stray) > 0:

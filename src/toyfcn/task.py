@@ -14,9 +14,10 @@ from torch.optim.lr_scheduler import LambdaLR
 from toyfcn.config import RecipeConfig
 from toyfcn.data.datamodule import Batch, sample_seed
 from toyfcn.metrics import ConfusionMatrix, Scores
+from toyfcn.models.argmax import likeliest
 from toyfcn.models.bilinear import Deconvolution
 from toyfcn.models.fcn import FCN
-from toyfcn.models.fused import upsampled_cross_entropy
+from toyfcn.models.fused import upsampled_cross_entropy, upsampled_labels
 from toyfcn.muon import Muon
 
 
@@ -102,13 +103,27 @@ class SegmentationTask(pl.LightningModule):
 
     def loss_sums_of(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return (Σ w·ℓ, Σ w) of a training batch, by the fused head where the network has one."""
-        net, image, truth = self.net, batch["image"], batch["mask"]
-        if not (self.fused and isinstance(net, FCN)):
-            return pixel_loss(net(image), truth, self.class_weights, self.void)
-        up = net.ups[-1]
+        image, truth = batch["image"], batch["mask"]
+        if not self.fused or not isinstance(self.net, FCN):
+            return pixel_loss(self.net(image), truth, self.class_weights, self.void)
+        return upsampled_cross_entropy(*self.fused_inputs(self.net, image, truth))
+
+    def scored(self, image: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the labels of the highest scores, uint8 like the truth, and (Σ w·ℓ, Σ w)."""
+        as_it_is = image.shape[-2:] == truth.shape[-2:]
+        if self.fused and as_it_is and isinstance(self.net, FCN):
+            return upsampled_labels(*self.fused_inputs(self.net, image, truth))
+        scores = self.net(image, tuple(truth.shape[-2:]))
+        sums = pixel_loss(scores, truth, self.class_weights, self.void)
+        return likeliest(scores), *sums
+
+    def fused_inputs(
+        self, net: FCN, image: Tensor, truth: Tensor
+    ) -> tuple[Tensor, Deconvolution, Tensor, Tensor, int, int]:
+        """Return what the fused head takes: see models/fused.py."""
+        scores, up = net.score_map(image), net.ups[-1]
         assert isinstance(up, Deconvolution)
-        scores, offset = net.score_map(image), int(getattr(net, "offset", 0))
-        return upsampled_cross_entropy(scores, up, truth, self.class_weights, self.void, offset)
+        return scores, up, truth, self.class_weights, self.void, net.offset
 
     def on_validation_epoch_start(self) -> None:
         """Start counting anew."""
@@ -127,9 +142,8 @@ class SegmentationTask(pl.LightningModule):
             together = count if images.is_cuda else 1
             for start in range(0, count, together):
                 image, truth = images[start : start + together], masks[start : start + together]
-                scores = self.net(image, tuple(truth.shape[-2:])).float()
-                self.matrix.update(truth, scores.max(1).indices)
-                total, weight = pixel_loss(scores, truth, self.class_weights, self.void)
+                prediction, total, weight = self.scored(image, truth)
+                self.matrix.update(truth, prediction)
                 seen = torch.full_like(total, len(truth))
                 self.loss_sums += torch.stack([total, weight, seen]).double()
 

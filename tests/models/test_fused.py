@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from toyfcn.models import fused
+from toyfcn.models.argmax import likeliest
 from toyfcn.models.bilinear import Deconvolution
-from toyfcn.models.fused import upsampled_cross_entropy
+from toyfcn.models.fused import upsampled_cross_entropy, upsampled_labels
 from toyfcn.task import pixel_loss
 
 GEOMETRIES = {"same": (True, 0), "paper": (False, 19)}
@@ -133,6 +134,37 @@ def test_without_gradient_only_the_loss_is_computed():
     assert not total.requires_grad
     expected = plain(scores, up, truth, weights, 255, 0)[0].item()
     assert total.item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("stretch", [1, 3000, 1 << 20])
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_labels_and_sums_for_scoring(monkeypatch, geometry, stretch):
+    monkeypatch.setitem(fused.STRETCH, "cpu", stretch)
+    replicate, offset = GEOMETRIES[geometry]
+    scores, up, truth, weights = case("channel", 4, replicate, offset, (21, 34))
+    labels, *sums = upsampled_labels(scores, up, truth, weights, 255, offset)
+    full = up(scores)[..., offset : offset + 21, offset : offset + 34]
+    assert labels.dtype == torch.uint8
+    assert torch.equal(labels, full.argmax(1).byte())
+    assert_equal(sums, pixel_loss(full, truth, weights, 255), 1e-5)
+
+
+def test_labels_do_not_depend_on_the_batch():
+    scores, up, truth, weights = case("channel", 4, True, 0, (60, 70))
+    together, *_ = upsampled_labels(scores, up, truth, weights, 255)
+    for i in range(len(scores)):
+        alone, *_ = upsampled_labels(scores[i : i + 1], up, truth[i : i + 1], weights, 255)
+        assert torch.equal(alone[0], together[i])
+
+
+def test_likeliest_equals_argmax():
+    for classes in (1, 2, 21, 255):
+        scores = torch.randn(2, classes, 30, 41)
+        assert torch.equal(likeliest(scores), scores.argmax(1).byte())
+    assert likeliest(torch.zeros(1, 3, 2, 2)).eq(0).all()  # the first of equals
+    assert likeliest(torch.full((1, 3, 2, 2), torch.nan)).eq(0).all()
+    rows = torch.randn(1, 2, 700, 300)  # in several stretches
+    assert torch.equal(likeliest(rows), rows.argmax(1).byte())
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from toyfcn.models.argmax import first_where
 from toyfcn.models.bilinear import Deconvolution
 
 # scores that are in memory at once: few enough for a CPU's cache, enough to keep a GPU busy
@@ -40,23 +41,59 @@ def upsampled_cross_entropy(
     in float64 where the scores are, autocast or not. Only the first sum has a gradient.
     """
     with torch.autocast(scores.device.type, enabled=False):
-        dtype = torch.promote_types(scores.dtype, torch.float32)
-        stride, (height, width) = up.stride, truth.shape[-2:]
-        offset += stride // 2 if up.replicate else 0  # now counted from the first block
-        cells = bordered(scores.to(dtype), up.replicate).transpose(0, 1)
-        first, offset = divmod(offset, stride)
-        last = [first + (offset + size - 1) // stride + 2 for size in (height, width)]
-        assert last[0] <= cells.shape[-2] and last[1] <= cells.shape[-1], "truth beyond the scores"
-        cells = cells[..., first : last[0], first : last[1]].contiguous()
-        weight = per_block(up.weight.to(dtype), stride, up.groups)
-        weights = torch.zeros(256, dtype=dtype, device=scores.device)
-        weights[: len(class_weights)] = class_weights
-        weights[void] = 0
-        labels = in_blocks(truth, stride, offset, (cells.shape[-2] - 1, cells.shape[-1] - 1), void)
-        total, weight_sum = UpsampledCrossEntropy.apply(
+        cells, weight, labels, weights, _ = laid_out(scores, up, truth, class_weights, void, offset)
+        sums: tuple[Tensor, Tensor] = UpsampledCrossEntropy.apply(
             cells, weight, labels, weights, void, torch.is_grad_enabled()
         )
-        return total, weight_sum
+        return sums
+
+
+@torch.no_grad()
+def upsampled_labels(
+    scores: Tensor,
+    up: Deconvolution,
+    truth: Tensor,
+    class_weights: Tensor,
+    void: int,
+    offset: int = 0,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the likeliest labels, uint8 (B, H, W), and both sums of ``upsampled_cross_entropy``.
+
+    What scoring is quickest with; of equal scores the first one's label is taken.
+    """
+    with torch.autocast(scores.device.type, enabled=False):
+        cells, weight, labels, weights, corner = laid_out(
+            scores, up, truth, class_weights, void, offset
+        )
+        likeliest = torch.empty_like(labels)
+        total, weight_sum = one_pass(cells, weight, labels, weights, void, likeliest=likeliest)
+        stride, (batch, height, width) = up.stride, truth.shape
+        tall = likeliest.view(stride, stride, *likeliest.shape[1:]).permute(2, 3, 0, 4, 1)
+        tall = tall.reshape(batch, tall.shape[1] * stride, -1)
+        return tall[:, corner : corner + height, corner : corner + width], total, weight_sum
+
+
+def laid_out(
+    scores: Tensor, up: Deconvolution, truth: Tensor, class_weights: Tensor, void: int, offset: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
+    """Return what ``one_pass`` takes, and where in the first block the truth begins.
+
+    That is the cells (C, B, rows + 1, columns + 1) that the truth's blocks lie between, the
+    deconvolution as matrices, the truth in blocks, and a weight for each of 256 labels.
+    """
+    dtype = torch.promote_types(scores.dtype, torch.float32)
+    stride, (height, width) = up.stride, truth.shape[-2:]
+    offset += stride // 2 if up.replicate else 0  # now counted from the first block
+    cells = bordered(scores.to(dtype), up.replicate).transpose(0, 1)
+    first, corner = divmod(offset, stride)
+    last = [first + (corner + size - 1) // stride + 2 for size in (height, width)]
+    assert last[0] <= cells.shape[-2] and last[1] <= cells.shape[-1], "truth beyond the scores"
+    cells = cells[..., first : last[0], first : last[1]].contiguous()
+    labels = in_blocks(truth, stride, corner, (cells.shape[-2] - 1, cells.shape[-1] - 1), void)
+    weights = torch.zeros(256, dtype=dtype, device=scores.device)
+    weights[: len(class_weights)] = class_weights
+    weights[void] = 0
+    return cells, per_block(up.weight.to(dtype), stride, up.groups), labels, weights, corner
 
 
 def bordered(scores: Tensor, replicate: bool) -> Tensor:
@@ -91,11 +128,71 @@ def in_blocks(
     return around.permute(2, 4, 0, 1, 3).reshape(stride**2, batch, *blocks)
 
 
-class UpsampledCrossEntropy(torch.autograd.Function):
-    """(Σ w·ℓ, Σ w) of cells and a deconvolution, their gradients taken on the way forward.
+def one_pass(
+    cells: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    weights: Tensor,
+    void: int,
+    cells_grad: Tensor | None = None,
+    weight_grad: Tensor | None = None,
+    likeliest: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return (Σ w·ℓ, Σ w) of what ``laid_out`` returns.
 
-    The loss is one number, so that the way back only multiplies them by its gradient.
+    On the way the gradients of the first sum are added to ``cells_grad`` and ``weight_grad``, and
+    the labels of the highest scores are put into ``likeliest``, where these are given.
     """
+    classes, batch, rows, columns = cells.shape
+    rows, columns = rows - 1, columns - 1
+    groups, share = len(weight), classes // len(weight)
+    total, weight_sum = cells.new_zeros(()), cells.new_zeros(())
+    # stretches of whole images, or of rows of one
+    row = classes * len(labels) * columns
+    budget = STRETCH.get(cells.device.type, 1 << 24)
+    images, height = max(1, budget // (row * rows)), min(rows, max(1, budget // row))
+    for b, top in itertools.product(range(0, batch, images), range(0, rows, height)):
+        bottom = min(rows, top + height)
+        corners = [
+            (slice(None), slice(b, b + images), slice(top + y, bottom + y), slice(x, columns + x))
+            for y, x in CORNERS
+        ]
+        taps = torch.stack([cells[corner] for corner in corners], 1)
+        shape, taps = taps.shape, taps.view(groups, share * 4, -1)
+        scores = torch.bmm(weight, taps).view(classes, -1)
+        label = labels[:, b : b + images, top:bottom].reshape(1, -1).long()
+        w = weights[label[0]]
+        label = label.masked_fill_(label == void, 0)  # of weight 0: any class will do
+
+        scores -= scores.amax(0)
+        if likeliest is not None:
+            into = likeliest[:, b : b + images, top:bottom]
+            into.copy_(first_where(scores == 0).view(into.shape))
+        of_truth = scores.gather(0, label)[0]
+        sums = scores.exp_().sum(0)
+        total += torch.dot(w, sums.log() - of_truth)
+        weight_sum += w.sum()
+        if cells_grad is None and weight_grad is None:
+            continue
+
+        # the gradient of the loss by the scores: w · (softmax - one at the truth)
+        scores *= w / sums
+        if scores.is_cuda:  # where adding at places is slow if it has to repeat exactly
+            scores -= w * (label == torch.arange(classes, device=label.device)[:, None])
+        else:
+            scores.scatter_add_(0, label, -w[None])
+        scores = scores.view(groups, share * len(labels), -1)
+        if weight_grad is not None:
+            weight_grad += torch.bmm(scores, taps.transpose(1, 2))
+        if cells_grad is not None:
+            by_tap = torch.bmm(weight.transpose(1, 2), scores).view(shape)
+            for i, corner in enumerate(corners):
+                cells_grad[corner] += by_tap[:, i]
+    return total, weight_sum
+
+
+class UpsampledCrossEntropy(torch.autograd.Function):
+    """``one_pass`` with its gradients: the loss is one number, so the way back only scales them."""
 
     @staticmethod
     def forward(  # noqa: D102
@@ -107,54 +204,12 @@ class UpsampledCrossEntropy(torch.autograd.Function):
         void: int,
         with_gradient: bool,
     ) -> tuple[Tensor, Tensor]:
-        classes, batch, rows, columns = cells.shape
-        rows, columns = rows - 1, columns - 1
-        groups, share = len(weight), classes // len(weight)
-        cells_grad, weight_grad = (
+        grads = [
             torch.zeros_like(x) if needed and with_gradient else None
             for x, needed in zip((cells, weight), ctx.needs_input_grad, strict=False)
-        )
-        total, weight_sum = cells.new_zeros(()), cells.new_zeros(())
-
-        # stretches of whole images, or of rows of one
-        row = classes * len(labels) * columns
-        budget = STRETCH.get(cells.device.type, 1 << 24)
-        images, height = max(1, budget // (row * rows)), min(rows, max(1, budget // row))
-        for b, top in itertools.product(range(0, batch, images), range(0, rows, height)):
-            bottom = min(rows, top + height)
-            within = slice(None), slice(b, b + images)
-            corners = [
-                (*within, slice(top + y, bottom + y), slice(x, columns + x)) for y, x in CORNERS
-            ]
-            taps = torch.stack([cells[corner] for corner in corners], 1)
-            shape, taps = taps.shape, taps.view(groups, share * 4, -1)
-            scores = torch.bmm(weight, taps).view(classes, -1)
-            label = labels[:, b : b + images, top:bottom].reshape(1, -1).long()
-            w = weights[label[0]]
-            label = label.masked_fill_(label == void, 0)  # of weight 0: any class will do
-
-            scores -= scores.amax(0)
-            of_truth = scores.gather(0, label)[0]
-            sums = scores.exp_().sum(0)
-            total += torch.dot(w, sums.log() - of_truth)
-            weight_sum += w.sum()
-            if cells_grad is None and weight_grad is None:
-                continue
-
-            # the gradient of the loss by the scores: w · (softmax - one at the truth)
-            scores *= w / sums
-            if scores.is_cuda:  # where adding at places is slow if it has to repeat exactly
-                scores -= w * (label == torch.arange(classes, device=label.device)[:, None])
-            else:
-                scores.scatter_add_(0, label, -w[None])
-            scores = scores.view(groups, share * len(labels), -1)
-            if weight_grad is not None:
-                weight_grad += torch.bmm(scores, taps.transpose(1, 2))
-            if cells_grad is not None:
-                by_tap = torch.bmm(weight.transpose(1, 2), scores).view(shape)
-                for i, corner in enumerate(corners):
-                    cells_grad[corner] += by_tap[:, i]
-        ctx.save_for_backward(cells_grad, weight_grad)
+        ]
+        total, weight_sum = one_pass(cells, weight, labels, weights, void, *grads)
+        ctx.save_for_backward(*grads)
         ctx.mark_non_differentiable(weight_sum)
         return total, weight_sum
 
