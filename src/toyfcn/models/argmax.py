@@ -24,9 +24,12 @@ def likeliest(scores: Tensor) -> Tensor:
 
 
 def first_where(found: Tensor) -> Tensor:
-    """Return the first of at most 255 rows that is true in each column, uint8; 0 if none is."""
+    """Return the first of at most 255 rows that is true in each column, uint8; 0 if none is.
+
+    Overwrites ``found``.
+    """
     rows = len(found)
     falling = torch.arange(rows, 0, -1, dtype=torch.uint8, device=found.device)
-    highest = found.view(torch.uint8) * falling.view(-1, *[1] * (found.ndim - 1))
+    highest = found.view(torch.uint8).mul_(falling.view(-1, *[1] * (found.ndim - 1)))
     # 0 where nothing was true, which is the row 0 as well
     return (rows - highest.amax(0)) % rows

@@ -151,6 +151,7 @@ def one_pass(
     row = classes * len(labels) * columns
     budget = STRETCH.get(cells.device.type, 1 << 24)
     images, height = max(1, budget // (row * rows)), min(rows, max(1, budget // row))
+    store = cells.new_empty(min(images, batch) * height * row)  # fresh memory costs page faults
     for b, top in itertools.product(range(0, batch, images), range(0, rows, height)):
         bottom = min(rows, top + height)
         corners = [
@@ -159,7 +160,8 @@ def one_pass(
         ]
         taps = torch.stack([cells[corner] for corner in corners], 1)
         shape, taps = taps.shape, taps.view(groups, share * 4, -1)
-        scores = torch.bmm(weight, taps).view(classes, -1)
+        out = store[: weight.shape[0] * weight.shape[1] * taps.shape[2]]
+        scores = torch.bmm(weight, taps, out=out.view(*weight.shape[:2], -1)).view(classes, -1)
         label = labels[:, b : b + images, top:bottom].reshape(1, -1).long()
         w = weights[label[0]]
         label = label.masked_fill_(label == void, 0)  # of weight 0: any class will do
