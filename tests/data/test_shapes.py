@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from toyfcn.data import shapes
+from toyfcn.data import scene, shapes
 
 SMALL: dict[str, Any] = {"train": 4, "val": 2, "test": 3}
 Pair = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
@@ -159,7 +159,7 @@ def test_who_comes_second_takes_the_world_of_the_first(tmp_path: Path) -> None:
 def test_mask_values_and_shares(many: list[Pair]) -> None:
     masks = np.stack([mask for _, mask in many])
     values, counts = np.unique(masks, return_counts=True)
-    assert values.tolist() == [*range(len(shapes.CLASSES)), shapes.VOID]
+    assert values.tolist() == [*range(len(shapes.CLASSES)), scene.VOID]
     share = counts / masks.size
     assert 0.6 < share[0] < 0.8
     assert share[1:-1].min() > 0.015, "every class has its share"
@@ -167,7 +167,7 @@ def test_mask_values_and_shares(many: list[Pair]) -> None:
 
 
 def test_void_lines_are_one_pixel_thin(many: list[Pair]) -> None:
-    void = np.stack([mask for _, mask in many]) == shapes.VOID
+    void = np.stack([mask for _, mask in many]) == scene.VOID
     block = void[:, 1:, 1:] & void[:, :-1, 1:] & void[:, 1:, :-1] & void[:, :-1, :-1]
     assert not block.any()
 
@@ -175,9 +175,9 @@ def test_void_lines_are_one_pixel_thin(many: list[Pair]) -> None:
 def test_regions_meet_at_void_lines(many: list[Pair]) -> None:
     masks = np.stack([mask for _, mask in many]).astype(int)
     left, right = masks[:, :, :-1], masks[:, :, 1:]
-    labelled = (left != shapes.VOID) & (right != shapes.VOID)
+    labelled = (left != scene.VOID) & (right != scene.VOID)
     bare = ((left != right) & labelled).sum()
-    lined = ((left == shapes.VOID) != (right == shapes.VOID)).sum() / 2
+    lined = ((left == scene.VOID) != (right == scene.VOID)).sum() / 2
     assert bare < 0.35 * lined, "only an edge that runs along pixel borders needs no void"
 
 
@@ -185,10 +185,10 @@ def test_regions_meet_at_void_lines(many: list[Pair]) -> None:
 def test_objects_fit_a_receptive_field_of_32(kind: int) -> None:
     rng = np.random.default_rng(kind)
     for _ in range(50):
-        polygons, area = shapes._outline(rng, kind)
+        polygons, area = scene._outline(rng, kind)
         reach = 2 * np.linalg.norm(polygons[0], axis=1).max()
         assert 20 <= reach <= 34.001
-        outer, *holes = map(shapes._area, polygons)
+        outer, *holes = map(scene._area, polygons)
         assert area == pytest.approx(outer - sum(holes), rel=1e-3)
         assert area > 0.3 * np.pi * (reach / 2) ** 2, "no spindly shapes"
 
@@ -197,11 +197,11 @@ def test_placed_objects_stay_mostly_visible() -> None:
     overlaps = 0
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        owner = np.zeros((96 * shapes.FINE, 96 * shapes.FINE), np.uint8)
+        owner = np.zeros((96 * scene.FINE, 96 * scene.FINE), np.uint8)
         spare = [float("inf")]
         drawn = [0]
         for _ in range(6):
-            if placed := shapes._place(rng, owner, spare):
+            if placed := scene._place(rng, owner, spare):
                 drawn.append(int((np.asarray(placed[2]) > 0).sum()))
         seen = np.bincount(owner.ravel(), minlength=len(drawn))
         for whole, rest in zip(drawn[1:], seen[1:], strict=True):
@@ -215,14 +215,14 @@ def test_objects_stand_out_from_what_surrounds_them() -> None:
     for seed in range(40):
         rng = np.random.default_rng(seed)
         key = float(rng.uniform(0, 2 * np.pi))
-        before = shapes._ground(rng, (96, 96), key)
+        before = scene._ground(rng, (96, 96), key)
         after = before.copy()
-        placed = shapes._place(rng, np.zeros((384, 384), np.uint8), [float("inf")])
+        placed = scene._place(rng, np.zeros((384, 384), np.uint8), [float("inf")])
         assert placed is not None
         _, (left, top, right, bottom), layer = placed
-        inside = shapes._coverage(layer) > 0.99
+        inside = scene._coverage(layer) > 0.99
         light = np.array([1, 0], np.float32)
-        shapes._paint(rng, after[:, top:bottom, left:right], layer, light, key)
+        scene._paint(rng, after[:, top:bottom, left:right], layer, light, key)
         change = np.linalg.norm((after - before)[:, top:bottom, left:right], axis=0)[inside]
         faint += np.median(change) < 0.12
     assert faint <= 2

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from toyfcn.data import shapes
+from toyfcn.data import scene, shapes
 from toyfcn.data.cache import PixelCache
 from toyfcn.data.config import DataConfig, FolderConfig, ShapesConfig, VOCConfig
 from toyfcn.data.folder import folder_source
@@ -45,7 +45,7 @@ def open_source(config: DataConfig) -> Source:
             test=config.test_images,
             size=(config.size[0], config.size[1]),
         )
-        return voc_source(folder, shapes.CLASSES, config.name)
+        return voc_source(folder, scene.CLASSES, config.name)
     if isinstance(config, FolderConfig):
         return folder_source(config)
     assert isinstance(config, VOCConfig)
