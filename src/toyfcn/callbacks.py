@@ -1,10 +1,11 @@
-"""What happens beside the training: progress, one line an epoch, picture panels."""
+"""What happens beside the training: progress, history, one line a validation, panels."""
 
 from __future__ import annotations
 
 import logging
 import time
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
@@ -13,7 +14,11 @@ from pytorch_lightning.callbacks import Callback, RichProgressBar
 from toyfcn import visual
 from toyfcn.data.datamodule import Batch, SegmentationData
 from toyfcn.data.transforms import resize_image, working_size
+from toyfcn.history import add_to_history, read_history, write_history
 from toyfcn.task import SegmentationTask
+
+if TYPE_CHECKING:
+    from toyfcn.sweep.search import Pruning
 
 log = logging.getLogger("toyfcn.epoch")
 
@@ -65,6 +70,56 @@ class Monitor(Callback):
                 seen["val/miou"],
                 self.images_per_second,
             )
+
+
+class History(Callback):
+    """Keeps history.csv, and ends a run that is a hopeless trial of a search.
+
+    ``seconds`` is the time since this process began to train; ``metric`` is the figure of the
+    validation that is reported to the trial, val.miou where it is one of the test.
+    """
+
+    def __init__(self, folder: Path, metric: str, pruning: Pruning | None = None) -> None:
+        self.path, self.pruning = folder / "history.csv", pruning
+        split, _, key = metric.partition(".")
+        self.key = key if split == "val" else "miou"
+        self.started = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep what an earlier process wrote up to where this one continues."""
+        self.started = time.perf_counter()
+        rows = [row for row in read_history(self.path) if row["step"] <= trainer.global_step]
+        if trainer.is_global_zero:
+            write_history(self.path, rows)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Add a line; report to the trial.
+
+        Raises:
+            optuna.TrialPruned: the others were better at this step.
+        """
+        if trainer.state.fn != "fit" or trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        assert isinstance(pl_module, SegmentationTask)
+        seen, found = trainer.callback_metrics, pl_module.results
+        row = {
+            "step": trainer.global_step,
+            "epoch": trainer.current_epoch,
+            "train_loss": float(seen.get("train/loss", float("nan"))),
+            "val_loss": found["loss"],
+            "val_miou": found["miou"],
+            "val_pixel_acc": found["pixel_acc"],
+            "seconds": round(time.perf_counter() - self.started, 2),
+        }
+        add_to_history(self.path, row)
+        if self.pruning is None:
+            return
+        value = float(found[self.key])
+        at_the_end = 0 < trainer.max_steps <= trainer.global_step
+        if self.pruning.hopeless(trainer.global_step, value) and not at_the_end:
+            from optuna import TrialPruned
+
+            raise TrialPruned(f"val {self.key} {value:.4f} at step {trainer.global_step}")
 
 
 class ProgressBar(RichProgressBar):

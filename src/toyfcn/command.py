@@ -8,7 +8,6 @@ import itertools
 import logging
 import os
 import re
-import secrets
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -24,10 +23,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from toyfcn import config as schema
+from toyfcn import resolvers
 from toyfcn.help import describe
 from toyfcn.targets import guard
 
 CONF = Path(__file__).parent / "conf"
+log = logging.getLogger(__name__)
+resolvers.register()
 
 
 def launch(
@@ -50,9 +52,6 @@ def launch(
         stop(command, ValueError("--experimental-rerun is switched off"))
     schema.register()
     guard()
-    OmegaConf.register_new_resolver(
-        "short_id", lambda: secrets.token_hex(2), use_cache=True, replace=True
-    )
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let exceptions through to us
 
     def run(composed: DictConfig) -> Any:
@@ -63,8 +62,11 @@ def launch(
             config = OmegaConf.to_object(composed)
             refuse_unknown(composed, config)
             return job(config)
-        except (ValueError, OmegaConfBaseException) as error:
-            if HydraConfig.get().mode == RunMode.MULTIRUN:
+        except Exception as error:
+            mistake = isinstance(error, ValueError | OmegaConfBaseException)
+            if in_sweep():
+                raise failed_job(error, mistake) from error
+            if not mistake:
                 raise
             stop(command, error)
 
@@ -98,6 +100,21 @@ def hint(key: str, known: list[str]) -> str:
     """Suggest the valid keys closest to a misspelt one, or tell them all."""
     close = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known)}"
+
+
+def in_sweep() -> bool:
+    """Tell whether this is a job of a sweep, which must not end the others."""
+    return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
+
+
+def failed_job(error: Exception, mistake: bool) -> Exception:
+    """Log why a job of a sweep ends; return what tells it, also from another process."""
+    reason = explain(error) if mistake else f"{type(error).__name__}: {error}"
+    if type(error).__name__ == "TrialPruned":
+        log.info("pruned: %s", error)
+    else:
+        log.error("the job failed: %s", reason, exc_info=None if mistake else error)
+    return RuntimeError(reason)  # one that can be pickled, whatever it comes from
 
 
 def stop(command: str, error: Exception) -> None:

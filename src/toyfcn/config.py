@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 
 from toyfcn.data.config import KINDS, DataConfig, FolderConfig, ShapesConfig, VOCConfig
 from toyfcn.option import Checked, option
+from toyfcn.sweep.config import SweepConfig
 
 
 def _all_null(*configs: type[DataConfig]) -> type:
@@ -214,6 +215,7 @@ class TrainConfig(Checked):
     recipe: RecipeConfig = field(default_factory=RecipeConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
     seed: int = option(0, "seed of weights, order and augmentation (0 is a seed)", low=0)
     ckpt: str | None = option(None, "checkpoint whose weights training starts from")
     resume: str | None = option(
@@ -326,5 +328,6 @@ def register() -> None:
         ("model", "model_schema", ModelConfig),
         ("recipe", "recipe_schema", RecipeConfig),
         ("trainer", "trainer_schema", TrainerConfig),
+        ("sweep", "sweep_schema", SweepConfig),
     ):
         store.store(name, node, group=group)

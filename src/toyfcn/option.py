@@ -19,8 +19,8 @@ def option(
 ) -> Any:
     """Declare an option: its default, its meaning (with unit), and what values it may have."""
     metadata = {"meaning": meaning, "choices": choices, "low": low, "high": high}
-    if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata=metadata)
+    if isinstance(default, list | dict):
+        return field(default_factory=default.copy, metadata=metadata)
     return field(default=default, metadata=metadata)
 
 

@@ -13,8 +13,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from toyfcn import __version__
 
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "pillow", "numpy")
@@ -27,8 +25,28 @@ def write_json(path: Path, content: Any) -> None:
     aside.replace(path)
 
 
+def read_run(folder: Path) -> dict[str, Any]:
+    """Return the content of a run's run.json; nothing where there is none, or none to be read."""
+    try:
+        content = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def read_status(folder: Path) -> str:
+    """Return how a run stands: finished, pruned, failed, interrupted, running or waiting.
+
+    A run whose process is gone (after SIGKILL, say) was interrupted, whatever it wrote last.
+    """
+    from toyfcn.resume import running
+
+    status = str(read_run(folder).get("status", "waiting"))
+    return "interrupted" if status == "running" and not running(folder) else status
+
+
 class RunRecord:
-    """Keeps run.json up to date: status running, then finished, failed or interrupted.
+    """Keeps run.json up to date: status running, then finished, pruned, failed or interrupted.
 
     ``before``: its content where a run goes on; the new session is then listed under ``resumed``.
     """
@@ -79,6 +97,8 @@ def git_commit() -> str | None:
 
 def hardware() -> dict[str, Any]:
     """Return what the run runs on."""
+    import torch
+
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "machine": platform.machine(),

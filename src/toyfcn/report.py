@@ -1,11 +1,53 @@
-"""Tables for people."""
+"""toyfcn-report DIR: the table, plots and page of a run, of a sweep, or of a folder of runs."""
 
 from __future__ import annotations
 
+import argparse
+import sys
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+
+def main() -> None:
+    """Start the command."""
+    parser = argparse.ArgumentParser(
+        "toyfcn-report",
+        description="Rank the runs of a folder, finished or not: a table here, and in the folder "
+        "results.csv, results.md, plots/*.png and report.html.",
+        epilog="example: toyfcn-report outputs/sweeps/NAME",
+    )
+    parser.add_argument(
+        "folder", metavar="DIR", help="folder of a run, of a sweep, or that holds runs"
+    )
+    try:
+        report(Path(parser.parse_args().folder))
+    except (ValueError, OSError) as error:
+        print(f"toyfcn-report: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def report(folder: Path) -> None:
+    """Print the ranked table of a folder's runs; write results.csv, results.md, plots, report.html.
+
+    Raises:
+        ValueError: there is no run in the folder.
+    """
+    from toyfcn.results import page, plots, runs, tables
+
+    results = runs.collect(folder)
+    tables.print_results(results)
+    tables.write_csv(results, folder / "results.csv")
+    (folder / "results.md").write_text(tables.markdown(results), encoding="utf-8")
+    light, dark = plots.draw_all(results), plots.draw_all(results, plots.DARK)
+    if light:
+        (folder / "plots").mkdir(exist_ok=True)
+    for name, content in light.items():
+        (folder / "plots" / f"{name}.png").write_bytes(content)
+    (folder / "report.html").write_text(page.page(results, light, dark), encoding="utf-8")
+    print(f"report:       {folder / 'report.html'}")
 
 
 def print_scores(metrics: dict[str, Any], console: Console | None = None) -> None:

@@ -100,7 +100,7 @@ def newest_unfinished(overrides: list[str], placed: Path | None) -> Path | None:
     found = []
     for run in runs:
         status = read_json(run / "run.json")
-        if status.get("status", "finished") == "finished" or running(run):
+        if status.get("status", "finished") in ("finished", "pruned") or running(run):
             continue
         try:
             same = fingerprint(stored_config(run)) == fingerprint(config)
@@ -180,7 +180,8 @@ def first_line(error: BaseException) -> str:
 def fingerprint(config: TrainConfig) -> dict[str, Any]:
     """Return every option that a figure depends on, as {key: plain value}."""
     flat = flatten(dataclasses.asdict(config))
-    return {key: value for key, value in flat.items() if key not in (*FREE, "resume")}
+    free = (*FREE, "resume")
+    return {k: v for k, v in flat.items() if k not in free and not k.startswith("sweep.")}
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -34,8 +34,7 @@ def train(config: TrainConfig) -> float:
         try:
             metrics = fit_and_score(config, folder, record, interruption)
         except BaseException as error:
-            status = "interrupted" if isinstance(error, Interrupted) else "failed"
-            record.update(status, error=f"{type(error).__name__}: {error}")
+            record.update(how_it_ended(error), error=f"{type(error).__name__}: {error}")
             if isinstance(error, Interrupted):
                 print(
                     f"toyfcn-train: {error}; go on with: {resume.command(folder)}", file=sys.stderr
@@ -50,6 +49,13 @@ def optimised(config: TrainConfig, metrics: dict[str, Any]) -> float:
     if not isinstance((metrics.get(split) or {}).get(key), float):
         raise ValueError(f"optimized_metric={config.optimized_metric} is no figure of metrics.json")
     return float(metrics[split][key])
+
+
+def how_it_ended(error: BaseException) -> str:
+    """Return the status of a run that an exception ended."""
+    if isinstance(error, Interrupted):
+        return "interrupted"
+    return "pruned" if type(error).__name__ == "TrialPruned" else "failed"
 
 
 def fit_and_score(
@@ -124,7 +130,7 @@ def fit_and_score(
         config.trainer.save_every,
         stop_on_failure=config.trainer.save_failed == "stop",
     )
-    callbacks, monitor = make_callbacks(config, data)
+    callbacks, monitor = make_callbacks(config, data, folder)
     trainer = pl.Trainer(
         accelerator=config.trainer.accelerator,
         devices=config.trainer.devices,
@@ -208,11 +214,12 @@ def divisor_near(steps: int, wanted: int) -> int:
     return min(divisors, key=lambda n: (max(n / wanted, wanted / n), n))
 
 
-def make_callbacks(config: TrainConfig, data: Any) -> tuple[list[Any], Any]:
+def make_callbacks(config: TrainConfig, data: Any, folder: Path) -> tuple[list[Any], Any]:
     """Return all callbacks but the keeper of checkpoints, and among them the monitor."""
     from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging
 
-    from toyfcn.callbacks import Monitor, Panels, ProgressBar
+    from toyfcn.callbacks import History, Monitor, Panels, ProgressBar
+    from toyfcn.sweep.search import open_pruning
 
     monitor = Monitor()
     callbacks: list[Any] = []
@@ -223,6 +230,7 @@ def make_callbacks(config: TrainConfig, data: Any) -> tuple[list[Any], Any]:
         callbacks.append(stop)
     if config.logger.panels:
         callbacks.append(Panels(data, config.logger.panels))
+    callbacks.append(History(folder, config.optimized_metric, open_pruning(folder, config.sweep)))
     callbacks.append(monitor)  # after the panels, so that its clock leaves their time out
     if config.trainer.progress and sys.stdout.isatty():
         callbacks.append(ProgressBar(monitor))

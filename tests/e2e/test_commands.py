@@ -73,7 +73,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_leaves_what_the_design_names(trained: Path) -> None:
     names = {path.name for path in trained.iterdir()}
-    files = {"metrics.json", "predictions.png", "run.json", "train.log"}
+    files = {"metrics.json", "predictions.png", "run.json", "history.csv", "train.log"}
     assert names == files | {".hydra", "checkpoints", "tensorboard"}
     assert {p.name for p in (trained / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     metrics = json.loads((trained / "metrics.json").read_text())
@@ -144,7 +144,7 @@ def test_multirun_over_lr_and_stride(command: Command, tmp_path: Path) -> None:
     answer = command("train", "-m", *arguments, "trainer.max_steps=2")
     assert answer.code == 0, answer.err
     (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
-    assert {p.name for p in sweep.iterdir() if p.is_dir()} == {"0", "1", "2", "3"}
+    assert {p.name for p in sweep.iterdir() if p.is_dir()} == {"0", "1", "2", "3", "plots"}
     for job in "0123":
         assert json.loads((sweep / job / "run.json").read_text())["status"] == "finished"
 

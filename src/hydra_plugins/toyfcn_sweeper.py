@@ -1,0 +1,40 @@
+"""What Hydra finds when -m asks for a sweep: all of it is in toyfcn.sweep.
+
+Hydra looks for plugins in this namespace package, and imports each at every start: nothing heavy,
+and no annotations of the future, which a dataclass cannot resolve in a module that Hydra loads.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.plugins.sweeper import Sweeper
+
+
+@dataclass
+class ToyfcnSweeperConf:
+    """Only the name: the options of a sweep are in toyfcn/sweep/config.py."""
+
+    _target_: str = "hydra_plugins.toyfcn_sweeper.ToyfcnSweeper"
+
+
+class ToyfcnSweeper(Sweeper):
+    """A grid or a search that resumes, and that one failing job does not end."""
+
+    def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
+        """Keep what Hydra hands over, and make the launcher."""
+        from toyfcn.sweep.jobs import make_launcher
+
+        self.context, self.config = hydra_context, config
+        self.launcher = make_launcher(hydra_context, task_function, config)
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Run the jobs that the command line's overrides describe."""
+        from toyfcn.sweep.run import run_sweep
+
+        run_sweep(self.config, self.context.config_loader, self.launcher, arguments)
+
+
+ConfigStore.instance().store(
+    group="hydra/sweeper", name="toyfcn", node=ToyfcnSweeperConf, provider="toyfcn"
+)

@@ -1,0 +1,42 @@
+"""history.csv: a line for each validation of a run, for reports. No torch in here."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+COLUMNS = ("step", "epoch", "train_loss", "val_loss", "val_miou", "val_pixel_acc", "seconds")
+
+
+def write_history(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
+    """Write history.csv anew."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def add_to_history(path: Path, row: Mapping[str, float]) -> None:
+    """Append a line."""
+    with path.open("a", newline="", encoding="utf-8") as file:
+        csv.DictWriter(file, COLUMNS).writerow(row)
+
+
+def read_history(path: Path) -> list[dict[str, float]]:
+    """Read history.csv: a dict of numbers for each validation, NaN where a cell is empty.
+
+    A line that was cut off by a kill is left out; a missing file has no lines.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            lines = list(csv.DictReader(file))
+    except OSError:
+        return []
+    rows = []
+    for line in lines:
+        try:
+            rows.append({name: float(line[name] or "nan") for name in COLUMNS})
+        except (KeyError, TypeError, ValueError):
+            continue
+    return rows

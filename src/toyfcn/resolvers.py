@@ -1,0 +1,41 @@
+"""What the YAML files may compute: ${short_id:}, ${either:…}, ${jobs_at_once:}, ${gpu_of_job:…}.
+
+Jobs of a sweep may be composed in other processes, so command.py registers these when imported.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+
+def register() -> None:
+    """Make the resolvers known to OmegaConf."""
+    new = OmegaConf.register_new_resolver
+    new("short_id", lambda: secrets.token_hex(2), use_cache=True, replace=True)
+    new("either", lambda first, second: second if first is None else first, replace=True)
+    new("jobs_at_once", jobs_at_once, replace=True)
+    new("gpus_a_job", lambda: min(1, len(gpus())), replace=True)
+    new("gpu_of_job", gpu_of_job, replace=True)
+
+
+def gpus() -> list[str]:
+    """Return the names of the GPUs that this process may use, without importing torch."""
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if allowed is not None:
+        return [name.strip() for name in allowed.split(",") if name.strip() not in ("", "-1")]
+    return [str(i) for i in range(len(list(Path("/dev").glob("nvidia[0-9]*"))))]
+
+
+def jobs_at_once() -> int:
+    """One job a GPU, or a CPU core where there is none."""
+    return len(gpus()) or len(os.sched_getaffinity(0))
+
+
+def gpu_of_job(job: int) -> str:
+    """Return the GPU that a job gets, in turn: a value of CUDA_VISIBLE_DEVICES ("": none)."""
+    names = gpus()
+    return names[int(job) % len(names)] if names else ""

@@ -1,0 +1,1 @@
+"""What runs have come to: read from their folders, as tables, plots and a page."""

@@ -1,0 +1,310 @@
+"""Results as plots: curves overlaid, IU by class, parameters against the score.
+
+Drawn on figures of their own, without pyplot: no display, no state. A run has one colour in all
+plots and in the page.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from toyfcn.results.runs import Result, Results, clean, label
+
+MOST = 8  # runs with a colour; the others stay grey behind them
+SHOWN = 5  # runs compared by class
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours of paper, ink and runs."""
+
+    paper: str
+    ink: str
+    muted: str
+    grid: str
+    other: str
+    runs: tuple[str, ...]
+
+
+LIGHT = Theme(
+    paper="#ffffff",
+    ink="#1c2430",
+    muted="#667085",
+    grid="#e6e9ee",
+    other="#c9ced6",
+    runs=(
+        "#2563c9",
+        "#d9622b",
+        "#1a9a7a",
+        "#a13d9c",
+        "#c79a12",
+        "#3aa0d8",
+        "#b3364a",
+        "#5b6b2f",
+    ),
+)
+DARK = Theme(
+    paper="#171c24",
+    ink="#e8ebf0",
+    muted="#98a2b3",
+    grid="#2b323d",
+    other="#4a5361",
+    runs=(
+        "#6ea0f5",
+        "#f08f5a",
+        "#4fc9a5",
+        "#d27fcd",
+        "#e3bf52",
+        "#7cc8ee",
+        "#e87c8c",
+        "#a5b872",
+    ),
+)
+STYLE = {
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.linewidth": 0.8,
+    "xtick.major.size": 0,
+    "xtick.minor.size": 0,
+    "ytick.major.size": 0,
+    "lines.solid_capstyle": "round",
+    "legend.frameon": False,
+}
+
+
+def draw_all(results: Results, theme: Theme = LIGHT) -> dict[str, bytes]:
+    """Return the plots that there is something to draw for, as PNG by name."""
+    drawn = {}
+    plots: dict[str, Callable[[Results, Theme], Figure | None]] = {
+        "curves": curves,
+        "parameters": parameters,
+        "iou_by_class": iou_by_class,
+    }
+    colours = {
+        "figure.facecolor": theme.paper,
+        "axes.facecolor": theme.paper,
+        "axes.edgecolor": theme.other,
+        "axes.labelcolor": theme.muted,
+        "axes.titlecolor": theme.ink,
+        "text.color": theme.ink,
+        "xtick.color": theme.muted,
+        "ytick.color": theme.muted,
+        "grid.color": theme.grid,
+    }
+    with mpl.rc_context(STYLE | colours):  # type: ignore[arg-type]
+        for name, plot in plots.items():
+            figure = plot(results, theme)
+            if figure is not None:
+                file = io.BytesIO()
+                figure.savefig(file, dpi=150, format="png", metadata={"Software": None})
+                drawn[name] = file.getvalue()
+    return drawn
+
+
+def run_colours(results: Results, theme: Theme) -> dict[str, str]:
+    """Return the colour of each run: the best have one of their own."""
+    ranked = [run.name for run in results.runs if run.history or run.metrics]
+    own = dict(zip(ranked, theme.runs[:MOST], strict=False))
+    return {run.name: own.get(run.name, theme.other) for run in results.runs}
+
+
+def plain(text: object) -> str:
+    """Keep matplotlib from reading a text as mathematics."""
+    return clean(text, 48).replace("$", r"\$")
+
+
+def legend(figure: Figure, handles: list[Any], labels: list[str]) -> None:
+    """Put a legend below the axes, in as many columns as its labels' lengths take."""
+    longest = max(len(text) for text in labels)
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower left",
+        ncols=max(1, min(len(labels), 110 // (longest + 6))),
+        fontsize=9,
+        handlelength=1.4,
+        labelcolor="linecolor" if len(labels) == 1 else None,
+    )
+
+
+def curves(results: Results, theme: Theme) -> Figure | None:
+    """Validation's mean IU and loss over the steps, all runs overlaid."""
+    runs = [run for run in results.runs if len(run.history) > 1]
+    if not runs:
+        return None
+    colours = run_colours(results, theme)
+    figure = Figure(figsize=(9.6, 4.1), layout="constrained")
+    axes = figure.subplots(1, 2)
+    handles, labels = [], []
+    for place, run in reversed(list(enumerate(runs))):
+        own = colours[run.name] != theme.other
+        steps = [row["step"] for row in run.history]
+        for ax, column in zip(axes, ("val_miou", "val_loss"), strict=True):
+            (line,) = ax.plot(
+                steps,
+                [row[column] for row in run.history],
+                color=colours[run.name],
+                linewidth=2.2 if place == 0 else 1.6 if own else 1,
+                linestyle="-" if run.finished else (0, (3, 1.5)),
+                marker="o" if len(steps) < 15 else None,
+                markersize=3.5,
+                zorder=3 if own else 2,
+            )
+        if own:
+            handles.append(line)
+            labels.append(plain(label(run, results.parameters)))
+    baselines = {
+        found["baseline_miou"]
+        for run in runs
+        if isinstance(found := run.metrics.get("val"), dict) and found.get("baseline_miou")
+    }
+    if len(baselines) == 1:
+        axes[0].axhline(min(baselines), color=theme.muted, linewidth=1, linestyle=(0, (1, 2)))
+        axes[0].annotate(
+            "all background",
+            (1, min(baselines)),
+            xycoords=("axes fraction", "data"),
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha="right",
+            fontsize=8,
+            color=theme.muted,
+        )
+    axes[0].set_title("Mean IU on validation")
+    axes[1].set_title("Loss on validation")
+    for ax in axes:
+        ax.set_xlabel("training step")
+        ax.margins(x=0.03)
+    if len(runs) > 1:
+        legend(figure, handles[::-1], labels[::-1])
+    return figure
+
+
+def iou_by_class(results: Results, theme: Theme) -> Figure | None:
+    """IU by class: bars of one run, or dots of the best few side by side."""
+    runs = [run for run in results.runs if run.finished and run.iou()[1]][:SHOWN]
+    if not runs:
+        return None
+    split, best = runs[0].iou()
+    runs = [run for run in runs if run.iou()[0] == split]
+    names = sorted(best, key=lambda name: -math.inf if best[name] is None else best[name] or 0)
+    colours = run_colours(results, theme)
+    figure = Figure(figsize=(9.6, 1.3 + 0.3 * len(names)), layout="constrained")
+    ax = figure.subplots()
+    rows = range(len(names))
+    if len(runs) == 1:
+        widths = [best[name] or 0 for name in names]
+        ax.barh(rows, widths, height=0.62, color=colours[runs[0].name])
+        for row, name in enumerate(names):
+            value = best[name]
+            text = "does not occur" if value is None else f"{value:.3f}"
+            ax.text((value or 0) + 0.01, row, text, va="center", fontsize=9, color=theme.muted)
+    else:
+        values = [[run.iou()[1].get(name) for run in runs] for name in names]
+        for row, found in enumerate(values):
+            known = [value for value in found if value is not None]
+            if known:
+                ax.plot([min(known), max(known)], [row, row], color=theme.other, linewidth=2)
+        handles = []
+        for i, run in reversed(list(enumerate(runs))):
+            points = [(f[i], row) for row, f in enumerate(values) if f[i] is not None]
+            x, y = zip(*points, strict=True) if points else ((), ())
+            look: dict[str, Any] = {
+                "color": colours[run.name],
+                "edgecolor": theme.paper,
+                "zorder": 9 - i,
+            }
+            handles.append(ax.scatter(x, y, s=62 if i == 0 else 40, **look))
+        labels = [plain(label(run, results.parameters)) for run in runs]
+        legend(figure, handles[::-1], labels)
+    ax.set_yticks(rows, [plain(name) for name in names], color=theme.ink)
+    ax.set_xlim(0, 1)
+    ax.set_ylim(-0.7, len(names) - 0.3)
+    ax.grid(visible=False, axis="y")
+    ax.set_title(f"Intersection over union by class, {split}")
+    return figure
+
+
+def parameters(results: Results, theme: Theme) -> Figure | None:
+    """Each swept parameter against the score, with the mean of each value where they repeat."""
+    runs = [r for r in results.runs if r.status in ("finished", "pruned")]
+    runs = [run for run in runs if results.score(run) is not None]
+    swept = [
+        name for name in results.parameters if len({r.parameters.get(name) for r in runs}) > 1
+    ][:6]
+    if len(runs) < 2 or not swept:
+        return None
+    colours = run_colours(results, theme)
+    columns = 2 if len(swept) in (2, 4) else min(3, len(swept))
+    lines = -(-len(swept) // columns)
+    figure = Figure(figsize=(9.6 if columns > 1 else 6.4, 3.3 * lines), layout="constrained")
+    figure.get_layout_engine().set(hspace=0.08)  # type: ignore
+    axes = figure.subplots(lines, columns, squeeze=False, sharey=True)
+    for ax, name in zip(axes.flat, swept, strict=False):
+        texts = [run.parameters.get(name, "") for run in runs]
+        places, ticks = _places(texts)
+        scores = [results.score(run) or 0.0 for run in runs]
+        by_place: dict[float, list[float]] = {}
+        for run, x, y in zip(runs, places, scores, strict=True):
+            if run.finished:
+                by_place.setdefault(x, []).append(y)
+            colour = colours[run.name]
+            face = colour if run.finished else theme.paper
+            ax.scatter(x, y, s=44, facecolor=face, edgecolor=colour, linewidth=1.5, zorder=3)
+        if len(by_place) < sum(run.finished for run in runs):
+            means = sorted((x, sum(found) / len(found)) for x, found in by_place.items())
+            ax.plot(*zip(*means, strict=True), color=theme.muted, linewidth=1.2, zorder=2)
+        _axis(ax, places, ticks)
+        ax.set_title(plain(name))
+    for ax in list(axes.flat)[len(swept) :]:
+        ax.set_visible(False)
+    for ax in axes[:, 0]:
+        ax.set_ylabel(plain(results.metric))
+    return figure
+
+
+def _places(texts: list[str]) -> tuple[list[float], list[str] | None]:
+    """Return where values lie on the axis: numbers as they are, others numbered, with names."""
+    try:
+        numbers = [float(text) for text in texts]
+        if all(math.isfinite(value) for value in numbers):
+            return numbers, None
+    except ValueError:
+        pass
+    names = sorted(set(texts))
+    return [float(names.index(text)) for text in texts], names
+
+
+def _axis(ax: Any, places: list[float], names: list[str] | None) -> None:
+    if names is not None:
+        shown = [plain(clean(name, 18)) for name in names]
+        ax.set_xticks(range(len(names)), shown, rotation=0 if len(names) < 5 else 30)
+        ax.set_xlim(-0.5, len(names) - 0.5)
+        return
+    distinct = sorted(set(places))
+    if distinct[0] > 0 and distinct[-1] / distinct[0] >= 8:
+        ax.set_xscale("log")
+    if len(distinct) <= 6:
+        ax.set_xticks(distinct, [f"{value:g}" for value in distinct])
+        ax.minorticks_off()
+    ax.margins(x=0.12)
+
+
+def colour_of(results: Results, run: Result) -> tuple[str, str]:
+    """Return a run's colour on light and on dark paper."""
+    return run_colours(results, LIGHT)[run.name], run_colours(results, DARK)[run.name]

@@ -1,0 +1,202 @@
+"""A sweep from its beginning, or from wherever it was ended, to its table."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from toyfcn.record import read_run, read_status, write_json
+from toyfcn.sweep.config import SweepConfig
+from toyfcn.sweep.jobs import ENDED, Job, start
+
+log = logging.getLogger(__name__)
+
+
+def run_sweep(config: Any, loader: Any, launcher: Any, arguments: Sequence[str]) -> None:
+    """Run every job that has not ended yet, then write the report.
+
+    ``arguments`` are the overrides from the command line. Exits with code 1 if a job failed.
+
+    Raises:
+        ValueError: the folder holds another sweep, or another process runs this one.
+    """
+    settings = OmegaConf.to_object(config.sweep)
+    assert isinstance(settings, SweepConfig)
+    folder = Path(config.hydra.sweep.dir).absolute()
+    overrides = parse(loader, settings, arguments)
+    definition = define(settings, config.optimized_metric, overrides)
+    with alone_in(folder):
+        agree(folder, definition)
+        log.info("sweep in %s", folder)
+        validate = partial(loader.load_sweep_config, config)
+        try:
+            if settings.method == "grid":
+                run_grid(folder, definition, overrides, launcher, validate)
+            else:
+                from toyfcn.sweep.search import run_search
+
+                run_search(folder, definition, overrides, launcher, settings, validate)
+        finally:  # also after Ctrl+C
+            write_report(folder)
+    tell_failures(folder)
+
+
+def parse(loader: Any, settings: SweepConfig, arguments: Sequence[str]) -> list[Any]:
+    """Return Hydra's overrides of sweep.space and the command line; the latter win."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    space = [f"{key}={values}" for key, values in settings.space.items()]
+    parsed = OverridesParser.create(config_loader=loader).parse_overrides([*space, *arguments])
+    return list({override.get_key_element(): override for override in parsed}.values())
+
+
+def define(settings: SweepConfig, metric: str, overrides: Sequence[Any]) -> dict[str, Any]:
+    """Return what makes a sweep this one and no other: it must be equal for it to be resumed."""
+    parameters, fixed = {}, {}
+    for override in overrides:
+        key, value = override.get_key_element(), override.input_line.partition("=")[2]
+        if override.is_sweep_override():
+            parameters[key.lstrip("+")] = value
+        elif not key.startswith("sweep") and key not in ("launcher", "resume"):
+            fixed[key] = value
+    if settings.method == "optuna" and not parameters:
+        raise ValueError(
+            "sweep=optuna has nothing to search: give a key several values or an interval, such as "
+            "'recipe.lr=tag(log, interval(0.001, 0.1))'"
+        )
+    search = {"sampler": settings.sampler, "seed": settings.seed}
+    return {
+        "method": settings.method,
+        "metric": metric,
+        "direction": settings.direction,
+        "parameters": parameters,
+        "fixed": fixed,
+    } | (search if settings.method == "optuna" else {})
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Let no second process run this sweep meanwhile; the lock goes when the process does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ValueError(f"another process is running the sweep in {folder}") from None
+        yield
+
+
+def agree(folder: Path, definition: dict[str, Any]) -> None:
+    """See that the folder is new, or holds this very sweep.
+
+    Raises:
+        ValueError: it holds another one; the message names the first difference.
+    """
+    path, advice = folder / "sweep.json", "choose another sweep.name"
+    if not path.exists():
+        if any(child.is_dir() for child in folder.iterdir()):
+            raise ValueError(f"{folder} holds no sweep that could be resumed: {advice}")
+        return
+    before, now = (_flat(content) for content in (json.loads(path.read_text()), definition))
+    for key in [*now, *before]:
+        if before.get(key) != now.get(key):
+            was, is_ = before.get(key, "not given"), now.get(key, "not given")
+            raise ValueError(
+                f"{folder} holds another sweep: {key} was {was} there and is {is_} now; {advice}"
+            )
+
+
+def _flat(definition: Any) -> dict[str, Any]:
+    """Put parameters and fixed overrides beside the rest; leave the jobs out."""
+    plain = {key: f"sweep.{key}" for key in ("method", "direction", "sampler", "seed")}
+    flat = {plain.get(k, k): v for k, v in definition.items() if isinstance(v, str | int)}
+    return flat | dict(definition["parameters"]) | dict(definition["fixed"])
+
+
+def save(folder: Path, definition: dict[str, Any], jobs: Sequence[Job]) -> None:
+    """Write sweep.json: the definition and all jobs known so far."""
+    listed = [{"name": job.name, "parameters": job.parameters} for job in jobs]
+    write_json(folder / "sweep.json", definition | {"jobs": listed})
+
+
+def run_grid(
+    folder: Path,
+    definition: dict[str, Any],
+    overrides: Sequence[Any],
+    launcher: Any,
+    validate: Callable[[list[str]], Any],
+) -> None:
+    """Run every combination; a job's number is its place in the grid.
+
+    ``validate`` composes a job's config: a misspelt key is told before anything runs.
+
+    Raises:
+        ValueError: a parameter is an interval.
+    """
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    for override in overrides:
+        if override.is_sweep_override() and not override.is_discrete_sweep():
+            raise ValueError(f"{override.input_line} has no end of values: add sweep=optuna")
+    (combinations,) = BasicSweeper.split_arguments(in_order(folder, overrides), None)
+    jobs = []
+    for number, combination in enumerate(combinations):
+        swept = dict(text.lstrip("+").split("=", 1) for text in combination)
+        parameters = {key: swept[key] for key in definition["parameters"]}
+        jobs.append(Job(str(number), tuple(combination), parameters))
+    seen: set[str] = set()
+    for job in jobs:
+        if not seen.issuperset(job.overrides):  # each value once is enough, and quicker
+            validate(list(job.overrides))
+            seen.update(job.overrides)
+    save(folder, definition, jobs)
+    start(folder, jobs, launcher)
+
+
+def in_order(folder: Path, overrides: Sequence[Any]) -> list[Any]:
+    """Sort the parameters as they were when the sweep began: the order makes the numbers."""
+    path = folder / "sweep.json"
+    known = list(json.loads(path.read_text())["parameters"]) if path.exists() else []
+
+    def place(override: Any) -> int:
+        key = override.get_key_element().lstrip("+")
+        return known.index(key) if key in known else -1
+
+    return sorted(overrides, key=place)
+
+
+def write_report(folder: Path) -> None:
+    """Print the table and write the report; a fault in it must not hide how the jobs ended."""
+    if not (folder / "sweep.json").exists():
+        return
+    try:
+        from toyfcn.report import report
+
+        report(folder)
+    except Exception:
+        log.exception("the report failed; the jobs' folders are as they should be")
+
+
+def tell_failures(folder: Path) -> None:
+    """Exit with code 1, naming the jobs that have not ended well, if there are any."""
+    jobs = json.loads((folder / "sweep.json").read_text())["jobs"]
+    failed = [job["name"] for job in jobs if read_status(folder / job["name"]) not in ENDED]
+    if not failed:
+        return
+    reason = str(read_run(folder / failed[0]).get("error", "it was interrupted"))
+    print(
+        f"toyfcn-train: {len(failed)} of {len(jobs)} jobs failed: {', '.join(failed)} "
+        f"(job {failed[0]}: {reason[:200]}); the same command with hydra.sweep.dir={folder} runs "
+        f"{'it' if len(failed) == 1 else 'them'} again, and nothing else",
+        file=sys.stderr,
+    )
+    sys.exit(1)
