@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import Callback, RichProgressBar
 from toyfcn import visual
 from toyfcn.data.datamodule import Batch, SegmentationData
 from toyfcn.data.transforms import resize_image, working_size
-from toyfcn.history import add_to_history, read_history, write_history
+from toyfcn.history import read_history, write_history
 from toyfcn.task import SegmentationTask
 
 if TYPE_CHECKING:
@@ -79,18 +79,15 @@ class History(Callback):
     validation that is reported to the trial, val.miou where it is one of the test.
     """
 
-    def __init__(self, folder: Path, metric: str, pruning: Pruning | None = None) -> None:
-        self.path, self.pruning = folder / "history.csv", pruning
+    def __init__(self, path: Path, metric: str, pruning: Pruning | None = None) -> None:
+        self.path, self.pruning = path, pruning
         split, _, key = metric.partition(".")
         self.key = key if split == "val" else "miou"
         self.started = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep what an earlier process wrote up to where this one continues."""
+        """Start the clock."""
         self.started = time.perf_counter()
-        rows = [row for row in read_history(self.path) if row["step"] <= trainer.global_step]
-        if trainer.is_global_zero:
-            write_history(self.path, rows)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add a line; report to the trial.
@@ -111,7 +108,9 @@ class History(Callback):
             "val_pixel_acc": found["pixel_acc"],
             "seconds": round(time.perf_counter() - self.started, 2),
         }
-        add_to_history(self.path, row)
+        # an earlier process may have come further than the checkpoint that this one went on from
+        before = [line for line in read_history(self.path) if line["step"] < row["step"]]
+        write_history(self.path, [*before, row])
         if self.pruning is None:
             return
         value = float(found[self.key])

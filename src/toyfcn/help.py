@@ -35,7 +35,7 @@ def describe(command: str, schema: type, conf: Path) -> str:
     fields = dataclasses.fields(schema)
     named = [f.name for f in fields if (conf / f.name).is_dir()]
     if "recipe" in named:  # a training: the groups that choose for several others
-        named += ["experiment", "debug"]
+        named += ["experiment", "debug", "launcher"]
     if choices := "\n".join(line for name in named for line in choice_lines(conf / name, width)):
         parts.append(f"groups\n{choices}")
     plain = [f for f in fields if f.metadata]

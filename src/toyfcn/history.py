@@ -10,23 +10,19 @@ COLUMNS = ("step", "epoch", "train_loss", "val_loss", "val_miou", "val_pixel_acc
 
 
 def write_history(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
-    """Write history.csv anew."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    """Write history.csv aside and move it into place."""
+    aside = path.with_suffix(".tmp")
+    with aside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
-
-
-def add_to_history(path: Path, row: Mapping[str, float]) -> None:
-    """Append a line."""
-    with path.open("a", newline="", encoding="utf-8") as file:
-        csv.DictWriter(file, COLUMNS).writerow(row)
+    aside.replace(path)
 
 
 def read_history(path: Path) -> list[dict[str, float]]:
     """Read history.csv: a dict of numbers for each validation, NaN where a cell is empty.
 
-    A line that was cut off by a kill is left out; a missing file has no lines.
+    A damaged line is left out; a missing file has no lines.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:

@@ -24,6 +24,7 @@ BUILT = {  # by _target_
     "hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher",
     "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher",
     "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher",
+    "hydra_plugins.toyfcn_sweeper.ToyfcnSweeper",
 }
 LOGGING = {  # by class or () in a logging config
     "colorlog.ColoredFormatter",

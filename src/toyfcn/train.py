@@ -230,7 +230,10 @@ def make_callbacks(config: TrainConfig, data: Any, folder: Path) -> tuple[list[A
         callbacks.append(stop)
     if config.logger.panels:
         callbacks.append(Panels(data, config.logger.panels))
-    callbacks.append(History(folder, config.optimized_metric, open_pruning(folder, config.sweep)))
+    history = folder / "history.csv"
+    if config.resume is None:
+        history.unlink(missing_ok=True)
+    callbacks.append(History(history, config.optimized_metric, open_pruning(folder, config.sweep)))
     callbacks.append(monitor)  # after the panels, so that its clock leaves their time out
     if config.trainer.progress and sys.stdout.isatty():
         callbacks.append(ProgressBar(monitor))
