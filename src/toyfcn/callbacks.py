@@ -111,9 +111,9 @@ class History(Callback):
         # an earlier process may have come further than the checkpoint that this one went on from
         before = [line for line in read_history(self.path) if line["step"] < row["step"]]
         write_history(self.path, [*before, row])
-        if self.pruning is None:
+        value = found.get(self.key)
+        if self.pruning is None or value is None:
             return
-        value = float(found[self.key])
         at_the_end = 0 < trainer.max_steps <= trainer.global_step
         if self.pruning.hopeless(trainer.global_step, value) and not at_the_end:
             from optuna import TrialPruned
