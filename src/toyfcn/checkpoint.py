@@ -16,7 +16,7 @@ from toyfcn.config import ModelConfig, TrainConfig
 from toyfcn.data.config import KINDS, DataConfig
 from toyfcn.data.voc import Source
 from toyfcn.models.fcn import FCN, Trunk
-from toyfcn.models.lenet import LeNetTrunk
+from toyfcn.models.lenet import MAPS, LeNetTrunk
 from toyfcn.models.vgg import AT_ONCE, VGGTrunk
 
 VERSION = 1
@@ -33,7 +33,12 @@ def build(config: ModelConfig, classes: int) -> FCN:
         trunk = VGGTrunk(config.width, config.norm, config.dropout, config.geometry)
     else:
         trunk = LeNetTrunk(
-            config.width, config.activation, config.norm, config.pool, geometry=config.geometry
+            config.width,
+            config.activation,
+            config.norm,
+            config.pool,
+            geometry=config.geometry,
+            maps=config.maps or MAPS,
         )
     net = FCN(
         trunk,

@@ -29,7 +29,7 @@ AsTrainedConfig = _all_null(*KINDS.values())  # toyfcn-eval: null means as the c
 STRIDES = {"fcn_lenet": (4, 2), "fcn_vgg16": (32, 16, 8)}  # the rungs of each network
 NOT_OF = {  # options that are another network's alone
     "fcn_lenet": ("dropout", "at_once", "weights"),
-    "fcn_vgg16": ("activation", "pool"),
+    "fcn_vgg16": ("activation", "pool", "maps"),
 }
 
 
@@ -44,6 +44,9 @@ class ModelConfig(Checked):
         4, "pixels between the finest scores: the rung; LeNet 4 or 2, VGG-16 32, 16 or 8"
     )
     width: float = option(1.0, "factor on the trunk's channels", low=0.01, high=16)
+    maps: list[int] | None = option(
+        None, "LeNet: channels of C1, C3, C5 and F6 before width; null: its own 6,16,120,84", low=1
+    )
     short_side: int | None = option(
         None, "pixels of the short side at which the network sees a photo; null: as it is", low=8
     )
@@ -83,6 +86,8 @@ class ModelConfig(Checked):
             value = getattr(self, item.name)
             if item.name in NOT_OF[self.name] and value != item.default:
                 raise ValueError(f"model.{item.name}={value} is no option of model={self.name}")
+        if self.maps is not None and len(self.maps) != 4:
+            raise ValueError(f"model.maps={self.maps} are not the channels of C1, C3, C5 and F6")
         if self.last_learned and not self.upsample_learned:
             raise ValueError("model.last_learned=true contradicts model.upsample_learned=false")
         if self.at_once and self.stride == max(STRIDES[self.name]):

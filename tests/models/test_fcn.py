@@ -141,3 +141,14 @@ def test_a_photo_scores_alike_alone_and_in_a_batch(norm):
     model, photos = awake(norm=norm), torch.rand(4, 3, 20, 28) * 255
     alone = torch.cat([model(photo[None]) for photo in photos])
     torch.testing.assert_close(model(photos), alone, rtol=1e-4, atol=1e-4)
+
+
+def test_maps_replace_lenets_own_channels() -> None:
+    net = build(ModelConfig(maps=[2, 3, 4, 5], width=2, stride=2), 3)
+    shapes = [tuple(p.shape[:2]) for n, p in net.named_parameters() if p.ndim == 4]
+    assert shapes[:4] == [(4, 3), (6, 4), (8, 6), (10, 8)]
+    assert {(3, 10), (3, 4)} <= set(shapes)  # the score layers
+    with pytest.raises(ValueError, match="channels of C1, C3, C5 and F6"):
+        ModelConfig(maps=[2, 3])
+    with pytest.raises(ValueError, match="model.maps=.*no option of model=fcn_vgg16"):
+        ModelConfig(name="fcn_vgg16", stride=8, maps=[2, 3, 4, 5])

@@ -15,6 +15,7 @@ the FCN's table.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from toyfcn.models.fcn import Normalize, Trunk
 
 PATCH = 32  # pixels of a side of what the classifier sees
+MAPS = (6, 16, 120, 84)  # channels of C1, C3, C5 and F6
 
 
 class ScaledTanh(nn.Module):
@@ -36,7 +38,7 @@ class ScaledTanh(nn.Module):
 class LeNetTrunk(Trunk):
     """The trunk of FCN-LeNet: features at strides 2 (S2) and 4 (F6).
 
-    ``width`` multiplies the channels of every layer; ``activation`` is ``tanh`` (LeNet's own) or
+    ``maps`` are the channels of C1, C3, C5 and F6, and ``width`` multiplies them; ``activation`` is ``tanh`` (LeNet's own) or
     ``relu``; ``norm`` is ``none`` or ``batch``; ``pool`` is ``max`` or ``avg``; ``geometry``: see
     ``Trunk``. Pools round up, so in 'same' geometry (padding 2) any image of at least 1x1 works and
     no output is smaller than its input asks for.
@@ -52,10 +54,11 @@ class LeNetTrunk(Trunk):
         pool: str = "max",
         channels: int = 3,
         geometry: str = "same",
+        maps: Sequence[int] = MAPS,
     ) -> None:
         super().__init__()
         self.geometry = geometry
-        c1, c3, c5, f6 = (max(1, round(n * width)) for n in (6, 16, 120, 84))
+        c1, c3, c5, f6 = (max(1, round(n * width)) for n in maps)
         self.channels = (c1, f6)  # of the features that forward returns
         rest = 2 if geometry == "same" else 0
         first = 100 if geometry == "paper" else rest
@@ -108,9 +111,10 @@ class LeNet(nn.Module):
         activation: str = "tanh",
         norm: str = "none",
         pool: str = "max",
+        maps: Sequence[int] = MAPS,
     ) -> None:
         super().__init__()
-        trunk = LeNetTrunk(width, activation, norm, pool, geometry="classifier")
+        trunk = LeNetTrunk(width, activation, norm, pool, geometry="classifier", maps=maps)
         self.normalize = Normalize()
         self.c1_s2, self.c3_s4, self.c5 = trunk.c1_s2, trunk.c3_s4, trunk.c5
         convolution = trunk.f6[0]
