@@ -38,10 +38,10 @@ class ScaledTanh(nn.Module):
 class LeNetTrunk(Trunk):
     """The trunk of FCN-LeNet: features at strides 2 (S2) and 4 (F6).
 
-    ``maps`` are the channels of C1, C3, C5 and F6, and ``width`` multiplies them; ``activation`` is ``tanh`` (LeNet's own) or
-    ``relu``; ``norm`` is ``none`` or ``batch``; ``pool`` is ``max`` or ``avg``; ``geometry``: see
-    ``Trunk``. Pools round up, so in 'same' geometry (padding 2) any image of at least 1x1 works and
-    no output is smaller than its input asks for.
+    ``maps`` are the channels of C1, C3, C5 and F6, and ``width`` multiplies them; ``activation``
+    is ``tanh`` (LeNet's own) or ``relu``; ``norm`` is ``none`` or ``batch``; ``pool`` is ``max`` or
+    ``avg``; ``geometry``: see ``Trunk``. Pools round up, so in 'same' geometry (padding 2) any
+    image of at least 1x1 works and no output is smaller than its input asks for.
     """
 
     strides = (2, 4)
