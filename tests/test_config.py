@@ -83,6 +83,15 @@ def test_the_papers_recipe_is_one_unit():
     config = made("recipe=paper")
     recipe = config.recipe
     assert (recipe.loss, recipe.optimizer, recipe.lr) == ("sum", "sgd", 1e-10)
+    for rung, lr in (
+        ("stride=32", 1e-10),
+        ("stride=16", 1e-12),
+        ("stride=8", 1e-14),
+        ("stride=8 model.at_once=true", 1e-10),
+    ):
+        options = f"recipe=paper model=fcn_vgg16 model.{rung}".split()
+        assert made(*options).recipe.lr == lr
+    assert made("recipe=paper", "recipe.lr=1e-8").recipe.lr == 1e-8
     assert (recipe.momentum, recipe.weight_decay, recipe.bias_lr_factor) == (0.99, 5e-4, 2)
     assert (recipe.schedule, config.data.batch_size) == ("constant", 1)
 
@@ -207,3 +216,17 @@ def test_debug_overfits_on_what_it_scores():
     config = made("debug=overfit", "experiment=voc2007_lenet")
     assert (config.data.val_split, config.data.test_split) == (config.data.train_split, None)
     assert (config.data.limit, config.data.crop, config.data.flip) == (8, None, 0)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ("model.weights=imagenet", "no option of model=fcn_lenet"),
+        ("model=fcn_vgg16 model.activation=tanh", "no option of model=fcn_vgg16"),
+        ("model=fcn_vgg16 model.weights=imagenet ckpt=a.ckpt", "ckpt= brings weights, and so does"),
+        ("model=fcn_vgg16 recipe.pretrain_steps=5", "needs model=fcn_lenet"),
+        ("recipe.freeze_steps=5", "needs recipe.freeze=trunk"),
+    ],
+)
+def test_options_that_contradict_each_other(overrides, words):
+    assert words in complaint(*overrides.split())

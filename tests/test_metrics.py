@@ -9,7 +9,7 @@ from PIL import Image
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from toyfcn.data.voc import find_voc, voc_source
-from toyfcn.metrics import ConfusionMatrix, Scores, confusion
+from toyfcn.metrics import BoundaryIU, ConfusionMatrix, Scores, confusion
 
 SCALARS = ("pixel_acc", "mean_acc", "miou", "fwiou", "baseline_miou")
 
@@ -172,3 +172,63 @@ def test_all_background_on_real_masks(voc_root):
     assert scores.miou == pytest.approx(share / 21, abs=1e-12)
     assert scores.baseline_miou == pytest.approx(share / 21, abs=1e-12)
     assert share / 21 == pytest.approx(0.0351, abs=1e-4)
+
+
+def test_boundary_iu_by_hand():
+    """A square of 7x7 in 13x13, predicted one pixel too far right; bands are 2 wide.
+
+    Square: 7² - 3² = 40 pixels in each band. The bands are rings that share 2 · 6 + 2 · 6 pixels in
+    their top and bottom two rows and one column on each side of their three middle rows: 30. Of
+    the background the bands are 2 at the square (11² - 7² = 72) and 2 at the end of the image
+    (13² - 9² = 88), which overlap in the ring between (11² - 9² = 40): 120 of the truth.
+    """
+    truth = torch.zeros(1, 13, 13, dtype=torch.uint8)
+    truth[:, 3:10, 3:10] = 1
+    prediction = truth.roll(1, 2).long()
+    metric = BoundaryIU(3)
+    metric.update(truth, prediction)
+    square = 30 / (40 + 40 - 30)
+    _, _, both = metric.counts.tolist()
+    assert metric.counts[0].tolist() == [120, 40, 0]
+    assert both[1] == 30
+    background = both[0] / (120 + metric.counts[1, 0].item() - both[0])
+    assert metric.compute() == pytest.approx((square + background) / 2)
+
+
+def eroded(mask: np.ndarray, turns: int) -> np.ndarray:
+    """3x3 erosion with nothing beyond the image's end."""
+    for _ in range(turns):
+        padded = np.pad(mask, 1)
+        shifts = [padded[1 + y : len(padded) - 1 + y, 1 + x :][:, : mask.shape[1]]
+                  for y in (-1, 0, 1) for x in (-1, 0, 1)]  # fmt: skip
+        mask = np.logical_and.reduce(shifts)
+    return mask
+
+
+def test_boundary_iu_equals_erosion_of_each_class():
+    rng = np.random.default_rng(0)
+    metric = BoundaryIU(4)
+    counts = np.zeros((2, 4))
+    for _ in range(3):
+        truth, prediction = (
+            np.kron(rng.integers(0, 4, (4, 5)), np.ones((6, 6))).astype(np.uint8) for _ in "ab"
+        )
+        prediction = np.roll(np.where(rng.random((4, 5)).repeat(6, 0).repeat(6, 1) < 0.8, truth,
+                                      prediction), 1, 0)  # fmt: skip
+        truth[2:5, 3:14] = 255
+        seen = np.where(truth == 255, 255, prediction)
+        for label in range(4):
+            bands = [(m == label) & ~eroded(m == label, 2) for m in (truth, seen)]
+            counts[0, label] += (bands[0] & bands[1]).sum()
+            counts[1, label] += (bands[0] | bands[1]).sum()
+        metric.update(torch.from_numpy(truth)[None], torch.from_numpy(prediction)[None].long())
+    assert metric.compute() == pytest.approx((counts[0] / counts[1]).mean())
+
+
+def test_boundary_iu_of_the_truth_itself_and_of_void():
+    truth = torch.randint(0, 3, (2, 20, 20), dtype=torch.uint8)
+    metric = BoundaryIU(3)
+    metric.update(torch.full_like(truth, 255), truth.long())
+    assert metric.compute() is None
+    metric.update(truth, truth.long())
+    assert metric.compute() == 1

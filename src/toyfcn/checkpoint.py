@@ -18,6 +18,7 @@ from toyfcn.data.voc import Source
 from toyfcn.models.fcn import FCN, Trunk
 from toyfcn.models.lenet import MAPS, LeNetTrunk
 from toyfcn.models.vgg import AT_ONCE, VGGTrunk
+from toyfcn.models.weights import Transplant
 
 VERSION = 1
 
@@ -87,21 +88,36 @@ class Checkpoint:
         return list(self.card["classes"])
 
 
-def transplant(start: Checkpoint, net: FCN) -> None:
-    """Give a network the weights of a checkpoint of the same shape.
+def transplant(start: Checkpoint, net: FCN) -> Transplant:
+    """Give a network the weights of a checkpoint of the same shape, or of a coarser rung.
+
+    A finer rung's new score layers stay zero, so that it starts with the coarser rung's scores,
+    upsampled once; deconvolutions of other strides stay bilinear.
 
     Raises:
         ValueError: the shapes differ; the message names the first such weight.
     """
     given, wanted = start.net.state_dict(), net.state_dict()
-    for name in [*wanted, *given]:
+    finer = len(net.heads) > len(start.net.heads)
+    report = Transplant()
+    for name in {**wanted, **given}:
         shapes = [list(w[name].shape) if name in w else None for w in (given, wanted)]
-        if shapes[0] != shapes[1]:
+        added = finer and (
+            name.startswith("ups.") or (name.startswith("heads.") and name not in given)
+        )
+        if shapes[0] != shapes[1] and not added:
             raise ValueError(
                 f"ckpt= has {name} as {shapes[0]}, but this model needs {shapes[1]}: set "
                 "model.… and data= as the checkpoint has them"
             )
-    net.load_state_dict(given)
+        if name in wanted:
+            (report.copied if shapes[0] == shapes[1] else report.new).append(name)
+    if start.net.scales != net.scales[: len(start.net.scales)]:
+        raise ValueError(
+            f"ckpt= was trained with model.at_once={start.model.at_once}: its skips are scaled so"
+        )
+    net.load_state_dict({name: given[name] for name in report.copied}, strict=False)
+    return report
 
 
 def read(path: Path) -> dict[str, Any]:

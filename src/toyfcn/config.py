@@ -98,6 +98,7 @@ class ModelConfig(Checked):
             )
 
 
+PAPER_LR = (1e-10, 1e-12, 1e-14)  # of 32s, 16s and 8s with a summed loss; at once as 32s
 WEIGHTINGS = ("none", "sqrt", "median")
 
 
@@ -116,7 +117,9 @@ class RecipeConfig(Checked):
         "how weights move; muon: the trunk's filters by Muon, all else by AdamW",
         choices=("adamw", "sgd", "muon"),
     )
-    lr: float = option(0.01, "learning rate; its peak under onecycle", low=0)
+    lr: float | None = option(
+        0.01, "learning rate; its peak under onecycle; null: the paper's for model.stride", low=0
+    )
     momentum: float = option(0.9, "momentum (sgd, muon), or beta1 (adamw)", low=0, high=0.9999)
     adam_lr_factor: float = option(
         0.2, "with optimizer=muon: factor on the learning rate of what AdamW moves", low=0
@@ -141,8 +144,21 @@ class RecipeConfig(Checked):
         high=1,
     )
 
+    freeze: str | None = option(None, "what does not learn; null: nothing", choices=("trunk",))
+    freeze_steps: int | None = option(
+        None, "steps for which it does not; null: all of the training", low=1
+    )
+    pretrain_steps: int = option(
+        0, "LeNet: of trainer.max_steps, those that train it as a classifier of patches", low=0
+    )
+    pretrain_patches: int = option(
+        128, "32x32 patches cut from each batch of photos in these steps", low=1
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.freeze_steps is not None and self.freeze is None:
+            raise ValueError(f"recipe.freeze_steps={self.freeze_steps} needs recipe.freeze=trunk")
         weights = self.class_weights
         listed = isinstance(weights, list) and all(isinstance(w, int | float) for w in weights)
         if not (listed and min(weights, default=-1) >= 0) and weights not in WEIGHTINGS:
@@ -231,6 +247,19 @@ class TrainConfig(Checked):
     optimized_metric: str = option(
         "val.miou", "figure of metrics.json that a sweep looks at: val.… or test.…"
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        model, recipe = self.model, self.recipe
+        if recipe.lr is None:
+            rung = 0 if model.at_once else STRIDES[model.name].index(model.stride)
+            recipe.lr = PAPER_LR[rung]
+        if self.ckpt is not None and model.weights is not None:
+            raise ValueError(f"ckpt= brings weights, and so does model.weights={model.weights}")
+        if recipe.pretrain_steps and (self.ckpt is not None or model.name != "fcn_lenet"):
+            raise ValueError("recipe.pretrain_steps needs model=fcn_lenet, and no ckpt=")
+        if recipe.freeze_steps is not None and self.trainer.devices > 1:
+            raise ValueError("recipe.freeze_steps needs trainer.devices=1")
 
 
 @dataclass

@@ -85,7 +85,7 @@ def score(
     from toyfcn.config import RecipeConfig
     from toyfcn.task import SegmentationTask
 
-    task = SegmentationTask(loaded.net, RecipeConfig(), loaded.card)
+    task = SegmentationTask(loaded.net, RecipeConfig(), loaded.card, boundary=True)
     trainer = pl.Trainer(
         accelerator=config.accelerator,
         devices=1,

@@ -71,9 +71,14 @@ def print_scores(metrics: dict[str, Any], console: Console | None = None) -> Non
     for key, label in (
         ("miou", "mean IU"),
         ("baseline_miou", "  all-background mean IU"),
+        ("boundary_miou", "boundary IU, 2 pixels"),
         ("pixel_acc", "pixel accuracy"),
         ("mean_acc", "mean accuracy"),
         ("fwiou", "frequency-weighted IU"),
     ):
-        row(label, [found[key] for found in splits.values()], style="bold" if key == "miou" else "")
+        row(
+            label,
+            [found.get(key) for found in splits.values()],
+            style="bold" if key == "miou" else "",
+        )
     (console or Console()).print(table)

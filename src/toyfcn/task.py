@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Any
 
@@ -13,12 +14,16 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from toyfcn.config import RecipeConfig
 from toyfcn.data.datamodule import Batch, sample_seed
-from toyfcn.metrics import ConfusionMatrix, Scores
+from toyfcn.metrics import BoundaryIU, ConfusionMatrix, Scores
 from toyfcn.models.argmax import likeliest
 from toyfcn.models.bilinear import Deconvolution
 from toyfcn.models.fcn import FCN
 from toyfcn.models.fused import upsampled_cross_entropy, upsampled_labels
 from toyfcn.muon import Muon
+
+log = logging.getLogger(__name__)
+
+COLLAPSED = 0.999  # share of the pixels given to one class that counts as all
 
 
 def pixel_loss(scores: Tensor, truth: Tensor, weight: Tensor, void: int) -> tuple[Tensor, Tensor]:
@@ -68,6 +73,7 @@ class SegmentationTask(pl.LightningModule):
         total_steps: int = 1,
         seed: int = 0,
         fused: bool = True,
+        boundary: bool = False,
     ) -> None:
         super().__init__()
         self.net, self.recipe, self.card, self.fused = net, recipe, card, fused
@@ -78,6 +84,8 @@ class SegmentationTask(pl.LightningModule):
         self.class_weights = weights
         self.train_matrix = ConfusionMatrix(classes, self.void)
         self.matrix = ConfusionMatrix(classes, self.void)
+        self.boundary = BoundaryIU(classes, self.void) if boundary else None
+        self.collapsed = False  # the last validation saw one class predicted everywhere
         self.loss_sums = torch.zeros(3, dtype=torch.float64)  # Σ w·ℓ, Σ w, images being scored
         self.results: dict[str, Any] = {}
 
@@ -91,6 +99,16 @@ class SegmentationTask(pl.LightningModule):
         torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":
             torch.cuda.manual_seed(seed)
+        if self.recipe.freeze == "trunk":
+            self.freeze_trunk(self.global_step < (self.recipe.freeze_steps or math.inf))
+
+    def freeze_trunk(self, frozen: bool) -> None:
+        """Keep the trunk as it is, the statistics of its norms included, or let it learn."""
+        assert isinstance(self.net, FCN)
+        for module in self.net.trunk.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.train(not frozen)
+        self.net.trunk.requires_grad_(not frozen)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch: Σ w·ℓ / max(Σ w, ε), or Σ w·ℓ where the recipe sums."""
@@ -128,6 +146,8 @@ class SegmentationTask(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Start counting anew."""
         self.matrix.reset()
+        if self.boundary is not None:
+            self.boundary.reset()
         self.class_weights = self.class_weights.to(self.device)
         self.loss_sums = torch.zeros_like(self.loss_sums, device=self.device)
 
@@ -144,6 +164,8 @@ class SegmentationTask(pl.LightningModule):
                 image, truth = images[start : start + together], masks[start : start + together]
                 prediction, total, weight = self.scored(image, truth)
                 self.matrix.update(truth, prediction)
+                if self.boundary is not None:
+                    self.boundary.update(truth, prediction)
                 seen = torch.full_like(total, len(truth))
                 self.loss_sums += torch.stack([total, weight, seen]).double()
 
@@ -152,18 +174,37 @@ class SegmentationTask(pl.LightningModule):
         sums = self.loss_sums.clone()
         if self.trainer.world_size > 1:
             sums = self.all_gather(sums).sum(0)  # type: ignore[union-attr]
-        scores = Scores.of(self.matrix.compute())
+        matrix = self.matrix.compute()
+        if self.trainer.state.fn == "fit" and self.trainer.is_global_zero:
+            self.warn_of_collapse(matrix)
+        scores = Scores.of(matrix)
         loss = (sums[0] / sums[1].clamp(min=1e-6)).item()
         self.results = scores.as_dict(self.card["classes"]) | {
             "loss": loss,
             "images": int(sums[2].item()),
         }
+        if self.boundary is not None:
+            self.results["boundary_miou"] = self.boundary.compute()
         named = {"loss": loss, "miou": scores.miou, "pixel_acc": scores.pixel_acc}
         for key, value in named.items():
             self.log(f"val/{key}", value, prog_bar=key == "miou", batch_size=1)
         self.log("step", float(self.global_step))  # the x-axis, counted as training counts it
         for name, iou in self.results["iou"].items():
             self.log(f"val_iou/{name}", float("nan") if iou is None else iou, batch_size=1)
+
+    def warn_of_collapse(self, matrix: Tensor) -> None:
+        """Say so, once, when all but every pixel is given to one class of several."""
+        predicted, truth = matrix.sum(0), matrix.sum(1)
+        label = int(predicted.argmax())
+        share = float(predicted[label] / predicted.sum().clamp(min=1))
+        collapsed = share >= COLLAPSED and int((truth > 0).sum()) > 1
+        if collapsed and not self.collapsed:
+            log.warning(
+                "predictions have collapsed to one class: %.1f %% of the pixels are %s",
+                100 * share,
+                self.card["classes"][label],
+            )
+        self.collapsed = collapsed
 
     def configure_optimizers(self) -> Any:
         """Build the recipe's optimizer: no decay on biases, norms and deconvolutions."""
@@ -184,6 +225,7 @@ class SegmentationTask(pl.LightningModule):
                 weights.append(parameter)
             else:
                 others.append(parameter)
+        assert recipe.lr is not None  # TrainConfig has put the rung's own in
         lr, decay = recipe.lr, recipe.weight_decay
         rest = lr * recipe.adam_lr_factor if muon else lr
         settings: list[dict[str, Any]] = [

@@ -72,6 +72,7 @@ def fit_and_score(
     from toyfcn.data.overlap import identities
     from toyfcn.evaluate import score, warn_of_trained
     from toyfcn.record import write_json
+    from toyfcn.start import bring_weights, score_first
     from toyfcn.task import SegmentationTask
 
     if config.trainer.reuse_memory:
@@ -95,13 +96,17 @@ def fit_and_score(
     net = checkpoint.build(config.model, len(source.classes))
     trained_on = set(identities(source, train_ids))
     if start is not None:
-        checkpoint.transplant(start, net)
         for split in filter(None, (config.data.val_split, config.data.test_split)):
             warn_of_trained(start, data, split)
         trained_on.update(start.card.get("trained_on", ()))
     epoch_steps = -(-len(train_ids) // config.data.batch_size)
     budgets = (config.trainer.max_steps, config.trainer.max_epochs * epoch_steps)
-    steps = min(budget for budget in budgets if budget > 0)
+    steps = min(budget for budget in budgets if budget > 0) - config.recipe.pretrain_steps
+    if steps < 1:
+        raise ValueError(
+            f"recipe.pretrain_steps={config.recipe.pretrain_steps} leaves no steps of "
+            f"trainer.max_steps={config.trainer.max_steps} to train the FCN"
+        )
     task = SegmentationTask(
         net,
         config.recipe,
@@ -119,6 +124,8 @@ def fit_and_score(
         content = keeper.read(last, resume.fingerprint(config), ids, steps)
         data.start = content[keeper.KEY]["step"]
         log.info("going on at step %d", data.start)
+    elif bring_weights(config, net, start, data, weights) is not None:
+        score_first(net, config, task.card, data)
     keeper.cut_curves(folder / "tensorboard", content)
 
     # trainer

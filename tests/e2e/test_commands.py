@@ -78,7 +78,8 @@ def test_a_run_leaves_what_the_design_names(trained: Path) -> None:
     assert {p.name for p in (trained / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     metrics = json.loads((trained / "metrics.json").read_text())
     assert set(metrics) == {"val", "test"}
-    keys = ["miou", "pixel_acc", "mean_acc", "fwiou", "iou", "loss", "images", "baseline_miou"]
+    keys = ["miou", "pixel_acc", "mean_acc", "fwiou", "iou", "loss", "images"]
+    keys += ["baseline_miou", "boundary_miou"]
     assert set(metrics["test"]) == set(keys)
     assert (metrics["val"]["images"], metrics["test"]["images"]) == (3, 5)
     assert list(metrics["test"]["iou"])[:2] == ["background", "disc"]
@@ -175,6 +176,28 @@ def test_options_work_together(command: Command, tmp_path: Path, options: str) -
     assert answer.code == 0, answer.err
     run = json.loads((tmp_path / "run" / "run.json").read_text())
     assert (run["status"], run["steps"]) == ("finished", 2)
+
+
+def test_a_finer_rung_starts_from_a_coarser_checkpoint(trained: Path, command: Command) -> None:
+    world = f"data.root={trained.parents[3]}/data/shapes"
+    arguments = [*" ".join(TINY).split(), world, f"ckpt={trained}/checkpoints/best.ckpt"]
+    answer = command("train", *arguments, "model.stride=2", "recipe.freeze=trunk")
+    assert answer.code == 0, answer.err
+    assert re.search(r"weights copied; left new: heads.1.weight, heads.1.bias, ups", answer.out)
+    assert "before the first step: val mean IU" in answer.out
+
+
+def test_pretraining_as_a_classifier_and_a_small_vgg(command: Command) -> None:
+    answer = command("train", *" ".join(TINY).split(), "recipe.pretrain_steps=4", "model.stride=2")
+    assert answer.code == 0, answer.err
+    assert re.search(r"patches: step 4/4 .*% right", answer.out)
+    assert "reshaped: f6.0.weight, heads.0.weight; left new: heads.1.weight" in answer.out
+    assert "trained 2 steps" in answer.out
+    small = [*" ".join(TINY).split(), "model.width=0.05", "trainer.max_steps=2"]
+    answer = command("train", "experiment=ladder_vgg8", *small, "model.geometry=paper")
+    assert answer.code == 0, answer.err
+    answer = command("train", "model=fcn_vgg16", "model.weights=/none.pth", *small)
+    assert answer.code == 2 and "model.weights=/none.pth does not exist" in answer.err
 
 
 def test_training_starts_from_given_weights(trained: Path, command: Command) -> None:
