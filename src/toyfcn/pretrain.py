@@ -10,7 +10,7 @@ from torch import Tensor
 
 from toyfcn.config import TrainConfig
 from toyfcn.data.datamodule import Batch, SegmentationData, sample_seed
-from toyfcn.models.lenet import PATCH, LeNet
+from toyfcn.models.lenet import MAPS, PATCH, LeNet
 from toyfcn.task import SegmentationTask, pixel_loss
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,9 @@ def pretrain(config: TrainConfig, data: SegmentationData, weights: Tensor | None
     classes, void, steps = len(source.classes), source.void, recipe.pretrain_steps
     gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
     device = torch.device("cuda" if gpu else "cpu")
-    net = LeNet(classes, model.width, model.activation, model.norm, model.pool).to(device)
+    net = LeNet(
+        classes, model.width, model.activation, model.norm, model.pool, maps=model.maps or MAPS
+    ).to(device)
     weights = (torch.ones(classes) if weights is None else weights).to(device)
     card = {"classes": list(source.classes), "void": void}
     task = SegmentationTask(net, recipe, card, total_steps=steps)
