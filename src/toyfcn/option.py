@@ -19,7 +19,7 @@ def option(
 ) -> Any:
     """Declare an option: its default, its meaning (with unit), and what values it may have."""
     metadata = {"meaning": meaning, "choices": choices, "low": low, "high": high}
-    if isinstance(default, list | dict):
+    if isinstance(default, list):
         return field(default_factory=default.copy, metadata=metadata)
     return field(default=default, metadata=metadata)
 

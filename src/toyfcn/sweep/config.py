@@ -21,8 +21,8 @@ class SweepConfig(Checked):
     name: str | None = option(
         None, "folder under outputs/sweeps/ (a known name resumes); null: date and time"
     )
-    space: dict[str, str] = option(
-        {}, "what to sweep besides the command line: key: values, as after key= there"
+    space: list[str] = option(
+        [], "what to sweep besides the command line: key=values, as there; for experiment files"
     )
     n_trials: int = option(20, "optuna: trials in all, those before a resume included", low=1)
     sampler: str = option(

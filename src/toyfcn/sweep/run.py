@@ -54,8 +54,8 @@ def parse(loader: Any, settings: SweepConfig, arguments: Sequence[str]) -> list[
     """Return Hydra's overrides of sweep.space and the command line; the latter win."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    space = [f"{key}={values}" for key, values in settings.space.items()]
-    parsed = OverridesParser.create(config_loader=loader).parse_overrides([*space, *arguments])
+    parser = OverridesParser.create(config_loader=loader)
+    parsed = parser.parse_overrides([*settings.space, *arguments])
     return list({override.get_key_element(): override for override in parsed}.values())
 
 

@@ -195,11 +195,12 @@ def make_sampler(settings: SweepConfig, number: int, space: dict[str, Any]) -> A
 
     from optuna import samplers
 
+    if settings.sampler == "grid":  # its seed orders the grid, which is one for all trials
+        lists = {key: values(kind) for key, kind in space.items()}
+        return samplers.GridSampler(lists, seed=settings.seed)
     seed = zlib.crc32(f"{settings.seed}/{number}".encode())
     if settings.sampler == "cmaes" and find_spec("cmaes") is None:
         raise ValueError("sweep.sampler=cmaes needs one more package: pip install cmaes")
-    if settings.sampler == "grid":
-        return samplers.GridSampler({key: values(kind) for key, kind in space.items()}, seed=seed)
     kind = {
         "tpe": samplers.TPESampler,
         "random": samplers.RandomSampler,
