@@ -43,6 +43,8 @@ def test_printed_commands_compose(
         if argument == "-m" or "=" not in argument:  # multirun; the first word of toyfcn-data
             continue
         key, _, value = argument.partition("=")
+        if drawn := re.search(r"(?:interval|choice|range)\(([^,)]+)", value):
+            value = drawn[1]
         choices = value.split(",") if "-m" in arguments else [value]
         value = choices[0] if not re.search(r"[${}]", value) else f"'{value}'".replace("$", "")
         overrides.append(f"{key}={value}")
