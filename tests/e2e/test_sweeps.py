@@ -21,20 +21,23 @@ TINY = [
 
 def shell(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [TRAIN, *TINY, *arguments], cwd=home, capture_output=True, text=True, check=False
+        [TRAIN, "-m", *TINY, *arguments], cwd=home, capture_output=True, text=True, check=False
     )
 
 
 @pytest.mark.slow
 def test_a_killed_search_goes_on(tmp_path: Path) -> None:
     search = [
-        *("-m", "sweep=optuna", "sweep.n_trials=6", "sweep.sampler=random", "sweep.name=s"),
+        *("sweep=optuna", "sweep.n_trials=6", "sweep.sampler=random", "sweep.name=s"),
         *("sweep.prune_after_trials=1", "trainer.max_steps=120", "trainer.val_every=10"),
         *("recipe.lr=tag(log, interval(0.0001, 0.1))", "model.stride=choice(4, 2)"),
     ]
     folder = tmp_path / "outputs/sweeps/s"
     process = subprocess.Popen(
-        [TRAIN, *TINY, *search], cwd=tmp_path, stdout=subprocess.DEVNULL, start_new_session=True
+        [TRAIN, "-m", *TINY, *search],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
     )
     history = folder / "2/history.csv"
     while process.poll() is None:
@@ -67,7 +70,7 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Any:
     def run(launcher: str) -> list[dict[str, str]]:
         answer = shell(
             home,
-            *("-m", f"launcher={launcher}", "recipe.lr=0.05,0.01", "model.stride=4,2"),
+            *(f"launcher={launcher}", "recipe.lr=0.05,0.01", "model.stride=4,2"),
             *("trainer.max_steps=6", "trainer.val_every=3", f"sweep.name={launcher}"),
         )
         assert answer.returncode == 0, answer.stdout + answer.stderr
