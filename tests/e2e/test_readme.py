@@ -45,6 +45,8 @@ def test_printed_commands_compose(
         key, _, value = argument.partition("=")
         if drawn := re.search(r"(?:interval|choice|range)\(([^,)]+)", value):
             value = drawn[1]
+        if pattern := re.fullmatch(r"glob\((.*)\)", value):
+            value = min((ROOT / "conf" / key).glob(f"{pattern[1]}.yaml")).stem
         choices = value.split(",") if "-m" in arguments else [value]
         value = choices[0] if not re.search(r"[${}]", value) else f"'{value}'".replace("$", "")
         overrides.append(f"{key}={value}")
