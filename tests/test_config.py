@@ -15,7 +15,9 @@ from toyfcn.command import CONF, explain
 
 GROUPS = ("data", "model", "recipe", "trainer", "experiment", "debug", "sweep", "launcher")
 CHOICES = [
-    f"{group}={path.stem}" for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))
+    f"{group}={path.relative_to(CONF / group).with_suffix('')}"
+    for group in GROUPS
+    for path in sorted((CONF / group).rglob("*.yaml"))
 ]
 SCHEMAS = [
     kind

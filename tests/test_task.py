@@ -149,3 +149,19 @@ def test_fused_task_equals_the_plain_one(upsample: str) -> None:
         found.append([total.detach(), weight, *(p.grad for p in net.parameters())])
     for plain, quick in zip(*found, strict=True):
         torch.testing.assert_close(quick, plain, rtol=1e-4, atol=1e-4)
+
+
+def test_a_share_of_the_loss_terms() -> None:
+    card = {"classes": ["a", "b"], "void": 255}
+    net = build(ModelConfig(), 2)
+    batch = {
+        "image": torch.zeros(2, 3, 40, 50, dtype=torch.uint8),
+        "mask": torch.zeros(2, 40, 50, dtype=torch.uint8),
+        "id": ["p", "q"],
+    }
+    torch.manual_seed(0)
+    whole, weight = SegmentationTask(net, RecipeConfig(), card).loss_sums_of(batch)
+    quarter, fewer = SegmentationTask(net, RecipeConfig(sample=0.25), card).loss_sums_of(batch)
+    assert weight == 4000
+    assert 900 < fewer < 1100  # 1000 ± 27
+    assert torch.isclose(quarter / fewer, whole / weight)  # scores are zero: every term is ln 2

@@ -49,6 +49,7 @@ def build(config: ModelConfig, classes: int) -> FCN:
         config.upsample_learned,
         config.last_learned,
         scales=AT_ONCE if config.at_once else None,
+        upsample_init=config.upsample_init,
     )
     return net.to(memory_format=torch.channels_last)
 

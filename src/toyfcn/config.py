@@ -59,6 +59,11 @@ class ModelConfig(Checked):
         "channel", "deconvolution: one filter a class, or dense", choices=("channel", "dense")
     )
     upsample_learned: bool = option(True, "deconvolutions learn; false: they stay bilinear")
+    upsample_init: str = option(
+        "bilinear",
+        "deconvolutions start as bilinear interpolation, or (for comparison) at random",
+        choices=("bilinear", "random"),
+    )
     last_learned: bool | None = option(
         None, "the last deconvolution, to the photo's size, learns; null: as the others do"
     )
@@ -135,6 +140,12 @@ class RecipeConfig(Checked):
     class_weights: Any = option(
         "none",
         "loss weights: sqrt or median of inverse frequency, clipped to 1/4..4, or a list",
+    )
+    sample: float = option(
+        1.0,
+        "share of the pixels, drawn anew at each step, whose loss counts; 1: whole-image training",
+        low=0.001,
+        high=1,
     )
     clip: float | None = option(None, "largest norm of the gradient, null: any", low=0)
     average: float | None = option(

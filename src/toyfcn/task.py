@@ -122,6 +122,9 @@ class SegmentationTask(pl.LightningModule):
     def loss_sums_of(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return (Σ w·ℓ, Σ w) of a training batch, by the fused head where the network has one."""
         image, truth = batch["image"], batch["mask"]
+        if self.recipe.sample < 1:
+            left_out = torch.rand(truth.shape, device=truth.device) >= self.recipe.sample
+            truth = truth.masked_fill(left_out, self.void)
         if not self.fused or not isinstance(self.net, FCN):
             return pixel_loss(self.net(image), truth, self.class_weights, self.void)
         return upsampled_cross_entropy(*self.fused_inputs(self.net, image, truth))

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 TEXTS = [
     *(ROOT.glob("*.md")),
     *(ROOT / "docs").glob("*.md"),
-    *(ROOT / "conf/experiment").glob("*.yaml"),
+    *(ROOT / "conf/experiment").rglob("*.yaml"),
 ]
 COMMAND = re.compile(
     r"^[#$\s`]*(?:train on it: )?(toyfcn-(?:train|eval|predict|data)) +([^`\n]*)", re.M

@@ -63,3 +63,11 @@ def test_dense_starts_without_mixing_but_may_learn_to():
     mixing = ~torch.eye(3, dtype=torch.bool)
     assert up.weight[mixing].eq(0).all()
     assert up.weight.grad[mixing].ne(0).all()
+
+
+def test_random_start() -> None:
+    up = Deconvolution(3, 4, "dense", init="random")
+    assert up.weight.shape == (3, 3, 8, 8)
+    bound = (3 * 8 * 8) ** -0.5  # PyTorch's own: 1 / √fan-in
+    assert 0.9 * bound < up.weight.abs().max() <= bound
+    assert not torch.equal(up.weight, Deconvolution(3, 4, "dense").weight)

@@ -49,6 +49,10 @@ class DataConfig(Checked):
     max_share: float = option(
         1.0, "draw a training window again while one class fills more of it", low=0.1, high=1
     )
+    augment: bool = option(
+        True,
+        "false: no scale jitter, flip, turn or colour jitter in training, whatever they say",
+    )
     flip: float = option(0.5, "probability of a mirror image in training", low=0, high=1)
     turn: bool = option(False, "turn training photos by random quarter turns")
     colour: float = option(0.0, "strength of the colour jitter in training", low=0, high=0.9)

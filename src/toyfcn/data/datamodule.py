@@ -222,12 +222,12 @@ class SegmentationData(pl.LightningDataModule):
         config = self.config
         transform = TrainTransform(
             short_side=self.short_side,
-            scale=(config.scale[0], config.scale[1]),
+            scale=(config.scale[0], config.scale[1]) if config.augment else (1.0, 1.0),
             crop=(config.crop[0], config.crop[1]) if config.crop else None,
             max_share=config.max_share,
-            flip=config.flip,
-            turn=config.turn,
-            colour=config.colour,
+            flip=config.flip if config.augment else 0,
+            turn=config.turn and config.augment,
+            colour=config.colour if config.augment else 0,
             void=self.source.void,
         )
         loader = self._loader(config.train_split, config.sampling, transform)

@@ -26,7 +26,8 @@ class Deconvolution(nn.Module):
     ``dense`` mixes classes, with off-diagonal weights that start at zero: the same function until
     they are learned. In 'same' geometry (``replicate``) the border cells are repeated once, so that
     the untrained layer equals ``F.interpolate(mode="bilinear", align_corners=False)`` everywhere
-    instead of darkening towards the borders.
+    instead of darkening towards the borders. ``init`` ``random`` starts as PyTorch's own
+    deconvolution does, for comparison.
     """
 
     def __init__(
@@ -36,15 +37,18 @@ class Deconvolution(nn.Module):
         kind: str = "channel",
         learned: bool = True,
         replicate: bool = True,
+        init: str = "bilinear",
     ) -> None:
         super().__init__()
-        assert kind in ("channel", "dense")
+        assert kind in ("channel", "dense") and init in ("bilinear", "random")
         self.stride, self.replicate = stride, replicate
         self.groups = channels if kind == "channel" else 1
         kernel = bilinear_kernel(2 * stride)
         weight = torch.zeros(channels, channels // self.groups, 2 * stride, 2 * stride)
         for channel in range(channels):
             weight[channel, 0 if kind == "channel" else channel] = kernel
+        if init == "random":
+            nn.init.kaiming_uniform_(weight, a=5**0.5)
         self.weight = nn.Parameter(weight, requires_grad=learned)
 
     def forward(self, scores: Tensor) -> Tensor:

@@ -80,6 +80,7 @@ class FCN(nn.Module):
     coarsest features up, scores are upsampled and added to those of the next finer features (the
     skips), and the sum is upsampled to the image by one last deconvolution. The score layers start
     at zero, so the first loss is ln(classes). ``upsample`` is ``channel`` or ``dense``;
+    ``upsample_init`` is ``bilinear`` or ``random``;
     ``upsample_learned`` lets the deconvolutions learn and ``last_learned`` the last one (None: as
     the others): see ``Deconvolution``. ``scales`` are factors on the features, finest first,
     before their score layers (all skips at once: the finer, the smaller).
@@ -97,6 +98,7 @@ class FCN(nn.Module):
         upsample_learned: bool = True,
         last_learned: bool | None = None,
         scales: Sequence[float] | None = None,
+        upsample_init: str = "bilinear",
     ) -> None:
         super().__init__()
         if stride not in trunk.strides:
@@ -114,7 +116,7 @@ class FCN(nn.Module):
         learned = [upsample_learned] * (len(steps) - 1)
         learned.append(upsample_learned if last_learned is None else last_learned)
         self.ups = nn.ModuleList(
-            Deconvolution(classes, step, upsample, learns, replicate=trunk.geometry == "same")
+            Deconvolution(classes, step, upsample, learns, trunk.geometry == "same", upsample_init)
             for step, learns in zip(steps, learned, strict=True)
         )
         self.offsets, grid = [], grids[0]

@@ -15,6 +15,7 @@ from pathlib import Path
 from string import Template
 
 from toyfcn.results import plots
+from toyfcn.results.claims import judge, lines
 from toyfcn.results.runs import Result, Results, clean, over_seeds
 from toyfcn.results.tables import (
     cells,
@@ -26,6 +27,7 @@ from toyfcn.results.tables import (
 )
 
 CAPTIONS = {
+    "claim": "Claim",
     "curves": "Curves",
     "parameters": "Parameters against the score",
     "iou_by_class": "Classes",
@@ -39,6 +41,7 @@ def page(results: Results, light: dict[str, bytes], dark: dict[str, bytes]) -> s
     if groups := over_seeds(results):
         rows = [[safe(cell) for cell in group_cells(group)] for group in groups]
         sections.append(section("Over seeds", rows_of(group_headings(results), rows)))
+    sections += [verdict(results)]
     sections += [
         section(CAPTIONS[name], plot(light[name], dark.get(name, light[name]), CAPTIONS[name]))
         for name in CAPTIONS
@@ -54,6 +57,16 @@ def page(results: Results, light: dict[str, bytes], dark: dict[str, bytes]) -> s
         tiles="".join(tiles(results)),
         sections="\n".join(part for part in sections if part),
     )
+
+
+def verdict(results: Results) -> str:
+    """Return what the sweep says about its claim."""
+    judgement = judge(results)
+    if judgement is None:
+        return ""
+    items = "".join(f"<li>{safe(line)}</li>" for line in lines(judgement))
+    said = f"<p><em>{safe(judgement.text, 400)}</em></p><ul>{items}</ul>"
+    return section(f"Claim: {judgement.verdict}", said)
 
 
 def safe(text: object, longest: int = 200) -> str:

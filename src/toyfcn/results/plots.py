@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from toyfcn.results.claims import judge
 from toyfcn.results.runs import Result, Results, clean, label
 
 MOST = 8  # runs with a colour; the others stay grey behind them
@@ -93,6 +95,7 @@ def draw_all(results: Results, theme: Theme = LIGHT) -> dict[str, bytes]:
     plots: dict[str, Callable[[Results, Theme], Figure | None]] = {
         "curves": curves,
         "parameters": parameters,
+        "claim": claim,
         "iou_by_class": iou_by_class,
     }
     colours = {
@@ -275,6 +278,41 @@ def parameters(results: Results, theme: Theme) -> Figure | None:
         ax.set_visible(False)
     for ax in axes[:, 0]:
         ax.set_ylabel(plain(results.metric))
+    return figure
+
+
+def claim(results: Results, theme: Theme) -> Figure | None:
+    """The settings that a claim compares: a dot a seed, and mean ± std."""
+    judgement = judge(results)
+    if judgement is None or not any(judgement.scores.values()):
+        return None
+    figure = Figure(figsize=(6.4, 1.2 + 0.55 * len(judgement.scores)), layout="constrained")
+    ax = figure.subplots()
+    for row, by_seed in enumerate(reversed(judgement.scores.values())):
+        scores = list(by_seed.values())
+        if not scores:
+            continue
+        colour = theme.runs[(len(judgement.scores) - 1 - row) % len(theme.runs)]
+        spread = statistics.stdev(scores) if len(scores) > 1 else 0
+        mean = statistics.fmean(scores)
+        ax.errorbar(mean, row, xerr=spread, color=colour, linewidth=2, capsize=4, marker="|", ms=14)
+        ax.scatter(scores, [row - 0.22] * len(scores), s=16, color=colour, alpha=0.7, linewidth=0)
+        ax.annotate(
+            f"{mean:.3f} ± {spread:.3f}",
+            (mean, row),
+            xytext=(0, 9),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8.5,
+            color=theme.muted,
+        )
+    names = [plain(setting) for setting in reversed(judgement.scores)]
+    ax.set_yticks(range(len(names)), names)
+    ax.set_ylim(-0.6, len(names) - 0.3)
+    ax.margins(x=0.15)
+    ax.grid(visible=False, axis="y")
+    ax.set_xlabel(f"{results.metric}, mean ± std over seeds")
+    ax.set_title(f"Verdict: {judgement.verdict}")
     return figure
 
 

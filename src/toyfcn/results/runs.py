@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import statistics
@@ -13,6 +14,7 @@ from typing import Any
 
 from toyfcn.history import read_history
 from toyfcn.record import read_run, read_status
+from toyfcn.sweep.config import ClaimConfig
 
 HISTORY = {"val.miou": "val_miou", "val.loss": "val_loss", "val.pixel_acc": "val_pixel_acc"}
 DEPTH = 3  # folders below the named one in which runs are looked for
@@ -72,6 +74,7 @@ class Results:
     parameters: tuple[str, ...]
     runs: tuple[Result, ...]
     sweep: bool
+    claim: ClaimConfig = field(default_factory=ClaimConfig)
 
     def score(self, run: Result) -> float | None:
         """Return the figure that runs are ranked by."""
@@ -113,7 +116,8 @@ def collect(folder: Path) -> Results:
     if not jobs:
         raise ValueError(f"{folder} holds no run: no run.json in it or {DEPTH} folders below")
     runs = [read(folder, name, parameters) for name, parameters in jobs]
-    results = Results(folder.name, folder, metric, direction, names, (), bool(plan))
+    claim = ClaimConfig(**plan.get("claim", {}))
+    results = Results(folder.name, folder, metric, direction, names, (), bool(plan), claim)
 
     def rank(run: Result) -> tuple[int, float]:
         score = results.score(run)
@@ -122,7 +126,7 @@ def collect(folder: Path) -> Results:
         return 0 if run.finished else 1, -score if direction == "maximize" else score
 
     ranked = tuple(sorted(runs, key=rank))
-    return Results(folder.name, folder, metric, direction, names, ranked, bool(plan))
+    return dataclasses.replace(results, runs=ranked)
 
 
 def read(folder: Path, name: str, parameters: dict[str, str]) -> Result:

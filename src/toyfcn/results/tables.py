@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from toyfcn.results.claims import judge, lines
 from toyfcn.results.runs import Group, Result, Results, clean, over_seeds
 
 MOST = 40  # rows in the terminal
@@ -92,6 +93,11 @@ def print_results(results: Results, console: Console | None = None) -> None:
         for group in groups:
             seeds.add_row(*(Text(cell) for cell in group_cells(group)))
         console.print(seeds)
+    if judgement := judge(results):
+        console.print(Text(f"claim: {clean(judgement.text, 400)}", style="italic"))
+        for line in lines(judgement):
+            console.print(Text(f"  {clean(line)}"))
+        console.print(Text(f"verdict: {judgement.verdict}", style="bold"))
 
 
 def write_csv(results: Results, path: Path) -> None:
@@ -125,6 +131,10 @@ def markdown(results: Results) -> str:
     if groups := over_seeds(results):
         parts += ["", "## Over seeds", ""]
         parts += _rows(group_headings(results), [group_cells(group) for group in groups])
+    if judgement := judge(results):
+        parts += ["", f"## Claim: {_escaped(clean(judgement.text, 400))}", ""]
+        parts += [f"- {_escaped(clean(line))}" for line in lines(judgement)]
+        parts += ["", f"**Verdict: {judgement.verdict}.**"]
     failed = [run for run in results.runs if run.run.get("error") and not run.finished]
     if failed:
         parts += ["", "## Not finished", ""]

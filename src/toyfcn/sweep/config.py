@@ -2,9 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from toyfcn.option import Checked, option
+
+
+@dataclass
+class ClaimConfig(Checked):
+    """A claim that a sweep over seeds is to judge."""
+
+    GROUP = "sweep.claim"
+
+    text: str | None = option(None, "the claim in a sentence; null: the sweep judges none")
+    settings: list[str] = option(
+        [], "what is compared, best first as the claim has it: each like model.stride=2"
+    )
+    kind: str = option(
+        "better",
+        "better: each setting scores above the next; same: no difference beyond margin",
+        choices=("better", "same"),
+    )
+    margin: float = option(0.01, "kind=same: difference in score that does not count", low=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.text is not None and len(self.settings) < 2:
+            raise ValueError("sweep.claim.text needs two or more sweep.claim.settings to compare")
 
 
 @dataclass
@@ -49,3 +72,4 @@ class SweepConfig(Checked):
         low=1,
     )
     trial: int | None = option(None, "trial that a run belongs to: set by the sweep itself", low=0)
+    claim: ClaimConfig = field(default_factory=ClaimConfig)

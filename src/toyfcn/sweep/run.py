@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import json
 import logging
@@ -78,6 +79,7 @@ def define(settings: SweepConfig, metric: str, overrides: Sequence[Any]) -> dict
         "method": settings.method,
         "metric": metric,
         "direction": settings.direction,
+        "claim": dataclasses.asdict(settings.claim),
         "parameters": parameters,
         "fixed": fixed,
     } | (search if settings.method == "optuna" else {})
