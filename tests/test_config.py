@@ -109,7 +109,7 @@ def test_voc_lies_where_the_environment_says(monkeypatch):
 def test_every_option_tells_its_meaning(kind):
     kind()  # the defaults keep their own bounds
     for item in dataclasses.fields(kind):
-        group = dataclasses.is_dataclass(item.type) or item.name in (*GROUPS, "logger")
+        group = dataclasses.is_dataclass(item.type) or item.name in (*GROUPS, "logger", "claim")
         assert group or item.metadata["meaning"], item.name
 
 
