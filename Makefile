@@ -27,8 +27,8 @@ lint: setup ## check style and types
 format: setup ## put the code into its one format
 	$(BIN)/ruff check --fix-only . ; $(BIN)/ruff format .
 
-bench: setup ## measure reading, side by side in one process (needs TOYFCN_VOC)
-	$(BIN)/python benchmarks/data.py $(ARGS)
+bench: setup ## measure everything side by side, in minutes (TOYFCN_VOC for real photos; ARGS="--quick")
+	$(BIN)/python benchmarks/bench.py $(ARGS)
 
 tensorboard: .venv/.run ## look at the curves of all runs under outputs/
 	$(BIN)/tensorboard --logdir outputs $(ARGS)

@@ -1,0 +1,123 @@
+"""Training on a GPU at 256x256: ours beside a plain PyTorch loop, and the GPU's own limits.
+
+    python benchmarks/gpu.py [--batch 32] [--steps 20]
+
+For FCN-LeNet and FCN-8s: images/s of the fused step with uint8 photos from pinned memory, and of
+the naive step fed by a standard loader of float photos; the arithmetic as a share of a matrix
+product's speed, and the bytes of the photos and activations as a share of a copy's. Prints JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from step import CLASSES, VOID, gflop_an_image
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+
+from toyfcn.checkpoint import build
+from toyfcn.config import ModelConfig
+from toyfcn.models.fused import upsampled_cross_entropy
+
+SIZE = (256, 256)
+NETS = {
+    "FCN-LeNet": ModelConfig(name="fcn_lenet", stride=4),
+    "FCN-8s": ModelConfig(name="fcn_vgg16", stride=8),
+}
+
+
+def rate(step: Callable[[], Any], work: float, steps: int) -> float:
+    """Return so much work a call, in a second, after three calls to warm up."""
+    for _ in range(3):
+        step()
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    for _ in range(steps):
+        step()
+    torch.cuda.synchronize()
+    return work * steps / (time.perf_counter() - start)
+
+
+def limits() -> dict[str, float]:
+    """Return GFLOP/s of a float32 matrix product as the step's (no TF32), and GB/s of a copy."""
+    a = torch.rand(8192, 8192, device="cuda")
+    block = torch.empty(1 << 28, dtype=torch.uint8, device="cuda")
+    into = torch.empty_like(block)
+    return {
+        "matrix_gflops": rate(lambda: torch.mm(a, a), 2 * 8192**3 / 1e9, 10),
+        "memory_gb_s": rate(lambda: into.copy_(block), 2 * block.numel() / 1e9, 20),
+    }
+
+
+def measure(config: ModelConfig, batch: int, steps: int) -> dict[str, float]:
+    """Return images/s of both ways, and ours as shares of the limits."""
+    bound = limits()
+    images = torch.randint(0, 256, (4 * batch, 3, *SIZE), dtype=torch.uint8)
+    masks = torch.randint(0, CLASSES, (4 * batch, *SIZE), dtype=torch.uint8)
+
+    def forever(loader: Any) -> Iterator[list[Tensor]]:
+        while True:
+            yield from loader
+
+    quick = build(config, CLASSES).cuda().train()
+    optimizer = torch.optim.AdamW(quick.parameters(), lr=1e-4, fused=True)
+    pinned = forever(DataLoader(TensorDataset(images, masks), batch, pin_memory=True))
+    weights = torch.ones(CLASSES, device="cuda")
+
+    def ours() -> None:
+        image, truth = (part.cuda(non_blocking=True) for part in next(pinned))
+        up: Any = quick.ups[-1]
+        total, weight = upsampled_cross_entropy(
+            quick.score_map(image), up, truth, weights, VOID, quick.offset
+        )
+        (total / weight).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    naive = build(config, CLASSES).to(memory_format=torch.contiguous_format).cuda().train()
+    other = torch.optim.AdamW(naive.parameters(), lr=1e-4)
+    plain = forever(DataLoader(TensorDataset(images.float(), masks.long()), batch))
+
+    def loop() -> None:
+        image, truth = (part.cuda() for part in next(plain))
+        loss = F.cross_entropy(naive(image), truth, ignore_index=VOID)
+        loss.backward()
+        other.step()
+        other.zero_grad()
+
+    found = {"ours": rate(ours, batch, steps), "plain loop": rate(loop, batch, steps)}
+    gflop = gflop_an_image(quick, images[:1].cuda())
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    ours()
+    moved = 2 * (torch.cuda.max_memory_allocated() - before) / batch / 1e9  # written and read
+    return found | {
+        "ours / plain loop": found["ours"] / found["plain loop"],
+        "share of the matrix limit": found["ours"] * gflop / bound["matrix_gflops"],
+        "share of the memory limit": found["ours"] * moved / bound["memory_gb_s"],
+        **bound,
+    }
+
+
+def main() -> None:
+    """Measure both networks, or say that there is no GPU."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=20)
+    args = parser.parse_args()
+    if not torch.cuda.is_available():
+        raise SystemExit("benchmarks/gpu.py measures a GPU, and there is none here")
+    found = {name: measure(config, args.batch, args.steps) for name, config in NETS.items()}
+    print(json.dumps({"gpu": torch.cuda.get_device_name(), **found}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""One way to take a training step of the FCN-LeNet, timed in a process of its own.
+
+    python benchmarks/step.py VARIANT [--height 375 --width 500 --batch 8 --steps 5]
+
+Prints one line of JSON: ms an image (median), the peak of memory above what the process held
+before the step, and the speed of a float32 matrix product measured between the steps. A process
+each, because what the allocator is told cannot be taken back. ``bench.py`` calls it in turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from toyfcn.checkpoint import build
+from toyfcn.config import ModelConfig
+from toyfcn.models.fcn import FCN
+from toyfcn.models.fused import upsampled_cross_entropy
+from toyfcn.task import pixel_loss
+from toyfcn.train import reuse_memory
+
+CLASSES, VOID = 21, 255
+Loss = Callable[[FCN, Tensor, Tensor], Tensor]
+
+
+def naive_scores(net: FCN, image: Tensor) -> Tensor:
+    """Planes throughout, and the scores of the whole image stored."""
+    scores = net.heads[0](net.trunk(net.normalize(image))[-1])
+    full: Tensor = net.ups[-1](scores)[..., : image.shape[-2], : image.shape[-1]]
+    return full
+
+
+def naive(net: FCN, image: Tensor, truth: Tensor) -> Tensor:
+    """What one writes first."""
+    return F.cross_entropy(naive_scores(net, image), truth.long(), ignore_index=VOID)
+
+
+def torchfcn(net: FCN, image: Tensor, truth: Tensor) -> Tensor:
+    """Loss and figures as torchfcn describes them: masked log-softmax, a histogram every step."""
+    scores, target = naive_scores(net, image), truth.long()
+    logs = F.log_softmax(scores, 1).permute(0, 2, 3, 1).contiguous()
+    known = target != VOID
+    logs = logs[known[..., None].expand_as(logs)].view(-1, CLASSES)
+    loss = F.nll_loss(logs, target[known], reduction="sum") / known.sum()
+    said = scores.detach().max(1)[1].numpy()
+    for one, true in zip(said, target.numpy(), strict=True):
+        labelled = (true >= 0) & (true < CLASSES)
+        codes = CLASSES * true[labelled].astype(int) + one[labelled]
+        torch.bincount(torch.from_numpy(codes), minlength=CLASSES**2)
+    return loss
+
+
+def plain(net: FCN, image: Tensor, truth: Tensor) -> Tensor:
+    """Our network with the plain formulation of the loss (trainer.fused=false)."""
+    total, weight = pixel_loss(net(image), truth, torch.ones(CLASSES), VOID)
+    return total / weight
+
+
+def fused(net: FCN, image: Tensor, truth: Tensor) -> Tensor:
+    """Our network as it is trained."""
+    scores, up = net.score_map(image), net.ups[-1]
+    total, weight = upsampled_cross_entropy(
+        scores,
+        up,  # type: ignore[arg-type]
+        truth,
+        torch.ones(CLASSES),
+        VOID,
+    )
+    return total / weight
+
+
+# name: loss, upsampling, memory reuse, bf16, compiled
+VARIANTS: dict[str, tuple[Loss, str, bool, bool, bool]] = {
+    "naive": (naive, "dense", False, False, False),
+    "naive, memory reuse": (naive, "dense", True, False, False),
+    "torchfcn's loss and figures": (torchfcn, "dense", False, False, False),
+    "ours, plain formulation": (plain, "channel", False, False, False),
+    "ours": (fused, "channel", False, False, False),
+    "ours, memory reuse": (fused, "channel", True, False, False),
+    "ours, dense": (fused, "dense", False, False, False),
+    "ours, dense, memory reuse": (fused, "dense", True, False, False),
+    "ours, bf16, memory reuse": (fused, "channel", True, True, False),
+    "ours, compiled, memory reuse": (fused, "channel", True, False, True),
+}
+
+
+def matrix_speed(repeats: int = 5) -> float:
+    """Return GFLOP/s of a float32 matrix product: the limit of the step's arithmetic."""
+    size, taken = 1536, []
+    a, b = torch.rand(size, size), torch.rand(size, size)
+    for _ in range(repeats):
+        start = time.perf_counter()
+        torch.mm(a, b)
+        taken.append(time.perf_counter() - start)
+    return 2 * size**3 / min(taken) / 1e9
+
+
+def gflop_an_image(net: FCN, image: Tensor) -> float:
+    """Return the arithmetic of a step: convolutions counted by torch, the deconvolution by hand."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        scores = net.score_map(image)
+        scores.sum().backward()
+    up = net.ups[-1]
+    cells = scores.shape[-2] * scores.shape[-1]
+    return counter.get_total_flops() / len(image) / 1e9 + 6 * cells * up.weight.numel() / 1e9  # type: ignore[union-attr, operator]
+
+
+def memory(field: str) -> float:
+    """Return MB of this process from the kernel's account: VmRSS (now) or VmHWM (peak)."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) / 1024
+    return float("nan")
+
+
+def measure(variant: str, size: tuple[int, int], batch: int, steps: int) -> dict[str, float]:
+    """Take steps; return ms an image, the memory's peak in MB, GFLOP an image and GFLOP/s."""
+    loss, upsample, reuse, half, compiled = VARIANTS[variant]
+    if reuse:
+        reuse_memory()
+    torch.manual_seed(0)
+    net = build(ModelConfig(stride=4, upsample=upsample), CLASSES).train()
+    if loss in (naive, torchfcn):
+        net = net.to(memory_format=torch.contiguous_format)
+    if compiled:
+        net.trunk.compile(dynamic=False)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, fused=True)
+    image = torch.randint(0, 256, (batch, 3, *size), dtype=torch.uint8)
+    truth = torch.randint(0, CLASSES, (batch, *size), dtype=torch.uint8)
+    truth[:, :, ::20] = VOID
+
+    def step(image: Tensor, truth: Tensor) -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            value = loss(net, image, truth)
+        value.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    if not compiled:  # libraries loaded and moments made before memory is counted
+        step(image[:2, :, :32, :32], truth[:2, :32, :32])
+    before = memory("VmRSS")
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    except OSError:
+        before = float("nan")
+    step(image, truth)
+    step(image, truth)
+    peak = memory("VmHWM") - before
+    taken, speeds = [], []
+    for _ in range(steps):
+        start = time.perf_counter()
+        step(image, truth)
+        taken.append(time.perf_counter() - start)
+        speeds.append(matrix_speed(2))
+    return {
+        "ms_an_image": 1000 * statistics.median(taken) / batch,
+        "peak_mb": peak,
+        "gflop_an_image": gflop_an_image(net, image[:1]),
+        "gflops": statistics.median(speeds),
+    }
+
+
+def main() -> None:
+    """Measure the variant that the command line names."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("variant", choices=VARIANTS)
+    parser.add_argument("--height", type=int, default=375)
+    parser.add_argument("--width", type=int, default=500)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    print(json.dumps(measure(args.variant, (args.height, args.width), args.batch, args.steps)))
+
+
+if __name__ == "__main__":
+    main()
