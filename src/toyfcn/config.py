@@ -206,6 +206,10 @@ class TrainerConfig(Checked):
     fused: bool = option(
         True, "upsampling and loss in one pass, equal and faster; false: the plain formulation"
     )
+    compile: bool = option(
+        False, "compile the trunk: faster after half a minute, and as long for each size of photos"
+    )
+    profile: bool = option(False, "tell where a step's time goes, with a trace; see debug=profile")
     save_every: int | None = option(
         None, "steps between saves of last.ckpt beside those at validations; null: none", low=1
     )

@@ -154,6 +154,7 @@ class SegmentationTask(pl.LightningModule):
         self.class_weights = self.class_weights.to(self.device)
         self.loss_sums = torch.zeros_like(self.loss_sums, device=self.device)
 
+    @torch.compiler.set_stance("force_eager")
     def validation_step(self, batches: list[Batch], batch_idx: int) -> None:
         """Count one loader batch: groups of photos of one size.
 

@@ -71,6 +71,7 @@ def fit_and_score(
     from toyfcn.data.datamodule import SegmentationData, open_source
     from toyfcn.data.overlap import identities
     from toyfcn.evaluate import score, warn_of_trained
+    from toyfcn.profile import StepProfile
     from toyfcn.record import write_json
     from toyfcn.start import bring_weights, score_first
     from toyfcn.task import SegmentationTask
@@ -129,6 +130,8 @@ def fit_and_score(
     keeper.cut_curves(folder / "tensorboard", content)
 
     # trainer
+    if config.trainer.compile:
+        compile_trunk(net.trunk, config.trainer.accelerator)
     logger = TensorBoardLogger(folder, name="tensorboard", version="", default_hp_metric=False)
     keep = keeper.Keeper(
         last.parent,
@@ -154,6 +157,7 @@ def fit_and_score(
         log_every_n_steps=config.logger.every,
         callbacks=[*callbacks, keep],
         plugins=keeper.AtomicIO(content),
+        profiler=StepProfile(folder / "profile", net.trunk) if config.trainer.profile else None,
         enable_model_summary=False,
         use_distributed_sampler=False,
         enable_progress_bar=any(isinstance(c, pl.callbacks.ProgressBar) for c in callbacks),
@@ -213,6 +217,23 @@ def reuse_memory() -> None:
         done = 0
     if not done:
         log.warning("trainer.reuse_memory=true is ignored: this system's allocator has no mallopt")
+
+
+def compile_trunk(trunk: Any, accelerator: str) -> None:
+    """Compile a trunk in place for training; what cannot be compiled runs as it is, with a warning.
+
+    Scoring is never compiled (see task.py): photos of all sizes, and figures that repeat.
+    """
+    import shutil
+
+    import torch
+
+    on_cpu = accelerator == "cpu" or not torch.cuda.is_available()
+    if on_cpu and not any(map(shutil.which, ("c++", "g++", "clang++", "clang"))):
+        log.warning("trainer.compile=true is ignored: compiling for a CPU needs g++ or clang")
+        return
+    torch._dynamo.config.suppress_errors = True  # a graph that fails is warned of, and runs eagerly
+    trunk.compile(dynamic=False)
 
 
 def divisor_near(steps: int, wanted: int) -> int:
