@@ -150,8 +150,8 @@ class Panels(Callback):
         """Draw the panels of this moment's weights."""
         if trainer.sanity_checking or not trainer.is_global_zero or trainer.state.fn != "fit":
             return
-        assert isinstance(pl_module, SegmentationTask) and trainer.logger is not None
         split = self.data.config.val_split
+        assert isinstance(pl_module, SegmentationTask) and trainer.logger is not None and split
         for name, row in panels(pl_module.net, self.data, split, self.photos):
             trainer.logger.experiment.add_image(  # type: ignore[attr-defined]
                 f"panels/{name}", row, trainer.global_step, dataformats="HWC"

@@ -195,6 +195,9 @@ class TrainerConfig(Checked):
     val_every: int = option(
         100, "steps between validations; brought to a divisor of all steps", low=1
     )
+    flip_test: bool = option(
+        False, "scoring: the mean of a photo's scores and its mirror image's; twice the time"
+    )
     patience: int | None = option(
         None, "stop early after this many validations without a better mean IU, null: never", low=1
     )
@@ -273,6 +276,14 @@ class TrainConfig(Checked):
             raise ValueError(f"ckpt= brings weights, and so does model.weights={model.weights}")
         if recipe.pretrain_steps and (self.ckpt is not None or model.name != "fcn_lenet"):
             raise ValueError("recipe.pretrain_steps needs model=fcn_lenet, and no ckpt=")
+        scored = {"val": self.data.val_split, "test": self.data.test_split}
+        if scored["val"] is None and self.trainer.patience is not None:
+            raise ValueError("trainer.patience needs a data.val_split to be patient about")
+        if scored.get(self.optimized_metric.partition(".")[0], "") is None:
+            raise ValueError(
+                f"optimized_metric={self.optimized_metric} needs the split that "
+                f"data.{self.optimized_metric.partition('.')[0]}_split=null leaves out"
+            )
         if recipe.freeze_steps is not None and self.trainer.devices > 1:
             raise ValueError("recipe.freeze_steps needs trainer.devices=1")
 

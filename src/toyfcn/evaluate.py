@@ -85,7 +85,9 @@ def score(
     from toyfcn.config import RecipeConfig
     from toyfcn.task import SegmentationTask
 
-    task = SegmentationTask(loaded.net, RecipeConfig(), loaded.card, boundary=True)
+    task = SegmentationTask(
+        loaded.net, RecipeConfig(), loaded.card, boundary=True, flip_test=config.flip_test
+    )
     trainer = pl.Trainer(
         accelerator=config.accelerator,
         devices=1,

@@ -224,7 +224,9 @@ class Keeper(Checkpoint):  # Lightning calls callbacks of this kind after all ot
         self.swapped = False
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The last validation has saved; a signal since then ends the run here."""
+        """The last validation has saved, if there are any; a signal since ends the run here."""
+        if not trainer.limit_val_batches and self.save(trainer):
+            copy_aside(self.last, self.best)
         self.whole = False
         self._leave_if_due(trainer)
         self.interruption.patient = False

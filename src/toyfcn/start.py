@@ -55,6 +55,7 @@ def score_first(
 ) -> dict[str, Any]:
     """Score a network before its first step, and say so."""
     loaded = Checkpoint(net, config.model, config.data, card)
+    assert config.data.val_split is not None
     found = score(loaded, data, config.data.val_split, config.trainer)
     net.train()
     log.info(

@@ -61,7 +61,8 @@ class SegmentationTask(pl.LightningModule):
 
     ``card`` is what the checkpoint tells about itself in plain builtins (see checkpoint.py);
     ``class_weights`` is float (C,), one weight a class in the loss; ``total_steps`` is the length
-    of the lr schedule; ``fused`` trains without storing scores at full size (see models/fused.py).
+    of the lr schedule; ``fused`` trains without storing scores at full size (see models/fused.py);
+    ``flip_test`` scores photos and their mirror images together.
     """
 
     def __init__(
@@ -74,9 +75,11 @@ class SegmentationTask(pl.LightningModule):
         seed: int = 0,
         fused: bool = True,
         boundary: bool = False,
+        flip_test: bool = False,
     ) -> None:
         super().__init__()
         self.net, self.recipe, self.card, self.fused = net, recipe, card, fused
+        self.flip_test = flip_test
         self.total_steps, self.seed = total_steps, seed
         classes, self.void = len(card["classes"]), int(card["void"])
         weights = torch.ones(classes) if class_weights is None else class_weights.float()
@@ -132,6 +135,11 @@ class SegmentationTask(pl.LightningModule):
     def scored(self, image: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the labels of the highest scores, uint8 like the truth, and (Σ w·ℓ, Σ w)."""
         as_it_is = image.shape[-2:] == truth.shape[-2:]
+        if self.flip_test:
+            size = (truth.shape[-2], truth.shape[-1])
+            mirrored = self.net(image.flip(-1), size).flip(-1)
+            both = (self.net(image, size).softmax(1) + mirrored.softmax(1)) / 2
+            return likeliest(both), *pixel_loss(both.log(), truth, self.class_weights, self.void)
         if self.fused and as_it_is and isinstance(self.net, FCN):
             return upsampled_labels(*self.fused_inputs(self.net, image, truth))
         scores = self.net(image, tuple(truth.shape[-2:]))

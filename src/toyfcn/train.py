@@ -116,6 +116,7 @@ def fit_and_score(
         total_steps=steps,
         seed=config.seed,
         fused=config.trainer.fused,
+        flip_test=config.trainer.flip_test,
     )
 
     # where it starts: at the first step, or where the folder's last checkpoint says
@@ -125,7 +126,7 @@ def fit_and_score(
         content = keeper.read(last, resume.fingerprint(config), ids, steps)
         data.start = content[keeper.KEY]["step"]
         log.info("going on at step %d", data.start)
-    elif bring_weights(config, net, start, data, weights) is not None:
+    elif bring_weights(config, net, start, data, weights) and config.data.val_split:
         score_first(net, config, task.card, data)
     keeper.cut_curves(folder / "tensorboard", content)
 
@@ -150,6 +151,7 @@ def fit_and_score(
         val_check_interval=divisor_near(steps, config.trainer.val_every),
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
+        limit_val_batches=None if config.data.val_split else 0,
         gradient_clip_val=config.recipe.clip,
         deterministic=config.trainer.deterministic,
         benchmark=False,
@@ -174,9 +176,8 @@ def fit_and_score(
         if name is not None:
             metrics[split] = score(chosen, data, name, config.trainer)
     write_json(folder / "metrics.json", metrics)
-    shown, found = config.data.val_split, metrics["val"]
-    if config.data.test_split is not None:
-        shown, found = config.data.test_split, metrics["test"]
+    which = "val" if config.data.test_split is None else "test"
+    shown, found = getattr(config.data, f"{which}_split"), metrics[which]
     title = f"{source.name}, {shown}: mean IU {found['miou']:.3f}"
     rows = panels(chosen.net, data, shown, 6)
     visual.sheet(rows, source.classes, source.palette, title).save(folder / "predictions.png")

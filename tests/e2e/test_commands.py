@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from toyfcn import checkpoint, evaluate, predict, train
+from toyfcn.data.voc import voc_source
 
 MAINS = {"train": train.main, "eval": evaluate.main, "predict": predict.main}
 TINY = [
@@ -198,6 +199,42 @@ def test_pretraining_as_a_classifier_and_a_small_vgg(command: Command) -> None:
     assert answer.code == 0, answer.err
     answer = command("train", "model=fcn_vgg16", "model.weights=/none.pth", *small)
     assert answer.code == 2 and "model.weights=/none.pth does not exist" in answer.err
+
+
+def test_without_validation_the_last_weights_count(command: Command, tmp_path: Path) -> None:
+    arguments = [*" ".join(TINY).split(), "data.val_split=null", "recipe.average=0.5"]
+    answer = command("train", *arguments, "optimized_metric=test.miou", "hydra.run.dir=run")
+    assert answer.code == 0, answer.err
+    best, last = (tmp_path / "run" / "checkpoints" / f"{n}.ckpt" for n in ("best", "last"))
+    assert best.read_bytes() == last.read_bytes()
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["val"] is None and metrics["test"]["images"] == 5
+    answer = command("train", *arguments)
+    assert answer.code == 2 and "optimized_metric=val.miou needs the split" in answer.err
+
+
+def test_mirror_images_are_scored_too(trained: Path, command: Command) -> None:
+    best, world = f"ckpt={trained}/checkpoints/best.ckpt", f"{trained.parents[3]}/data/shapes"
+    found = []
+    for flip in ("false", "true"):
+        answer = command("eval", best, f"data.root={world}", f"trainer.flip_test={flip}")
+        assert answer.code == 0, answer.err
+        path = Path(re.findall("wrote (.*json)", answer.out)[0])
+        found.append(json.loads(path.read_text())["val"]["loss"])
+    loaded = checkpoint.load(trained / "checkpoints" / "best.ckpt")
+    source = voc_source(Path(world), loaded.classes)
+    total = count = 0.0
+    for name in source.ids("val"):
+        photo, mask = source.pair(name)
+        with torch.no_grad():
+            images = torch.stack([photo, photo.flip(-1)])
+            scores = [loaded.net(image[None])[0].softmax(0) for image in images]
+        mean = (scores[0] + scores[1].flip(-1)) / 2
+        known = mask != 255
+        total -= mean.log()[:, known].gather(0, mask[known].long()[None]).sum().item()
+        count += known.sum().item()
+    assert found[1] == pytest.approx(total / count, rel=1e-4)
+    assert found[0] != found[1]
 
 
 def test_training_starts_from_given_weights(trained: Path, command: Command) -> None:

@@ -17,7 +17,9 @@ class DataConfig(Checked):
     kind: str = option("shapes", "how it lies on disk", choices=("shapes", "voc", "folder"))
     root: str = option("${oc.env:TOYFCN_VOC,data}", "folder that holds the data")
     train_split: str = option("train", "list of the images to train on")
-    val_split: str = option("val", "list of the images to choose the best checkpoint by")
+    val_split: str | None = option(
+        "val", "list of the images to choose the best checkpoint by; null: the last one counts"
+    )
     test_split: str | None = option("test", "list of the images to score once at the end, or null")
     limit: int | None = option(
         None, "use only so many images of each split, the first of its list; null: all", low=1

@@ -237,6 +237,7 @@ class SegmentationData(pl.LightningDataModule):
 
     def val_dataloader(self) -> ScheduledLoader:
         """The validation split in its list's order: lists of same-shape batches."""
+        assert self.config.val_split is not None
         return self.scoring_loader(self.config.val_split)
 
     def test_dataloader(self) -> ScheduledLoader:
