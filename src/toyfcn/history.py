@@ -32,7 +32,8 @@ def read_history(path: Path) -> list[dict[str, float]]:
     rows = []
     for line in lines:
         try:
-            rows.append({name: float(line[name] or "nan") for name in COLUMNS})
+            row = {name: float(line[name] or "nan") for name in COLUMNS}
+            rows.append(row | {name: int(row[name]) for name in ("step", "epoch")})
         except (KeyError, TypeError, ValueError):
             continue
     return rows

@@ -18,6 +18,7 @@ from toyfcn.results import plots
 from toyfcn.results.claims import judge, lines
 from toyfcn.results.runs import Result, Results, clean, over_seeds
 from toyfcn.results.tables import (
+    UNFINISHED,
     cells,
     duration,
     group_cells,
@@ -183,7 +184,7 @@ def failures(results: Results) -> str:
     """Return why runs have not finished."""
     items = []
     for run in results.runs:
-        if run.run.get("error") and run.status in ("failed", "interrupted"):
+        if run.run.get("error") and run.status in UNFINISHED:
             reason = f"<code>{safe(run.run['error'], 400)}</code>"
             items.append(f"<li><b>{safe(run.name)}</b> {safe(run.status)}: {reason}</li>")
     return section("Not finished", f"<ul>{''.join(items)}</ul>") if items else ""

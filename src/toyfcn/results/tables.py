@@ -15,6 +15,7 @@ from toyfcn.results.claims import judge, lines
 from toyfcn.results.runs import Group, Result, Results, clean, over_seeds
 
 MOST = 40  # rows in the terminal
+UNFINISHED = ("failed", "interrupted")
 SCALARS = ("miou", "pixel_acc", "mean_acc", "fwiou", "loss")
 STYLE = {"finished": "green", "pruned": "yellow", "failed": "red", "interrupted": "magenta"}
 
@@ -135,7 +136,7 @@ def markdown(results: Results) -> str:
         parts += ["", f"## Claim: {_escaped(clean(judgement.text, 400))}", ""]
         parts += [f"- {_escaped(clean(line))}" for line in lines(judgement)]
         parts += ["", f"**Verdict: {judgement.verdict}.**"]
-    failed = [run for run in results.runs if run.run.get("error") and not run.finished]
+    failed = [r for r in results.runs if r.run.get("error") and r.status in UNFINISHED]
     if failed:
         parts += ["", "## Not finished", ""]
         parts += [f"- {_escaped(r.name)}: {_escaped(clean(r.run['error'], 300))}" for r in failed]
