@@ -46,7 +46,11 @@ def run_sweep(config: Any, loader: Any, launcher: Any, arguments: Sequence[str])
                 from toyfcn.sweep.search import run_search
 
                 run_search(folder, definition, overrides, launcher, settings, validate)
-        finally:  # also after Ctrl+C
+        except (KeyboardInterrupt, SystemExit):
+            again = f"the same command with hydra.sweep.dir={folder} goes on"
+            print(f"toyfcn-train: the sweep was stopped; {again}", file=sys.stderr)
+            raise
+        finally:
             write_report(folder)
     tell_failures(folder)
 
