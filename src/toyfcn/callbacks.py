@@ -12,6 +12,7 @@ import torch
 from pytorch_lightning.callbacks import Callback, RichProgressBar
 
 from toyfcn import visual
+from toyfcn.curves import Curves
 from toyfcn.data.datamodule import Batch, SegmentationData
 from toyfcn.data.transforms import resize_image, working_size
 from toyfcn.history import read_history, write_history
@@ -151,11 +152,10 @@ class Panels(Callback):
         if trainer.sanity_checking or not trainer.is_global_zero or trainer.state.fn != "fit":
             return
         split = self.data.config.val_split
-        assert isinstance(pl_module, SegmentationTask) and trainer.logger is not None and split
+        assert isinstance(pl_module, SegmentationTask) and isinstance(trainer.logger, Curves)
+        assert split
         for name, row in panels(pl_module.net, self.data, split, self.photos):
-            trainer.logger.experiment.add_image(  # type: ignore[attr-defined]
-                f"panels/{name}", row, trainer.global_step, dataformats="HWC"
-            )
+            trainer.logger.add_image(f"panels/{name}", row, trainer.global_step)
 
 
 @torch.no_grad()

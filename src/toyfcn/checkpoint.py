@@ -6,11 +6,13 @@ Checkpoints are read with ``weights_only=True``: nothing in one is ever executed
 from __future__ import annotations
 
 import dataclasses
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import OmegaConf
 
 from toyfcn.config import ModelConfig, TrainConfig
 from toyfcn.data.config import KINDS, DataConfig
@@ -21,6 +23,7 @@ from toyfcn.models.vgg import AT_ONCE, VGGTrunk
 from toyfcn.models.weights import Transplant
 
 VERSION = 1
+MAX_PICKLE = 64 << 20  # bytes of what stands beside the tensors; 20,000 photos take 0.3 MB
 
 
 def build(config: ModelConfig, classes: int) -> FCN:
@@ -130,6 +133,7 @@ def read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"ckpt={path} does not exist")
     try:
+        refuse_bomb(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler raises whatever the bytes provoke
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
@@ -139,6 +143,54 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"ckpt={path} is no checkpoint, but holds a {type(content).__name__}")
     return content
+
+
+def refuse_bomb(path: Path) -> None:
+    """See that a checkpoint takes no more memory than its file has bytes; torch.save packs nothing.
+
+    Raises:
+        ValueError: it would, or is no zip archive.
+    """
+    if not zipfile.is_zipfile(path):
+        raise ValueError("it is no zip archive, as torch.save writes them")
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise ValueError("it is compressed, which torch.save never does")
+    if sum(member.file_size for member in members) > path.stat().st_size:
+        raise ValueError("it claims to hold more bytes than it has")
+    if any(member.file_size > MAX_PICKLE for member in members if member.filename.endswith(".pkl")):
+        raise ValueError(f"its list of contents has more than {MAX_PICKLE >> 20} MiB")
+
+
+def sound_card(card: dict[str, Any]) -> tuple[ModelConfig, DataConfig]:
+    """Return the typed options of a card, and see that the rest of it is what we write.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is not; nothing was built from it.
+    """
+    classes, palette, void = card["classes"], card["palette"], card["void"]
+    if not isinstance(classes, list) or not 1 <= len(classes) <= 256:
+        raise ValueError("it names no list of 1 to 256 classes")
+    if not all(isinstance(c, str) and c.isprintable() and len(c) <= 200 for c in classes):
+        raise ValueError("a class has a name that cannot be printed")
+    if len(set(classes)) < len(classes):
+        raise ValueError("two classes have one name")
+    if not isinstance(palette, list) or len(palette) != 768 or not set(palette) <= set(range(256)):
+        raise ValueError("its palette is none of 256 colours")
+    if type(void) is not int or not 0 <= void <= 255:
+        raise ValueError("its void label is none")
+    if not all(type(photo) is int for photo in card.get("trained_on", ())):
+        raise ValueError("what it was trained on is no list of numbers")
+    kind = KINDS[card["data"]["kind"]]
+    return typed(ModelConfig, card["model"]), typed(kind, card["data"])
+
+
+def typed(kind: type[Any], values: dict[str, Any]) -> Any:
+    """Make a config of plain values, each of the type that the schema says."""
+    if "${" in repr(values):
+        raise ValueError("an option holds an interpolation")
+    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), values))
 
 
 def load(path: str | Path | None) -> Checkpoint:
@@ -154,7 +206,7 @@ def load(path: str | Path | None) -> Checkpoint:
     if not isinstance(card, dict) or card.get("version") != VERSION:
         raise ValueError(f"ckpt={path} was not written by this version of toyfcn-train")
     try:
-        model, data = ModelConfig(**card["model"]), KINDS[card["data"]["kind"]](**card["data"])
+        model, data = sound_card(card)
         net = build(model, len(card["classes"]))
         weights = {
             name.removeprefix("net."): value
@@ -162,6 +214,7 @@ def load(path: str | Path | None) -> Checkpoint:
             if name.startswith("net.")
         }
         net.load_state_dict(weights)
-    except (KeyError, TypeError, RuntimeError, AttributeError, ValueError) as error:
-        raise ValueError(f"ckpt={path} is damaged: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # whatever a forged card or weights may provoke
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        raise ValueError(f"ckpt={path} is damaged: {reason}") from None
     return Checkpoint(net.eval(), model, data, card)

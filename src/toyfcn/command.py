@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from toyfcn import config as schema
-from toyfcn import resolvers
+from toyfcn import faults, resolvers
 from toyfcn.help import describe
 from toyfcn.targets import guard
 
@@ -53,6 +53,7 @@ def launch(
     schema.register()
     guard()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let exceptions through to us
+    logging.raiseExceptions = False  # a log that cannot be written is no matter of a traceback
 
     def run(composed: DictConfig) -> Any:
         # Lightning's advertisements, and its use of what PyTorch has since renamed
@@ -78,6 +79,11 @@ def launch(
         if "-sc" in sys.argv[1:] or "--shell_completion" in sys.argv[1:]:
             sys.exit(1)  # a half-typed word is no mistake yet
         stop(command, error)
+    except OSError as error:
+        told = faults.told(error)
+        if told is None:
+            raise
+        stop(command, told)
     except KeyboardInterrupt:
         sys.exit(130)
 

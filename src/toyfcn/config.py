@@ -48,7 +48,10 @@ class ModelConfig(Checked):
         None, "LeNet: channels of C1, C3, C5 and F6 before width; null: its own 6,16,120,84", low=1
     )
     short_side: int | None = option(
-        None, "pixels of the short side at which the network sees a photo; null: as it is", low=8
+        None,
+        "pixels of the short side at which the network sees a photo; null: as it is",
+        low=8,
+        high=8192,
     )
     geometry: str = option(
         "same",

@@ -155,7 +155,7 @@ class Keeper(Checkpoint):  # Lightning calls callbacks of this kind after all ot
         }
         try:
             if trainer.is_global_zero and trainer.logger is not None:
-                trainer.logger.experiment.flush()  # type: ignore[attr-defined]  # no gap in curves
+                trainer.logger.save()  # so that the curves have no gap
             trainer.save_checkpoint(self.last, weights_only=False)
         except OSError as error:
             self._failed(error)
@@ -273,7 +273,18 @@ class Keeper(Checkpoint):  # Lightning calls callbacks of this kind after all ot
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Take the place from a checkpoint that ``read`` has looked through."""
+        """Take the place from a checkpoint that ``read`` has looked through.
+
+        Raises:
+            ValueError: a part is missing, which Lightning would pass over.
+        """
+        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+        parts = {c.state_key for c in callbacks if c.state_dict()} - set(checkpoint["callbacks"])
+        if any(isinstance(c, WeightAveraging) for c in callbacks):
+            parts |= {"current_model_state", "averaging_state"} - set(checkpoint)
+        parts |= {k for k in ("optimizer_states", "lr_schedulers") if len(checkpoint[k]) != 1}
+        if parts:
+            raise ValueError(f"it has no {', '.join(sorted(parts))}")
         self.place |= checkpoint[KEY]
         self.score = self.place.pop("score", None)
 
@@ -313,34 +324,3 @@ def copy_aside(source: Path, target: Path) -> None:
             raise
     aside.replace(target)
     sync_folder(target.parent)
-
-
-def cut_curves(folder: Path, content: dict[str, Any] | None) -> None:
-    """Drop what a killed run logged after the step of the checkpoint that it goes on from.
-
-    Of the step itself everything is kept, but the validation's figures where that is done again.
-    Without a checkpoint nothing is kept.
-    """
-    if content is None:
-        for path in folder.glob("events.out.tfevents.*"):
-            path.unlink()
-        return
-    from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
-    from tensorboard.compat.proto.event_pb2 import Event
-    from tensorboard.summary.writer.record_writer import RecordWriter
-
-    step, validated = content[KEY]["step"], content[KEY]["validated"]
-
-    def keep(event: Any) -> bool:
-        if event.step != step or validated:
-            return bool(event.step <= step)
-        return not any(value.tag.startswith(("val", "panels")) for value in event.summary.value)
-
-    for path in sorted(folder.glob("events.out.tfevents.*")):
-        aside = path.with_name(f"cut.{path.name}")
-        with aside.open("wb") as file:
-            writer = RecordWriter(file)
-            for record in RawEventFileLoader(str(path)).Load():
-                if keep(Event.FromString(record)):
-                    writer.write(record)
-        aside.replace(path)

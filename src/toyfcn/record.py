@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import subprocess
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from toyfcn import __version__
+
+log = logging.getLogger(__name__)
 
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "pillow", "numpy")
 
@@ -79,7 +82,10 @@ class RunRecord:
         """Set the status and whatever else is known now."""
         seconds = round(self.seconds + time.time() - self.started, 2)
         self.content |= {"status": status, "duration_s": seconds, **facts}
-        write_json(self.path, self.content)
+        try:
+            write_json(self.path, self.content)
+        except OSError as error:  # a full disk must not hide how the run ended
+            log.warning("%s could not be written: %s", self.path, error.strerror or error)
 
 
 def git_commit() -> str | None:

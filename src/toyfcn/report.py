@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 
@@ -50,6 +51,11 @@ def report(folder: Path) -> None:
     print(f"report:       {folder / 'report.html'}")
 
 
+def plain(name: str) -> str:
+    """Make a name from a file harmless to a terminal: no control characters, no rich markup."""
+    return escape("".join(c if c.isprintable() else "�" for c in name))
+
+
 def print_scores(metrics: dict[str, Any], console: Console | None = None) -> None:
     """Print IU by class for each scored split, and below it the totals beside the baseline.
 
@@ -66,7 +72,7 @@ def print_scores(metrics: dict[str, Any], console: Console | None = None) -> Non
         table.add_row(label, *cells, **style)
 
     for name in next(iter(splits.values()))["iou"]:
-        row(name, [found["iou"].get(name) for found in splits.values()])
+        row(plain(name), [found["iou"].get(name) for found in splits.values()])
     table.add_section()
     for key, label in (
         ("miou", "mean IU"),

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from toyfcn import resume
+from toyfcn import faults, resume
 from toyfcn.command import launch, run_folder
 from toyfcn.config import TrainConfig
 from toyfcn.interrupt import Interrupted, Interruption
@@ -33,13 +33,13 @@ def train(config: TrainConfig) -> float:
         record = RunRecord(folder, config.seed, before)
         try:
             metrics = fit_and_score(config, folder, record, interruption)
+        except Interrupted as error:
+            record.update("interrupted", error=str(error))
+            print(f"toyfcn-train: {error}; go on with: {resume.command(folder)}", file=sys.stderr)
+            raise
         except BaseException as error:
             record.update(how_it_ended(error), error=f"{type(error).__name__}: {error}")
-            if isinstance(error, Interrupted):
-                print(
-                    f"toyfcn-train: {error}; go on with: {resume.command(folder)}", file=sys.stderr
-                )
-            raise
+            raise faults.told(error) or error from None
         return optimised(config, metrics)
 
 
@@ -64,9 +64,8 @@ def fit_and_score(
     """Build data, network, task and trainer by plain calls; fit; score; write the files."""
     import pytorch_lightning as pl
     import torch
-    from pytorch_lightning.loggers import TensorBoardLogger
 
-    from toyfcn import checkpoint, keeper, report, visual
+    from toyfcn import checkpoint, curves, keeper, report, visual
     from toyfcn.callbacks import panels
     from toyfcn.data.datamodule import SegmentationData, open_source
     from toyfcn.data.overlap import identities
@@ -124,16 +123,19 @@ def fit_and_score(
     content = None
     if config.resume is not None and last.exists():
         content = keeper.read(last, resume.fingerprint(config), ids, steps)
-        data.start = content[keeper.KEY]["step"]
+        place = content[keeper.KEY]
+        data.start = place["step"]
+        curves.cut(folder / "tensorboard", place["step"], place["validated"])
         log.info("going on at step %d", data.start)
-    elif bring_weights(config, net, start, data, weights) and config.data.val_split:
-        score_first(net, config, task.card, data)
-    keeper.cut_curves(folder / "tensorboard", content)
+    else:
+        last.unlink(missing_ok=True)  # of a run that this one replaces
+        curves.cut(folder / "tensorboard", None)
+        if bring_weights(config, net, start, data, weights) and config.data.val_split:
+            score_first(net, config, task.card, data)
 
     # trainer
     if config.trainer.compile:
         compile_trunk(net.trunk, config.trainer.accelerator)
-    logger = TensorBoardLogger(folder, name="tensorboard", version="", default_hp_metric=False)
     keep = keeper.Keeper(
         last.parent,
         {"config": resume.fingerprint(config), "ids": ids},
@@ -155,7 +157,7 @@ def fit_and_score(
         gradient_clip_val=config.recipe.clip,
         deterministic=config.trainer.deterministic,
         benchmark=False,
-        logger=logger,
+        logger=curves.Curves(folder),
         log_every_n_steps=config.logger.every,
         callbacks=[*callbacks, keep],
         plugins=keeper.AtomicIO(content),
@@ -248,10 +250,11 @@ def make_callbacks(config: TrainConfig, data: Any, folder: Path) -> tuple[list[A
     from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging
 
     from toyfcn.callbacks import History, Monitor, Panels, ProgressBar
+    from toyfcn.finite import FiniteLoss
     from toyfcn.sweep.search import open_pruning
 
     monitor = Monitor()
-    callbacks: list[Any] = []
+    callbacks: list[Any] = [FiniteLoss(folder)]
     if config.recipe.average is not None:
         callbacks.append(EMAWeightAveraging(decay=config.recipe.average))
     if config.trainer.patience is not None:

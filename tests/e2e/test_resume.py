@@ -3,20 +3,20 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from killer import kill_at_random, same_end
 
 from toyfcn import train
 from toyfcn.task import SegmentationTask
 
-# 14 images in batches of 4: an epoch has 4 steps and a small last batch; validations at 3, 6, 9, 12
+# 14 images in batches of 4: an epoch has 4 steps, its last batch is smaller; validations at 3, 6, …
 WORDS = """
     data.train_images=14 data.val_images=3 data.test_images=2 data.size=[48,48] data.batch_size=4
     model.width=0.3 trainer.max_steps=12 trainer.val_every=3 logger.every=1 logger.panels=1
@@ -55,48 +55,6 @@ def command(
         return Answer(code, *capsys.readouterr())
 
     return run
-
-
-def weights(folder: Path, name: str = "last") -> dict[str, Any]:
-    """All that training has changed: weights, averages, optimizer, lr schedule, best so far."""
-    content = torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
-    keys = ("state_dict", "current_model_state", "averaging_state", "optimizer_states")
-    parts = {key: content.get(key) for key in keys}
-    lr = content["lr_schedulers"], content["toyfcn_run"]["score"]
-    stop = [v for k, v in content["callbacks"].items() if k.startswith("EarlyStopping")]
-    return parts | {"lr": lr, "stop": stop}
-
-
-def equal(left: Any, right: Any) -> bool:
-    """Whether two nests of tensors and plain values are the same to the last bit."""
-    if isinstance(left, torch.Tensor):
-        return left.dtype == right.dtype and torch.equal(left, right)
-    if isinstance(left, dict):
-        return left.keys() == right.keys() and all(equal(left[k], right[k]) for k in left)
-    if isinstance(left, list | tuple):
-        return len(left) == len(right) and all(map(equal, left, right))
-    return bool(left == right)
-
-
-def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    events = EventAccumulator(str(folder / "tensorboard"), purge_orphaned_data=False)
-    events.Reload()
-    tags = events.Tags()["scalars"]
-    found = {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in tags}
-    for tag in events.Tags()["images"]:
-        found[tag] = [(e.step, float(len(e.encoded_image_string))) for e in events.Images(tag)]
-    assert all(a[0] < b[0] for points in found.values() for a, b in pairwise(points)), found
-    return found
-
-
-def same_end(run: Path, whole: Path) -> None:
-    assert equal(weights(run), weights(whole))
-    assert equal(weights(run, "best"), weights(whole, "best"))
-    assert (run / "metrics.json").read_bytes() == (whole / "metrics.json").read_bytes()
-    found, wanted = curves(run), curves(whole)
-    assert found.keys() == wanted.keys()
-    for tag in wanted:  # NaN is the figure of a class that does not occur
-        assert str(found[tag]) == str(wanted[tag]), tag
 
 
 @pytest.fixture
@@ -154,3 +112,104 @@ def test_stopped_at_any_step(
     same_end(tmp_path / "run", tmp_path / "whole")
     run = json.loads((tmp_path / "run" / "run.json").read_text())
     assert run["status"] == "finished" and len(run["resumed"]) == len(stops)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forkserver with preloaded libraries")
+@pytest.mark.parametrize(
+    ("kills", "terms", "steps"),
+    [(2, 1, 60), pytest.param(20, 10, 600, marks=pytest.mark.slow)],
+)
+def test_killed_at_random_moments(tmp_path: Path, kills: int, terms: int, steps: int) -> None:
+    print(kill_at_random(tmp_path, kills, terms, seed=kills, steps=steps))
+
+
+def test_resume_auto_finds_the_unfinished_run(
+    command: Command, tmp_path: Path, stop_at: Callable[..., None]
+) -> None:
+    stop_at(4, number=signal.SIGINT)
+    assert command(*RUN, "resume=auto").code == 130
+    (run,) = (tmp_path / "outputs" / "train" / "shapes-fcn_lenet").iterdir()
+    config = (run / ".hydra" / "config.yaml").read_bytes()
+    other = command(*RUN, "resume=auto", "seed=1", "trainer.max_steps=3")
+    assert other.code == 0, other.err
+    assert len(list(run.parent.iterdir())) == 2
+    answer = command(*RUN, "resume=auto", "data.workers=1")
+    assert answer.code == 0 and "going on at step 5" in answer.out, answer.err
+    assert len(list(run.parent.iterdir())) == 2
+    record = json.loads((run / "run.json").read_text())
+    assert (record["status"], len(record["resumed"])) == ("finished", 1)
+    assert (run / ".hydra" / "config.yaml").read_bytes() == config
+    answer = command(f"resume={run}")
+    assert answer.code == 0 and "has finished already" in answer.out
+
+
+def test_a_job_of_a_sweep_goes_on_in_its_folder(
+    command: Command, tmp_path: Path, stop_at: Callable[..., None]
+) -> None:
+    stop_at(4)
+    options = [*RUN, "seed=3,4", "hydra.sweep.dir=sweep", "resume=auto"]
+    assert command("-m", *options).code == 143
+    assert not (tmp_path / "sweep" / "1").exists()  # the sweep stopped too
+    answer = command("-m", *options)
+    assert answer.code == 0 and "going on at step 5" in answer.out, answer.err
+    for job, sessions in (("0", 1), ("1", 0)):
+        record = json.loads((tmp_path / "sweep" / job / "run.json").read_text())
+        assert record["status"] == "finished"
+        assert len(record.get("resumed", [])) == sessions
+    assert command(*RUN, "seed=3", "hydra.run.dir=calm").code == 0
+    same_end(tmp_path / "sweep" / "0", tmp_path / "calm")
+
+
+def test_what_cannot_go_on_is_refused_in_one_line(
+    command: Command, tmp_path: Path, stop_at: Callable[..., None]
+) -> None:
+    stop_at(4)
+    assert command(*RUN, "hydra.run.dir=run").code == 143
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    sound = torch.load(last, weights_only=True)
+
+    def refused(*words: str, options: tuple[str, ...] = ("resume=run",)) -> None:
+        answer = command(*options)
+        assert answer.code == 2, answer.out
+        assert answer.err.startswith("toyfcn-train: ") and answer.err.count("\n") == 1
+        assert all(word in answer.err for word in words), answer.err
+
+    refused("recipe.lr=1 cannot be set beside resume=run", options=("resume=run", "recipe.lr=1"))
+    refused("nowhere is no folder of a run", options=("resume=nowhere",))
+    place = sound["toyfcn_run"]
+    for change, words in [
+        ({"toyfcn_run": None}, "was not written by a toyfcn-train that can resume"),
+        ({"toyfcn_run": place | {"version": 0}}, "has version 0"),
+        ({"toyfcn_run": place | {"step": 99}}, "damaged: step 99 of 12"),
+        ({"toyfcn_run": place | {"ids": "?"}}, "other photos"),
+        (
+            {"toyfcn_run": place | {"config": place["config"] | {"recipe.lr": 3}}},
+            "was trained with recipe.lr=3, but the config says 0.01",
+        ),
+        ({"optimizer_states": []}, "is damaged"),
+        ({"state_dict": {}}, "is damaged"),
+        ({"callbacks": {"Monitor": {"images": "many"}}}, "is damaged"),
+    ]:
+        torch.save(sound | change, last)
+        refused("last.ckpt", words)
+    last.write_bytes(last.read_bytes()[:-5000])
+    refused("last.ckpt", "no checkpoint")
+
+
+def test_the_second_process_in_a_folder_is_refused(
+    command: Command, tmp_path: Path, stop_at: Callable[..., None]
+) -> None:
+    stop_at(4)
+    assert command(*RUN, "hydra.run.dir=run").code == 143
+    lock = tmp_path / "run" / ".hydra" / "lock"
+    holder = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.lockf(f, fcntl.LOCK_EX); "
+    holder += "print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", holder, lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None and other.stdout.readline()
+        for options in (["resume=run"], [*RUN, "hydra.run.dir=run"]):
+            answer = command(*options)
+            assert answer.code == 2 and "run is in use by another process" in answer.err
+        other.kill()
+    assert command("resume=run").code == 0

@@ -253,6 +253,8 @@ def class_names(config: FolderConfig, root: Path) -> tuple[str, ...]:
         )
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"{told} names {twice[0]!r} twice")
+    if odd := [name for name in names if not name.isprintable()]:
+        raise ValueError(f"{told} names {odd[0]!r}, which cannot be printed")
     return tuple(names)
 
 

@@ -1,0 +1,80 @@
+"""TensorBoard's curves: without a gap or a doubled point when a run goes on, and never fatal."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities import rank_zero_only
+
+log = logging.getLogger(__name__)
+
+
+class Curves(TensorBoardLogger):
+    """Lightning's logger, with which a run goes on where the disk is full: points are lost then."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, name="tensorboard", version="", default_hp_metric=False)
+        self.told = False
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Add points."""
+        self._try(lambda: super(Curves, self).log_metrics(metrics, step))
+
+    @rank_zero_only
+    def add_image(self, tag: str, pixels: Any, step: int) -> None:
+        """Add a picture, uint8 (H, W, 3)."""
+        self._try(lambda: self.experiment.add_image(tag, pixels, step, dataformats="HWC"))
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Flush, so that all points are on disk."""
+        self._try(super().save)
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Flush and close."""
+        self._try(lambda: super(Curves, self).finalize(status))
+
+    def _try(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except (OSError, ValueError) as error:  # Lightning makes a ValueError of any
+            cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+            if not isinstance(cause, OSError):
+                raise
+            if not self.told:
+                log.warning("%s: points of the curves are lost: %s", self.log_dir, cause)
+            self.told = True
+            self._experiment = None  # what comes next begins a file of its own
+
+
+def cut(folder: Path, step: int | None, validated: bool = True) -> None:
+    """Drop what a killed run logged after the step that it goes on from; None: all of it.
+
+    Of the step itself everything is kept, but a validation's figures where that is done again.
+    """
+    from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    def keep(event: Any) -> bool:
+        if event.step != step or validated:
+            return bool(event.step <= step)
+        return not any(value.tag.startswith(("val", "panels")) for value in event.summary.value)
+
+    for path in sorted(folder.glob("events.out.tfevents.*")):
+        if step is None:
+            path.unlink()
+            continue
+        aside = path.with_name(f"cut.{path.name}")
+        with aside.open("wb") as file:
+            writer = RecordWriter(file)
+            for record in RawEventFileLoader(str(path)).Load():
+                if keep(Event.FromString(record)):
+                    writer.write(record)
+        aside.replace(path)
