@@ -25,7 +25,8 @@ SAVE_EVERY = 7
 WORDS = f"""
     data.train_images=14 data.val_images=3 data.test_images=2 data.size=[48,48] data.batch_size=4
     model.width=0.3 trainer.val_every=25 trainer.save_every={SAVE_EVERY} logger.every=1
-    logger.panels=1 trainer.threads=1 trainer.accelerator=cpu trainer.patience=1000 recipe.average=0.9
+    logger.panels=1 trainer.threads=1 trainer.accelerator=cpu trainer.patience=1000
+    recipe.average=0.9
     """
 PRELOAD = ["pytorch_lightning", "toyfcn.train", "toyfcn.keeper", "toyfcn.task", "toyfcn.callbacks"]
 PRELOAD += ["torch.utils.tensorboard", "toyfcn.visual", "toyfcn.report", "toyfcn.evaluate"]

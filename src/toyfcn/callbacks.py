@@ -111,7 +111,10 @@ class History(Callback):
         }
         # an earlier process may have come further than the checkpoint that this one went on from
         before = [line for line in read_history(self.path) if line["step"] < row["step"]]
-        write_history(self.path, [*before, row])
+        try:
+            write_history(self.path, [*before, row])
+        except OSError as error:
+            log.warning("%s could not be written: %s", self.path, error.strerror or error)
         value = found.get(self.key)
         if self.pruning is None or value is None:
             return
