@@ -79,7 +79,7 @@ def goes_on(home: Path, run: Path, calm: Path) -> None:
     same_end(run, calm / "run")
 
 
-@pytest.mark.parametrize("choice", ["go_on", "stop"])
+@pytest.mark.parametrize("choice", ["go_on", pytest.param("stop", marks=pytest.mark.slow)])
 def test_disk_full(tmp_path: Path, disk: Path, calm: Path, choice: str) -> None:
     options = [f"trainer.save_failed={choice}", f"data.root={calm}/data/shapes"]
     process = start(tmp_path, *RUN, *options, f"hydra.run.dir={disk}/run")
@@ -111,6 +111,7 @@ def test_read_only_folder(tmp_path: Path, disk: Path) -> None:
     assert f"{disk}/run" in line and "Read-only file system" in line
 
 
+@pytest.mark.slow
 def test_a_photo_vanishes_and_breaks(tmp_path: Path, calm: Path) -> None:
     shutil.copytree(calm / "data", tmp_path / "data")
     photos = sorted((tmp_path / "data").rglob("*.jpg"))
@@ -128,6 +129,7 @@ def test_a_photo_vanishes_and_breaks(tmp_path: Path, calm: Path) -> None:
     goes_on(tmp_path, tmp_path / "run", calm)
 
 
+@pytest.mark.slow
 def test_a_worker_is_killed(tmp_path: Path, calm: Path) -> None:
     shutil.copytree(calm / "data", tmp_path / "data")
     process = start(tmp_path, *RUN, "hydra.run.dir=run", "data.workers=1")

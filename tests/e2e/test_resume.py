@@ -82,7 +82,12 @@ VARIANTS = {
 }
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "variant", ["average", *(pytest.param(v, marks=SLOW) for v in ("plain", "uniform"))]
+)
 def test_stopped_at_any_step(
     command: Command, tmp_path: Path, stop_at: Callable[..., None], variant: str
 ) -> None:
@@ -117,7 +122,7 @@ def test_stopped_at_any_step(
 @pytest.mark.skipif(sys.platform != "linux", reason="forkserver with preloaded libraries")
 @pytest.mark.parametrize(
     ("kills", "terms", "steps"),
-    [(2, 1, 60), pytest.param(20, 10, 600, marks=pytest.mark.slow)],
+    [(2, 1, 60), pytest.param(20, 10, 600, marks=SLOW)],
 )
 def test_killed_at_random_moments(tmp_path: Path, kills: int, terms: int, steps: int) -> None:
     print(kill_at_random(tmp_path, kills, terms, seed=kills, steps=steps))
@@ -143,6 +148,7 @@ def test_resume_auto_finds_the_unfinished_run(
     assert answer.code == 0 and "has finished already" in answer.out
 
 
+@SLOW
 def test_a_job_of_a_sweep_goes_on_in_its_folder(
     command: Command, tmp_path: Path, stop_at: Callable[..., None]
 ) -> None:
