@@ -174,7 +174,12 @@ def stored_config(folder: Path, overrides: list[str] | None = None) -> TrainConf
 def first_line(error: BaseException) -> str:
     """Return the beginning of what an error says."""
     lines = str(error).splitlines() or [type(error).__name__]
-    return lines[0][:160]
+    return printable(lines[0][:160])
+
+
+def printable(text: str) -> str:
+    """Return a text without what could speak to a terminal."""
+    return "".join(c if c.isprintable() else "�" for c in text)
 
 
 def fingerprint(config: TrainConfig) -> dict[str, Any]:
@@ -205,7 +210,8 @@ def refuse_other(was: Any, now: dict[str, Any], path: Path) -> None:
     for key in [*now, *was]:
         if key not in was or key not in now or was[key] != now[key]:
             old, new = str(was.get(key, "unset"))[:80], str(now.get(key, "unknown"))[:80]
-            raise ValueError(f"{path} was trained with {key}={old}, but the config says {new}")
+            what = printable(f"was trained with {str(key)[:80]}={old}, but the config says {new}")
+            raise ValueError(f"{path} {what}")
 
 
 # ---- one process a folder ----
