@@ -1,0 +1,198 @@
+"""FCN-VGG16, forward + loss + backward of one photo, against the paper's net computed plainly.
+
+The plain one is written here as the Caffe release has it: photo padded by 100, dense
+deconvolutions, crops by the published offsets, cross-entropy of the whole score map. Ours has the
+same weights, in 'paper' and in 'same' geometry, with the fused head. All take turns in one process;
+ratios are medians over the turns, with the quartiles behind.
+
+    python benchmarks/vgg.py                  # full width: minutes and about 8 GB
+    python benchmarks/vgg.py --width 0.25 --repeats 5
+    python benchmarks/vgg.py --memory         # peak memory instead, each way in a fresh process
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from toyfcn.checkpoint import build
+from toyfcn.config import ModelConfig
+from toyfcn.models.bilinear import Deconvolution
+from toyfcn.models.fcn import FCN
+from toyfcn.models.fused import upsampled_cross_entropy
+
+CLASSES, VOID = 21, 255
+OFFSETS = {32: (19,), 16: (5, 27), 8: (5, 9, 31)}  # as published
+WAYS = ("plain", "paper", "same")
+
+
+class Plain(nn.Module):
+    """FCN-32s/16s/8s as the prototxts have them, with the weights of one of ours."""
+
+    def __init__(self, net: FCN, stride: int) -> None:
+        super().__init__()
+        self.net, self.offsets = net, OFFSETS[stride]
+        self.ups = nn.ModuleList()
+        for up in net.ups:
+            dense = Deconvolution(CLASSES, up.stride, "dense", up.weight.requires_grad, False)
+            self.ups.append(dense)
+
+    def upsampled(self, features: list[Tensor], photo: Tensor) -> Tensor:
+        """Score features, finest first, at the photo's size."""
+        net = self.net
+        scores = net.heads[0](features[-1])
+        for up, head, feature, offset in zip(
+            self.ups, net.heads[1:], features[-2::-1], self.offsets, strict=False
+        ):
+            scores = up(scores)
+            finer = head(feature)
+            finer = finer[..., offset : offset + scores.shape[2], offset : offset + scores.shape[3]]
+            scores = scores + finer
+        scores, offset = self.ups[-1](scores), self.offsets[-1]
+        return scores[..., offset : offset + photo.shape[2], offset : offset + photo.shape[3]]
+
+    def forward(self, photo: Tensor) -> Tensor:
+        """Score a photo at its own size."""
+        features = self.net.trunk(self.net.normalize(photo).contiguous())
+        return self.upsampled(features, photo)
+
+
+def network(geometry: str, stride: int, width: float) -> FCN:
+    """Make one of our networks; all have the same weights, and score layers that are not zero."""
+    torch.manual_seed(0)
+    config = ModelConfig("fcn_vgg16", stride, width, norm="none", geometry=geometry, dropout=0.0)
+    net = build(config, CLASSES)
+    for head in net.heads:
+        nn.init.normal_(head.weight, std=0.01)
+    return net
+
+
+def loss_of(way: str, stride: int, width: float, truth: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return what maps a photo to its loss."""
+    weights = torch.ones(CLASSES)
+    if way == "plain":
+        plain = Plain(
+            network("paper", stride, width).to(memory_format=torch.contiguous_format), stride
+        )
+        return lambda photo: F.cross_entropy(
+            plain(photo), truth.long(), ignore_index=VOID, reduction="sum"
+        )
+    net = network(way, stride, width)
+    up = net.ups[-1]
+    assert isinstance(up, Deconvolution)
+
+    def ours(photo: Tensor) -> Tensor:
+        return upsampled_cross_entropy(net.score_map(photo), up, truth, weights, VOID, net.offset)[
+            0
+        ]
+
+    return ours
+
+
+def head_of(way: str, stride: int, truth: Tensor) -> Callable[[], None]:
+    """Return what takes the last upsampling and the loss, forward and backward, alone."""
+    weights = torch.ones(CLASSES)
+    net = network("paper" if way == "plain" else way, stride, 0.02)
+    photo = torch.zeros(1, 3, *truth.shape[1:])
+    with torch.no_grad():
+        scores = torch.randn_like(net.score_map(photo))
+    scores = scores.contiguous().requires_grad_()
+    offset = net.offset
+    if way == "plain":
+        up = Deconvolution(CLASSES, net.ups[-1].stride, "dense", True, False)
+
+        def run() -> None:
+            full = up(scores)
+            full = full[..., offset : offset + truth.shape[1], offset : offset + truth.shape[2]]
+            F.cross_entropy(full, truth.long(), ignore_index=VOID, reduction="sum").backward()
+
+    else:
+        up = net.ups[-1]
+
+        def run() -> None:
+            upsampled_cross_entropy(scores, up, truth, weights, VOID, offset)[0].backward()
+
+    return run
+
+
+def median_ratio(times: dict[str, list[float]], of: str, to: str) -> str:
+    """Say how many times as long one way takes as another: median and quartiles of the turns."""
+    ratios = [a / b for a, b in zip(times[of], times[to], strict=True)]
+    low, middle, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+    return f"{of}/{to} {middle:.2f} ({low:.2f}–{high:.2f})"
+
+
+def turns(ways: dict[str, Callable[[], None]], repeats: int) -> dict[str, list[float]]:
+    """Run all ways in turn; return the seconds of each, the first turn left out."""
+    times: dict[str, list[float]] = {way: [] for way in ways}
+    for turn in range(repeats + 1):
+        for way, run in ways.items():
+            start = time.perf_counter()
+            run()
+            if turn:
+                times[way].append(time.perf_counter() - start)
+    return times
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--width", type=float, default=1.0, help="factor on the channels")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--size", type=int, nargs=2, default=[375, 500])
+    parser.add_argument("--strides", type=int, nargs="+", default=[32, 16, 8])
+    parser.add_argument("--memory", action="store_true", help="peak memory of each way")
+    parser.add_argument("--one", nargs=2, metavar=("WAY", "STRIDE"), help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    generator = torch.Generator().manual_seed(0)
+    photo = torch.randint(0, 256, (1, 3, *given.size), dtype=torch.uint8, generator=generator)
+    truth = torch.randint(0, CLASSES, (1, *given.size), dtype=torch.uint8, generator=generator)
+    if given.one:
+        way, stride = given.one[0], int(given.one[1])
+        compute = loss_of(way, stride, given.width, truth)
+        for _ in range(2):
+            compute(photo).backward()
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+        return
+    for stride in given.strides:
+        if given.memory:
+            size = [str(side) for side in given.size]
+            command = [sys.executable, __file__, "--width", str(given.width), "--size", *size]
+            peaks = {
+                way: int(subprocess.check_output([*command, "--one", way, str(stride)]))
+                for way in WAYS
+            }
+            print(f"{stride}s peak RSS, MB: " + ", ".join(f"{w} {n}" for w, n in peaks.items()))
+            continue
+        losses = {way: loss_of(way, stride, given.width, truth) for way in WAYS}
+        values = {way: compute(photo).item() for way, compute in losses.items()}
+        assert abs(values["paper"] / values["plain"] - 1) < 1e-4, values
+        times = turns(
+            {
+                way: lambda compute=compute: compute(photo).backward()
+                for way, compute in losses.items()
+            },
+            given.repeats,
+        )
+        seconds = ", ".join(f"{way} {statistics.median(t):.2f} s" for way, t in times.items())
+        print(f"{stride}s step: {seconds}; {median_ratio(times, 'plain', 'same')}; "
+              f"{median_ratio(times, 'paper', 'plain')}", flush=True)  # fmt: skip
+        del losses
+        times = turns({way: head_of(way, stride, truth) for way in WAYS}, 3 * given.repeats)
+        print(f"{stride}s upsampling + loss: {median_ratio(times, 'plain', 'same')}; "
+              f"{median_ratio(times, 'plain', 'paper')}", flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
