@@ -10,6 +10,7 @@ from torch import nn
 
 from toyfcn.checkpoint import build
 from toyfcn.config import STRIDES, ModelConfig
+from toyfcn.models.fused import upsampled_cross_entropy
 
 RUNGS = [(32, False), (16, False), (8, False), (16, True), (8, True)]
 
@@ -88,6 +89,19 @@ def test_paper_geometry_equals_the_dense_reference(stride, at_once, upsample):
             assert distance(model(photo), expected) < 1e-4
         model, photo = model.double(), photo.double()
         assert distance(model(photo), reference(model, photo, stride, at_once)) < 1e-9
+
+
+@pytest.mark.parametrize("geometry", ["same", "paper"])
+@pytest.mark.parametrize(("stride", "at_once"), RUNGS)
+def test_the_fused_loss_is_that_of_the_whole_scores(stride, at_once, geometry):
+    model = awake(stride=stride, at_once=at_once, geometry=geometry).double()
+    photo, truth = torch.rand(1, 3, 37, 51).double() * 255, torch.randint(0, 5, (1, 37, 51))
+    weights = torch.ones(5).double()
+    total, _ = upsampled_cross_entropy(
+        model.score_map(photo), model.ups[-1], truth.byte(), weights, 255, model.offset
+    )
+    plain = F.cross_entropy(model(photo), truth, reduction="sum")
+    torch.testing.assert_close(total, plain, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("geometry", ["same", "paper"])

@@ -94,6 +94,7 @@ class Group:
     count: int
     mean: float
     std: float | None  # of the sample (n - 1); None for one run
+    boundary: float | None  # mean boundary IU on the same split
 
 
 def collect(folder: Path) -> Results:
@@ -178,18 +179,23 @@ def over_seeds(results: Results) -> list[Group]:
     """Group the finished runs that differ in ``seed`` alone, best mean first; [] without seeds."""
     if "seed" not in results.parameters:
         return []
+    split = results.metric.partition(".")[0]
     scores: dict[tuple[tuple[str, str], ...], list[float]] = {}
+    boundaries: dict[tuple[tuple[str, str], ...], list[float]] = {}
     for run in results.runs:
         score = results.score(run)
         if run.finished and score is not None:
             others = tuple((k, v) for k, v in run.parameters.items() if k != "seed")
             scores.setdefault(others, []).append(score)
+            if (boundary := run.figure(f"{split}.boundary_miou")) is not None:
+                boundaries.setdefault(others, []).append(boundary)
     groups = [
         Group(
             dict(others),
             len(found),
             statistics.fmean(found),
             statistics.stdev(found) if len(found) > 1 else None,
+            statistics.fmean(boundaries[others]) if others in boundaries else None,
         )
         for others, found in scores.items()
     ]

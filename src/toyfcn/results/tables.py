@@ -16,7 +16,7 @@ from toyfcn.results.runs import Group, Result, Results, clean, over_seeds
 
 MOST = 40  # rows in the terminal
 UNFINISHED = ("failed", "interrupted")
-SCALARS = ("miou", "pixel_acc", "mean_acc", "fwiou", "loss")
+SCALARS = ("miou", "boundary_miou", "pixel_acc", "mean_acc", "fwiou", "loss")
 STYLE = {"finished": "green", "pruned": "yellow", "failed": "red", "interrupted": "magenta"}
 
 
@@ -54,14 +54,20 @@ def duration(seconds: float | None) -> str:
 
 
 def group_cells(group: Group) -> list[str]:
-    """Return the texts of a row over seeds: parameters, mean ± std, n."""
+    """Return the texts of a row over seeds: parameters, mean ± std, boundary IU, n."""
     spread = "" if group.std is None else f" ± {group.std:.4f}"
-    return [*group.parameters.values(), f"{group.mean:.4f}{spread}", str(group.count)]
+    score = f"{group.mean:.4f}{spread}"
+    return [*group.parameters.values(), score, number(group.boundary), str(group.count)]
 
 
 def group_headings(results: Results) -> list[str]:
     """Return the names of the columns over seeds."""
-    return [*(p for p in results.parameters if p != "seed"), f"{results.metric} ± std", "n"]
+    return [
+        *(p for p in results.parameters if p != "seed"),
+        f"{results.metric} ± std",
+        "boundary IU",
+        "n",
+    ]
 
 
 def print_results(results: Results, console: Console | None = None) -> None:
