@@ -102,7 +102,7 @@ def test_runs_are_ranked_and_seeds_grouped(sweep: Path) -> None:
     assert first.mean == pytest.approx(0.64) and first.std == pytest.approx(0.04)
     assert second.count == 2 and second.mean == pytest.approx(0.6)
     assert second.std == pytest.approx(statistics.stdev([0.7, 0.5]))
-    assert tables.group_cells(first) == ["0.01", "0.6400 ± 0.0400", "3"]
+    assert tables.group_cells(first) == ["0.01", "0.6400 ± 0.0400", "–", "3"]
 
 
 def test_the_command_writes_everything(
