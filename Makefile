@@ -5,7 +5,7 @@ UV     := VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slow lint format bench tensorboard lock clean
+.PHONY: help setup train test test-slow lint format bench docs tensorboard lock clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ format: setup ## put the code into its one format
 bench: setup ## measure everything side by side, in minutes (TOYFCN_VOC for real photos; ARGS="--quick")
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 
+docs: setup ## build the site of docs/ into site/ (open site/index.html)
+	NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --quiet $(ARGS)
+
 tensorboard: .venv/.run ## look at the curves of all runs under outputs/
 	$(BIN)/tensorboard --logdir outputs $(ARGS)
 
@@ -40,7 +43,7 @@ lock: .venv/.uv ## resolve the pins and hashes anew from pyproject.toml
 	  --generate-hashes --no-emit-index-url --no-annotate --no-header -o requirements-dev.lock
 
 clean: ## remove the environment and caches (runs under outputs/ and data/ stay)
-	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv dist build site .pytest_cache .mypy_cache .ruff_cache
 	find src tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 # ---- set-up: each stamp is made again only when the file behind it changed ----

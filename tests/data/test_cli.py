@@ -1,6 +1,7 @@
 """toyfcn-data as a user types it."""
 
 import json
+import re
 import shlex
 import sys
 from collections.abc import Callable
@@ -77,7 +78,7 @@ def test_help_tells_the_words(data, flag):
 def test_help_of_a_word_tells_the_options(data):
     answer = data("check --help")
     assert answer.code == 0
-    assert "report: data-report.json" in answer.out
+    assert re.search(r"^  report +\[data-report\.json\] check: ", answer.out, re.M)
 
 
 def test_check_of_sound_data(data, tiny_voc):
