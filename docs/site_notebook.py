@@ -17,9 +17,14 @@ def execute(path: Path) -> Any:
     Raises:
         CellExecutionError: a cell fails.
     """
-    notebook = nbformat.read(path, as_version=4)
+    notebook = nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)
     with tempfile.TemporaryDirectory() as folder:
-        client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": folder}})
+        client = NotebookClient(
+            notebook,
+            timeout=300,
+            resources={"metadata": {"path": folder}},
+            extra_arguments=["--IPKernelApp.log_level=40"],  # errors only
+        )
         return client.execute()
 
 
@@ -33,12 +38,12 @@ def run(path: Path) -> tuple[str, dict[str, bytes]]:
             parts.append(cell.source)
             continue
         parts.append(f"```python\n{cell.source}\n```")
+        printed = "".join(output.get("text", "") for output in cell.outputs)
+        if printed:
+            parts.append(f'```{{.text title="prints"}}\n{printed.rstrip()}\n```')
         for output in cell.outputs:
-            text = output.get("text") or output.get("data", {}).get("text/plain", "")
             if picture := output.get("data", {}).get("image/png"):
                 name = f"{path.stem}_{len(pictures) + 1}.png"
                 pictures[name] = base64.b64decode(picture)
                 parts.append(f"![what the cell above draws]({name})")
-            elif text:
-                parts.append(f'```{{.text title="prints"}}\n{text.rstrip()}\n```')
     return "\n\n".join(parts) + "\n", pictures

@@ -19,6 +19,7 @@ from toyfcn.describe import Row, layers
 from toyfcn.models.fcn import FCN
 
 WIDE, HIGH = 84, 48  # of a box
+LOW = 36  # high: a deconvolution's box
 ACROSS, DOWN = 98, 104  # from box to box, from row to row
 LEFT, TOP = 92, 40  # of the first box
 SIZES = {"fcn_lenet": (96, 96), "fcn_vgg16": (375, 500)}  # of the photo
@@ -41,8 +42,8 @@ def figure(name: str, settings: Iterable[str] = ()) -> str:
     drawing = svg(net, layers(net, size), size)
     title = f"model={name} model.stride={stride} model.geometry={geometry}"
     return (
-        f'<figure class="network">\n{drawing}\n<figcaption><code>{title}</code>, 21 classes, a photo '
-        f"of {size[0]}×{size[1]}. Each box: channels, and the receptive field in pixels of the "
+        f'<figure class="network">\n{drawing}\n<figcaption><code>{title}</code>, 21 classes, a '
+        f"photo of {size[0]}×{size[1]}. Each box: channels, and the receptive field in pixels of the "
         "photo.</figcaption>\n</figure>"
     )
 
@@ -83,9 +84,7 @@ def svg(net: FCN, rows: Sequence[Row], size: tuple[int, int]) -> str:
                 arrow(f"M{last[0] + WIDE // 2} {last[1] + HIGH}V{middle}H{x + WIDE // 2}V{here[1]}")
             )
         kind = "pool" if isinstance(net.get_submodule(row.name), nn.MaxPool2d) else "conv"
-        parts.append(
-            box(x, here[1], title(row.name, kind), *facts(row), kind, kernel(net, row))
-        )
+        parts.append(box(x, here[1], title(row.name, kind), *facts(row), kind, kernel(net, row)))
         last = here
 
     for number, head in enumerate(heads):
@@ -96,7 +95,11 @@ def svg(net: FCN, rows: Sequence[Row], size: tuple[int, int]) -> str:
         x = place[(source[-1] if number == 0 else source[0]).name][0]
         if number == 0:
             parts.append(arrow(f"M{x + WIDE} {y + HIGH // 2}H{scores}"))
-            parts.append(arrow(f"M{scores + WIDE} {y + HIGH // 2}H{rise}V{y - DOWN // 2 + 50}", "up"))
+            parts.append(
+                arrow(
+                    f"M{scores + WIDE} {y + HIGH // 2}H{rise}V{y + HIGH // 2 - 46 + LOW // 2}", "up"
+                )
+            )
         else:
             bend = y + HIGH + 14
             parts.append(
@@ -109,12 +112,12 @@ def svg(net: FCN, rows: Sequence[Row], size: tuple[int, int]) -> str:
     for number, up in enumerate(ups):
         stride = int(up.grid.stride)
         below = line[int(heads[number].grid.stride)]
-        y = below - DOWN // 2 - HIGH // 2 + 24
+        y = below + HIGH // 2 - 46 - LOW // 2
         module = net.get_submodule(up.name)
         goal = line[stride] + HIGH // 2
         cut = f", crop {up.crop}" if up.crop else ""
         if number:
-            parts.append(arrow(f"M{rise} {below + HIGH // 2 - 11}V{y + HIGH}", "up"))
+            parts.append(arrow(f"M{rise} {below + HIGH // 2 - 11}V{y + LOW}", "up"))
         end = goal + 11 if stride > 1 else line[1] + HIGH
         parts.append(arrow(f"M{rise} {y}V{end}", "up"))
         if stride > 1:
@@ -124,7 +127,7 @@ def svg(net: FCN, rows: Sequence[Row], size: tuple[int, int]) -> str:
             )
         factor = module.stride
         label = f"{2 * int(factor)}×{2 * int(factor)}{cut}"  # type: ignore[arg-type]
-        parts.append(box(rise - WIDE // 2, y, f"upsample ×{factor}", label, "", "up"))
+        parts.append(box(rise - WIDE // 2, y, f"upsample ×{factor}", label, "", "up", high=LOW))
     parts.append(box(rise - WIDE // 2, line[1], "scores", "21 classes", "", "image"))
 
     width, height = rise + WIDE // 2 + 12, line[strides[-1]] + HIGH + 24
@@ -158,15 +161,21 @@ def kernel(net: FCN, row: Row) -> str:
     return f"{side}×{side}"
 
 
-def box(x: int, y: int, head: str, second: str, third: str, kind: str, hint: str = "") -> str:
+def box(
+    x: int, y: int, head: str, second: str, third: str, kind: str, hint: str = "", high: int = HIGH
+) -> str:
     """Draw a layer: its name, and one or two lines below."""
     middle = x + WIDE // 2
     second = f"{second} · {hint}" if hint else second
-    lines = [text(middle, y + 15, head, "name middle"), text(middle, y + 29, second, "small middle")]
+    lines = [
+        text(middle, y + 15, head, "name middle"),
+        text(middle, y + 29, second, "small middle"),
+    ]
     if third:
         lines.append(text(middle, y + 42, third, "small middle"))
-    return f'<rect class="{kind}" x="{x}" y="{y}" width="{WIDE}" height="{HIGH}" rx="6"/>' + "".join(
-        lines
+    return (
+        f'<rect class="{kind}" x="{x}" y="{y}" width="{WIDE}" height="{high}" rx="6"/>'
+        + "".join(lines)
     )
 
 
