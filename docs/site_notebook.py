@@ -17,7 +17,7 @@ def execute(path: Path) -> Any:
     Raises:
         CellExecutionError: a cell fails.
     """
-    notebook = nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)
+    notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     with tempfile.TemporaryDirectory() as folder:
         client = NotebookClient(
             notebook,

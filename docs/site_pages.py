@@ -18,28 +18,35 @@ Field = dataclasses.Field[Any]
 
 def options(conf: Path) -> str:
     """Return tables of every option of every command, one a group, as Markdown."""
-    parts, groups = ["## Commands"], {}
+    parts, groups = ["## Commands"], dict[str, type]()
     for command, schema in config.COMMANDS.items():
-        kinds, fields = get_type_hints(schema), dataclasses.fields(schema)
         name = "model" if command == "describe" else command
         parts.append(f"### toyfcn-{name}")
         parts.append((inspect.getdoc(schema) or "").partition("\n\n")[0])
-        parts.append(table(f for f in fields if f.metadata))
-        for item in fields:
-            if dataclasses.is_dataclass(kinds[item.name]):
-                groups[item.name] = kinds[item.name]
+        parts.append(table(dataclasses.fields(schema)))
+        groups |= groups_in(schema)
     parts.append("## Groups")
     for name, kind in groups.items():
         common = dataclasses.fields(kind)
         parts += [f"### {name}", inspect.getdoc(kind) or "", choices(conf / name)]
         parts.append(table(common, f"{name}."))
-        for special in kind.__subclasses__():
+        for special in list[type](kind.__subclasses__()):
             own = [f for f in dataclasses.fields(special) if differs(f, common)]
             about = (inspect.getdoc(special) or "").partition("\n")[0]
             parts += [f"Only for {about[:1].lower()}{about[1:]}", table(own, f"{name}.")]
     for name in ("experiment", "debug", "launcher"):
         parts += [f"### {name}", choices(conf / name)]
     return "\n\n".join(part for part in parts if part)
+
+
+def groups_in(schema: Any, prefix: str = "") -> dict[str, type]:
+    """Return the groups of a schema by name, those within a group (``sweep.claim``) included."""
+    found: dict[str, type] = {}
+    for name, kind in get_type_hints(schema).items():
+        if dataclasses.is_dataclass(kind):
+            assert isinstance(kind, type)
+            found |= {f"{prefix}{name}": kind} | groups_in(kind, f"{prefix}{name}.")
+    return found
 
 
 def differs(item: Field, common: Iterable[Field]) -> bool:

@@ -43,8 +43,8 @@ def figure(name: str, settings: Iterable[str] = ()) -> str:
     title = f"model={name} model.stride={stride} model.geometry={geometry}"
     return (
         f'<figure class="network">\n{drawing}\n<figcaption><code>{title}</code>, 21 classes, a '
-        f"photo of {size[0]}×{size[1]}. Each box: channels, and the receptive field in pixels of the "
-        "photo.</figcaption>\n</figure>"
+        f"photo of {size[0]}×{size[1]}. Each box: channels, and the receptive field in pixels of "
+        "the photo.</figcaption>\n</figure>"
     )
 
 

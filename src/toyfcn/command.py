@@ -85,6 +85,7 @@ def launch(
             raise
         stop(command, told)
     except KeyboardInterrupt:
+        print(f"\n{command}: interrupted", file=sys.stderr)
         sys.exit(130)
 
 

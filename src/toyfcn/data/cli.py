@@ -44,11 +44,7 @@ def main() -> None:
         nonlocal faults
         faults += jobs[word](config)
 
-    try:
-        launch(f"{NAME} {word}", "data", job)
-    except KeyboardInterrupt:
-        print(f"\n{NAME} {word}: interrupted", file=sys.stderr)
-        sys.exit(130)
+    launch(f"{NAME} {word}", "data", job)
     if faults:
         sys.exit(1)
 
