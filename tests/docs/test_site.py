@@ -101,6 +101,13 @@ def test_the_picture_of_lenet_has_its_layers_in_order() -> None:
         site_picture.figure("fcn_lenet", ["stride=2", "pool=avg"])
 
 
+def test_the_workflow_runs_make_targets() -> None:
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
+    steps = re.findall(r"run: (.*)", (ROOT / ".github/workflows/ci.yml").read_text())
+    assert steps == [f"make {name}" for name in ("setup", "lint", "test", "docs", "test-slow")]
+    assert {step.removeprefix("make ") for step in steps} <= set(targets)
+
+
 def test_the_notebook_is_committed_without_outputs() -> None:
     notebook = nbformat.read(ROOT / "docs/first_steps.ipynb", as_version=4)
     nbformat.validate(notebook)
