@@ -44,6 +44,15 @@ def expand(markdown: str) -> str:
     return MARK.sub(put, markdown)
 
 
+def on_config(config: MkDocsConfig) -> None:
+    """Put pages that mkdocs.yml does not name into the menu, below what one can do."""
+    named = json.dumps(config.nav)
+    (section,) = (part["Use"] for part in config.nav or [] if "Use" in part)
+    for path in sorted(Path(config.docs_dir).glob("*.md")):
+        if f'"{path.name}"' not in named:
+            section.append(path.name)
+
+
 def on_page_markdown(markdown: str, **_: object) -> str:
     """Expand each page before it is rendered."""
     return expand(markdown)

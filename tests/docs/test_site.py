@@ -15,6 +15,7 @@ import site_hooks
 import site_notebook
 import site_pages
 import site_picture
+from mkdocs.config.defaults import MkDocsConfig
 
 from toyfcn import config
 
@@ -99,6 +100,15 @@ def test_the_picture_of_lenet_has_its_layers_in_order() -> None:
     assert "field 32" in seen
     with pytest.raises(ValueError, match="pool cannot be set"):
         site_picture.figure("fcn_lenet", ["stride=2", "pool=avg"])
+
+
+def test_a_page_that_nobody_named_is_in_the_menu(tmp_path: Path) -> None:
+    for name in ("data.md", "new.md"):
+        (tmp_path / name).touch()
+    config = MkDocsConfig()
+    config.docs_dir, config.nav = str(tmp_path), [{"Use": [{"Data": "data.md"}]}]
+    site_hooks.on_config(config)
+    assert config.nav == [{"Use": [{"Data": "data.md"}, "new.md"]}]
 
 
 def test_the_workflow_runs_make_targets() -> None:
