@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN    := .venv/bin
 UV     := VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv
 ARGS   ?=
+# tests in two processes of one thread each: tiny networks gain nothing from more
+TESTS  := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train test test-slow lint format bench docs tensorboard lock clean
@@ -16,10 +18,10 @@ train: .venv/.run .venv/.editable ## draw the shapes world, train the FCN-LeNet 
 	$(BIN)/toyfcn-train experiment=shapes_lenet $(ARGS)
 
 test: setup ## run the fast tests (ARGS="-k name")
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(TESTS) -m "not slow" $(ARGS)
 
 test-slow: setup ## run the slow tests too
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(TESTS) -m slow $(ARGS)
 
 lint: setup ## check style and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
