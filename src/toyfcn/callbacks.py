@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from toyfcn.sweep.search import Pruning
 
 log = logging.getLogger("toyfcn.epoch")
+WIDTH = 800  # pixels of a panel at most: TensorBoard reads those of all runs
 
 
 class Monitor(Callback):
@@ -158,7 +159,9 @@ class Panels(Callback):
         assert isinstance(pl_module, SegmentationTask) and isinstance(trainer.logger, Curves)
         assert split
         for name, row in panels(pl_module.net, self.data, split, self.photos):
-            trainer.logger.add_image(f"panels/{name}", row, trainer.global_step)
+            trainer.logger.add_image(
+                f"panels/{name}", visual.shrink(row, WIDTH), trainer.global_step
+            )
 
 
 @torch.no_grad()

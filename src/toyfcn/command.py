@@ -185,3 +185,8 @@ def naming(group: str, choice: str) -> Iterator[str]:
 def run_folder() -> Path:
     """Return the folder that Hydra made for this run."""
     return Path(HydraConfig.get().runtime.output_dir)
+
+
+def overrides() -> list[str]:
+    """Return what the command line, or the sweep, has chosen for this run."""
+    return [str(item) for item in HydraConfig.get().overrides.task]

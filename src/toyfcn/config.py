@@ -241,6 +241,8 @@ class LoggerConfig(Checked):
 
     every: int = option(10, "steps between points of the training curves", low=1)
     panels: int = option(8, "validation photos in the picture panels; 0: none", low=0, high=64)
+    histograms: bool = option(False, "weights and gradients at each validation")
+    graph: bool = option(False, "the network's graph")
 
 
 @dataclass

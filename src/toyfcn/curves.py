@@ -23,24 +23,25 @@ class Curves(TensorBoardLogger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Add points."""
-        self._try(lambda: super(Curves, self).log_metrics(metrics, step))
+        self.attempt(lambda: super(Curves, self).log_metrics(metrics, step))
 
     @rank_zero_only
     def add_image(self, tag: str, pixels: Any, step: int) -> None:
         """Add a picture, uint8 (H, W, 3)."""
-        self._try(lambda: self.experiment.add_image(tag, pixels, step, dataformats="HWC"))
+        self.attempt(lambda: self.experiment.add_image(tag, pixels, step, dataformats="HWC"))
 
     @rank_zero_only
     def save(self) -> None:
         """Flush, so that all points are on disk."""
-        self._try(super().save)
+        self.attempt(super().save)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """Flush and close."""
-        self._try(lambda: super(Curves, self).finalize(status))
+        self.attempt(lambda: super(Curves, self).finalize(status))
 
-    def _try(self, write: Callable[[], None]) -> None:
+    def attempt(self, write: Callable[[], None]) -> None:
+        """Write, or say once that points are lost where the disk does not take them."""
         try:
             write()
         except (OSError, ValueError) as error:  # Lightning makes a ValueError of any

@@ -11,6 +11,8 @@ from toyfcn.config import EvalConfig, TrainerConfig
 from toyfcn.data.config import KINDS, DataConfig
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from toyfcn.checkpoint import Checkpoint
     from toyfcn.data.datamodule import SegmentationData
 
@@ -38,7 +40,7 @@ def evaluate(config: EvalConfig) -> float:
     data = SegmentationData(source, data_config, loaded.model.short_side)
     warn_of_trained(loaded, data, config.split)
     folder = run_folder()
-    found = score(loaded, data, config.split, config.trainer)
+    found, _ = score(loaded, data, config.split, config.trainer)
     record.write_json(folder / "metrics.json", {config.split: found})
     report.print_scores({config.split: found})
     print(f"wrote {folder / 'metrics.json'}")
@@ -78,8 +80,11 @@ def warn_of_trained(loaded: Checkpoint, data: SegmentationData, split: str) -> N
 
 def score(
     loaded: Checkpoint, data: SegmentationData, split: str, config: TrainerConfig
-) -> dict[str, Any]:
-    """Score a checkpoint's network on a split: the figures of one entry of metrics.json."""
+) -> tuple[dict[str, Any], Tensor]:
+    """Score a checkpoint's network on a split.
+
+    Returns the figures of one entry of metrics.json, and the confusion matrix, int64 (C, C).
+    """
     import pytorch_lightning as pl
 
     from toyfcn.config import RecipeConfig
@@ -99,4 +104,4 @@ def score(
         use_distributed_sampler=False,
     )
     trainer.validate(task, data.scoring_loader(split), verbose=False)
-    return task.results
+    return task.results, task.matrix.compute().cpu()

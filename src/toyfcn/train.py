@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from toyfcn import faults, resume
-from toyfcn.command import launch, run_folder
+from toyfcn.command import launch, overrides, run_folder
 from toyfcn.config import TrainConfig
 from toyfcn.interrupt import Interrupted, Interruption
 
@@ -65,10 +65,11 @@ def fit_and_score(
     import pytorch_lightning as pl
     import torch
 
-    from toyfcn import checkpoint, curves, keeper, report, visual
+    from toyfcn import board, checkpoint, curves, keeper, report, visual
     from toyfcn.callbacks import panels
     from toyfcn.data.datamodule import SegmentationData, open_source
     from toyfcn.data.overlap import identities
+    from toyfcn.data.schedule import Key
     from toyfcn.evaluate import score, warn_of_trained
     from toyfcn.profile import StepProfile
     from toyfcn.record import write_json
@@ -143,14 +144,15 @@ def fit_and_score(
         config.trainer.save_every,
         stop_on_failure=config.trainer.save_failed == "stop",
     )
-    callbacks, monitor = make_callbacks(config, data, folder)
+    val_every = divisor_near(steps, config.trainer.val_every)
+    callbacks, monitor = make_callbacks(config, data, folder, val_every)
     trainer = pl.Trainer(
         accelerator=config.trainer.accelerator,
         devices=config.trainer.devices,
         precision=config.trainer.precision,  # type: ignore[arg-type]
         max_steps=steps,
         max_epochs=-(-steps // epoch_steps),
-        val_check_interval=divisor_near(steps, config.trainer.val_every),
+        val_check_interval=val_every,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         limit_val_batches=None if config.data.val_split else 0,
@@ -166,6 +168,11 @@ def fit_and_score(
         use_distributed_sampler=False,
         enable_progress_bar=any(isinstance(c, pl.callbacks.ProgressBar) for c in callbacks),
     )
+    if content is None and trainer.is_global_zero:
+        logger.attempt(lambda: board.log_config(logger, config))
+        if config.logger.graph:
+            photos = data.scoring_loader(config.data.train_split).dataset
+            board.log_graph(logger, net, photos[Key(0, 0)][0])
     parameters = sum(p.numel() for p in net.parameters())
     log.info("%s: %d images, %d parameters, in %s", source.name, len(train_ids), parameters, folder)
     keep.fit(trainer, task, data, resumed=content is not None)
@@ -174,10 +181,16 @@ def fit_and_score(
     # scores of the best checkpoint, read back from its file as toyfcn-eval does
     chosen = checkpoint.load(keep.best)
     metrics: dict[str, Any] = {"val": None, "test": None}
+    matrices = {}
     for split, name in (("val", config.data.val_split), ("test", config.data.test_split)):
         if name is not None:
-            metrics[split] = score(chosen, data, name, config.trainer)
+            metrics[split], matrices[split] = score(chosen, data, name, config.trainer)
     write_json(folder / "metrics.json", metrics)
+    chosen_here = overrides()
+    logger.attempt(
+        lambda: board.log_results(logger, config, chosen_here, metrics, matrices, steps)
+    )
+    logger.finalize("success")
     which = "val" if config.data.test_split is None else "test"
     shown, found = getattr(config.data, f"{which}_split"), metrics[which]
     title = f"{source.name}, {shown}: mean IU {found['miou']:.3f}"
@@ -245,10 +258,13 @@ def divisor_near(steps: int, wanted: int) -> int:
     return min(divisors, key=lambda n: (max(n / wanted, wanted / n), n))
 
 
-def make_callbacks(config: TrainConfig, data: Any, folder: Path) -> tuple[list[Any], Any]:
+def make_callbacks(
+    config: TrainConfig, data: Any, folder: Path, val_every: int
+) -> tuple[list[Any], Any]:
     """Return all callbacks but the keeper of checkpoints, and among them the monitor."""
     from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging
 
+    from toyfcn.board import Histograms
     from toyfcn.callbacks import History, Monitor, Panels, ProgressBar
     from toyfcn.finite import FiniteLoss
     from toyfcn.sweep.search import open_pruning
@@ -262,6 +278,8 @@ def make_callbacks(config: TrainConfig, data: Any, folder: Path) -> tuple[list[A
         callbacks.append(stop)
     if config.logger.panels:
         callbacks.append(Panels(data, config.logger.panels))
+    if config.logger.histograms:
+        callbacks.append(Histograms(val_every))
     history = folder / "history.csv"
     if config.resume is None:
         history.unlink(missing_ok=True)

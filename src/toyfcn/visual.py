@@ -106,3 +106,37 @@ def overlay(
     page.paste(Image.fromarray(mixed), (0, 0))
     page.paste(key, (4, len(photo) + 6))
     return page
+
+
+def confusion(matrix: NDArray[np.int64], classes: Sequence[str], title: str = "") -> Pixels:
+    """Draw a confusion matrix (C, C), rows the truth: each row as shares of it. uint8 (H, W, 3)."""
+    cell, font = 34, ImageFont.load_default(12)
+    side = int(max(font.getlength(name) for name in classes)) + 12
+    count, top = len(classes), side + 28
+    page = Image.new("RGB", (side + cell * count + 12, top + cell * count + 12), PAPER)
+    draw = ImageDraw.Draw(page)
+    draw.text((8, 6), title, INK, ImageFont.load_default(14))
+    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    for row, name in enumerate(classes):
+        y = top + row * cell
+        draw.text((side - 6, y + cell // 2), name, INK, font, anchor="rm")
+        upright = Image.new("RGB", (side - 6, 18), PAPER)  # names of columns read upwards
+        ImageDraw.Draw(upright).text((0, 2), name, INK, font)
+        page.paste(upright.rotate(90, expand=True), (side + row * cell + 8, top - side + 4))
+        for column in range(count):
+            share, x = float(shares[row, column]), side + column * cell
+            fill = tuple(round(255 + share * (end - 255)) for end in (8, 48, 107))
+            draw.rectangle((x, y, x + cell - 2, y + cell - 2), fill, RIGHT)
+            if share >= 0.005:
+                ink = PAPER if share > 0.5 else INK
+                middle = (x + cell // 2 - 1, y + cell // 2 - 1)
+                draw.text(middle, f"{100 * share:.0f}", ink, font, anchor="mm")
+    return np.asarray(page)
+
+
+def shrink(picture: Pixels, width: int) -> Pixels:
+    """Bring a picture that is wider than ``width`` pixels down to it: uint8 (H, W, 3)."""
+    if picture.shape[1] <= width:
+        return picture
+    size = (width, max(1, round(picture.shape[0] * width / picture.shape[1])))
+    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX))
