@@ -312,15 +312,50 @@ class EvalConfig(Checked):
 class PredictConfig(Checked):
     """Palette masks and overlays of any photos, from a checkpoint alone.
 
-    toyfcn-predict ckpt=best.ckpt source=photo.jpg
     toyfcn-predict ckpt=best.ckpt source=photos/ out=masks
-    toyfcn-predict ckpt=best.ckpt 'source="photos/**/*.png"'
+    toyfcn-predict ckpt=best.ckpt 'source=["photos/**/*.png",one.jpg]' scores=true
+    toyfcn-predict ckpt=best.ckpt format=voc_server data=voc2012 split=test out=submission
     """
 
     ckpt: str | None = option(None, "checkpoint to predict with (required)")
-    source: str | None = option(None, "photo, folder of photos or glob (required)")
+    source: Any = option(None, "photo, folder of photos or glob, or a list of these")
     out: str = option("outputs/predictions", "folder for the masks and overlays")
+    format: str = option(
+        "pictures",
+        "pictures: masks and overlays of source; voc_server: what PASCAL's evaluation server takes",
+        choices=("pictures", "voc_server"),
+    )
+    scores: bool = option(
+        False, "write NAME_scores.npz too: float16 (classes, height, width), before the softmax"
+    )
+    split: str = option("test", "voc_server: list of the photos, which need no masks")
+    data: Any = None  # voc_server: where the photos lie; conf/predict.yaml says as_trained
     device: str = option("auto", "where to run", choices=("auto", "cpu", "gpu"))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        listed = self.source if isinstance(self.source, list) else [self.source]
+        if not all(isinstance(item, str | None) for item in listed):
+            raise ValueError(f"source={self.source} is no path, nor a list of paths")
+        if self.format == "voc_server" and (self.scores or self.source):
+            given = "scores" if self.scores else "source"
+            raise ValueError(f"{given}= has no place beside format=voc_server, which takes split=")
+
+
+@dataclass
+class ExportConfig(Checked):
+    """A checkpoint's network as ONNX, checked against torch.
+
+    toyfcn-export ckpt=RUN/checkpoints/best.ckpt              # best.onnx beside it
+    toyfcn-export ckpt=best.ckpt out=net.onnx
+    toyfcn-export ckpt=best.ckpt output=labels
+    """
+
+    ckpt: str | None = option(None, "checkpoint to export (required)")
+    out: str | None = option(None, "file to write; null: beside the checkpoint")
+    output: str = option(
+        "scores", "scores of each class, or labels of the best ones", choices=("scores", "labels")
+    )
 
 
 @dataclass
@@ -365,6 +400,7 @@ COMMANDS: dict[str, type[Checked]] = {  # by the name of their file in conf/
     "train": TrainConfig,
     "eval": EvalConfig,
     "predict": PredictConfig,
+    "export": ExportConfig,
     "data": DataCommandConfig,
     "describe": DescribeConfig,
 }

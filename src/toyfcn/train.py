@@ -187,9 +187,7 @@ def fit_and_score(
             metrics[split], matrices[split] = score(chosen, data, name, config.trainer)
     write_json(folder / "metrics.json", metrics)
     chosen_here = overrides()
-    logger.attempt(
-        lambda: board.log_results(logger, config, chosen_here, metrics, matrices, steps)
-    )
+    logger.attempt(lambda: board.log_results(logger, config, chosen_here, metrics, matrices, steps))
     logger.finalize("success")
     which = "val" if config.data.test_split is None else "test"
     shown, found = getattr(config.data, f"{which}_split"), metrics[which]

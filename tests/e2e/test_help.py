@@ -13,6 +13,7 @@ COMMANDS = {
     "train": "toyfcn.train",
     "eval": "toyfcn.evaluate",
     "predict": "toyfcn.predict",
+    "export": "toyfcn.export",
     "data": "toyfcn.data.cli",
 }
 

@@ -1,0 +1,116 @@
+"""toyfcn-predict and toyfcn-export on checkpoints that were never trained: what they write."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from toyfcn import checkpoint, export, predict
+from toyfcn.config import ModelConfig, TrainConfig
+from toyfcn.data.config import VOCConfig
+from toyfcn.data.voc import find_voc, voc_source
+
+
+@pytest.fixture
+def best(tiny_voc: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkpoint of 21 classes with random score layers, for the photos of tiny_voc."""
+    monkeypatch.chdir(tiny_voc)
+    config = TrainConfig(
+        data=VOCConfig(root=str(tiny_voc), test_split=None), model=ModelConfig(width=0.5)
+    )
+    source = voc_source(find_voc(tiny_voc, 2007))
+    torch.manual_seed(0)
+    net = checkpoint.build(config.model, 21)
+    for head in net.heads:
+        torch.nn.init.normal_(head.weight)
+    state = {f"net.{name}": value for name, value in net.state_dict().items()}
+    path = tiny_voc / "best.ckpt"
+    torch.save({"state_dict": state, "toyfcn": checkpoint.make_card(config, source)}, path)
+    return path
+
+
+def command(main: object, monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["toyfcn", *words])
+    try:
+        main()  # type: ignore[operator]
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def test_several_sources_upright_with_scores(best: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos = best.parent / "photos"
+    photos.mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    turned = Image.Exif()
+    turned[0x0112] = 6  # to be shown turned by a quarter
+    Image.fromarray(noise).save(photos / "turned.jpg", exif=turned)
+    Image.fromarray(noise).convert("CMYK").save(photos / "print.tif")
+    Image.fromarray(noise).convert("LA").save(photos / "grey.png")
+    source = "source=[photos/turned.jpg,photos,'photos/*.png']"
+    words = [f"ckpt={best}", source, "out=masks", "scores=true"]
+    assert command(predict.main, monkeypatch, *words) == 0
+    for name, size in (("turned", (40, 60)), ("print", (60, 40)), ("grey", (60, 40))):
+        mask = Image.open(best.parent / "masks" / f"{name}.png")
+        scores = np.load(best.parent / "masks" / f"{name}_scores.npz")["scores"]
+        assert (mask.mode, mask.size) == ("P", size)
+        assert scores.dtype == np.float16
+        assert scores.shape == (21, size[1], size[0])
+        assert (scores.argmax(0) == np.asarray(mask)).mean() > 0.98  # but for ties in half
+
+
+def test_a_submission_for_pascals_server(best: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    year = best.parent / "VOCdevkit" / "VOC2007"
+    ids = ["000001", "000004"]
+    (year / "ImageSets/Segmentation/test.txt").write_text("\n".join(ids))
+    for name in ids:
+        (year / "SegmentationClass" / f"{name}.png").unlink()  # the test's masks are secret
+    words = [f"ckpt={best}", "format=voc_server", "split=test", "out=sent"]
+    assert command(predict.main, monkeypatch, *words) == 0
+    folder = best.parent / "sent/results/VOC2007/Segmentation/comp6_test_cls"
+    assert sorted(path.name for path in folder.iterdir()) == [f"{name}.png" for name in ids]
+    for name in ids:
+        mask, photo = Image.open(folder / f"{name}.png"), year / "JPEGImages" / f"{name}.jpg"
+        assert mask.mode == "P"
+        assert mask.size == Image.open(photo).size
+        assert np.asarray(mask).dtype == np.uint8
+        assert np.asarray(mask).max() <= 20
+        assert mask.getpalette()[:6] == [0, 0, 0, 128, 0, 0]
+    assert command(predict.main, monkeypatch, *words, "source=x") == 2
+
+
+@pytest.mark.parametrize("output", ["scores", pytest.param("labels", marks=pytest.mark.slow)])
+def test_onnx_equals_torch_at_other_sizes(
+    best: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], output: str
+) -> None:
+    ort = pytest.importorskip("onnxruntime", reason="needs toyfcn[export]")
+    words = [f"ckpt={best}", "out=net.onnx", f"output={output}"]
+    assert command(export.main, monkeypatch, *words) == 0
+    assert "largest difference" in capsys.readouterr().out
+    session = ort.InferenceSession("net.onnx")
+    facts = session.get_modelmeta().custom_metadata_map
+    assert json.loads(facts["classes"])[15] == "person"
+    assert json.loads(facts["palette"])[3:6] == [128, 0, 0]
+    net = checkpoint.load(best).net
+    for batch, height, width in ((1, 8, 8), (3, 47, 90), (1, 130, 31)):
+        photo = torch.randint(0, 256, (batch, 3, height, width), dtype=torch.uint8)
+        (got,) = session.run(None, {"photo": photo.numpy()})
+        with torch.inference_mode():
+            wanted = net(photo)
+        if output == "labels":
+            assert got.dtype == np.uint8
+            assert (got == wanted.max(1).indices.numpy()).mean() > 0.999
+        else:
+            np.testing.assert_allclose(got, wanted.numpy(), atol=1e-4)
+
+
+def test_a_missing_package_is_told(
+    best: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    assert command(export.main, monkeypatch, f"ckpt={best}") == 2
+    assert "pip install 'toyfcn[export]'" in capsys.readouterr().err
