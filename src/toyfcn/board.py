@@ -20,7 +20,7 @@ from toyfcn.resume import flatten
 # in the HParams tab of every run, beside what its command line chose: few, for TensorBoard shows
 # the first five columns of its own alphabetical order
 ALWAYS = ("data.name", "model.name", "recipe.lr", "seed")
-FIGURES = ("miou", "pixel_acc", "mean_acc", "fwiou", "loss")
+FIGURES = ("miou", "pixel_acc", "loss")
 
 
 def log_config(logger: Any, config: TrainConfig) -> None:

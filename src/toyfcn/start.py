@@ -56,7 +56,7 @@ def score_first(
     """Score a network before its first step, and say so."""
     loaded = Checkpoint(net, config.model, config.data, card)
     assert config.data.val_split is not None
-    found = score(loaded, data, config.data.val_split, config.trainer)
+    found, _ = score(loaded, data, config.data.val_split, config.trainer)
     net.train()
     log.info(
         "before the first step: val mean IU %.4f, all-background %.4f",

@@ -15,18 +15,22 @@ from typing import Any
 import pytest
 
 BIN = Path(sys.executable).parent
-TINY = (
-    "data.train_images=6 data.val_images=2 data.test_images=2 data.size=[48,56] data.batch_size=2 "
-    "model.width=0.25 trainer.max_steps=4 trainer.val_every=2 logger.every=1 logger.panels=2"
-)
+TINY = """# @package _global_
+data: {train_images: 6, val_images: 2, test_images: 2, size: [48, 56], batch_size: 2}
+model: {width: 0.25}
+trainer: {max_steps: 4, val_every: 2}
+logger: {every: 1, panels: 2, histograms: true, graph: true}
+"""
 
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a sweep over two learning rates, made by the real command."""
     home = tmp_path_factory.mktemp("home")
-    words = [BIN / "toyfcn-train", "-m", *TINY.split(), "recipe.lr=0.01,0.001"]
-    words += ["hydra.sweep.dir=sweep", "logger.histograms=true", "logger.graph=true"]
+    (home / "own" / "experiment").mkdir(parents=True)
+    (home / "own" / "experiment" / "tiny.yaml").write_text(TINY)
+    words = [BIN / "toyfcn-train", "--config-dir", "own", "-m", "experiment=tiny"]
+    words += ["recipe.lr=0.01,0.001", "model.stride=4", "hydra.sweep.dir=sweep"]
     done = subprocess.run(words, cwd=home, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return home / "sweep"
@@ -102,7 +106,7 @@ def test_tensorboard_in_a_browser(server: str, browser: Any, sweep: Path) -> Non
             if set(runs) <= set(json.load(answer)):
                 break
         time.sleep(0.5)
-    parameters = ["recipe.lr", "model.name", "fcn_lenet", "seed"]
+    parameters = ["recipe.lr", "model.name", "fcn_lenet", "seed", "0.0100", "0.0010"]
     figures = ["best/val_miou", "best/test_miou"]
     see(browser, f"{server}/#hparams", [*runs, *parameters, *figures], "hparams.png")
     see(browser, f"{server}/#scalars", ["val", "train", "best"], "scalars.png")
@@ -134,5 +138,5 @@ def test_what_a_sweep_logs(sweep: Path) -> None:
         told = HParamsPluginData.FromString(content).session_start_info.hparams
         keys.append(set(told))
         rates.append(told["recipe.lr"].number_value)
-    assert keys[0] == keys[1] >= {"recipe.lr", "seed", "model.width", "data.size"}
+    assert keys[0] == keys[1] >= {"recipe.lr", "seed", "model.stride", "data.name"}
     assert rates == [0.01, 0.001]

@@ -17,9 +17,9 @@ TEXTS = [
     *(ROOT / "conf/experiment").rglob("*.yaml"),
 ]
 COMMAND = re.compile(
-    r"^[#$\s`]*(?:train on it: )?(toyfcn-(?:train|eval|predict|data)) +([^`\n]*)", re.M
+    r"^[#$\s`]*(?:train on it: )?(toyfcn-(?:train|eval|predict|export|data)) +([^`\n]*)", re.M
 )
-CONFIGS = {"train": "train", "eval": "eval", "predict": "predict", "data": "data"}
+CONFIGS = {name: name for name in ("train", "eval", "predict", "export", "data")}
 
 
 def commands() -> list[tuple[str, str]]:
@@ -38,7 +38,7 @@ def test_printed_commands_compose(
     for argument in arguments:
         if "…" in argument:
             continue  # left to the reader
-        if argument.startswith("--"):
+        if argument.startswith("-") and argument != "-m":
             pytest.skip(f"{argument} is Hydra's own")
         if argument == "-m" or "=" not in argument:  # multirun; the first word of toyfcn-data
             continue
@@ -58,7 +58,7 @@ def test_printed_commands_compose(
 
 
 def test_there_are_commands_of_each_kind() -> None:
-    assert {name for name, _ in commands()} == {"train", "eval", "predict", "data"}
+    assert {name for name, _ in commands()} == set(CONFIGS)
 
 
 def test_make_targets_exist() -> None:
