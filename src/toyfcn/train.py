@@ -146,6 +146,7 @@ def fit_and_score(
     )
     val_every = divisor_near(steps, config.trainer.val_every)
     callbacks, monitor = make_callbacks(config, data, folder, val_every)
+    logger = curves.Curves(folder)
     trainer = pl.Trainer(
         accelerator=config.trainer.accelerator,
         devices=config.trainer.devices,
@@ -159,7 +160,7 @@ def fit_and_score(
         gradient_clip_val=config.recipe.clip,
         deterministic=config.trainer.deterministic,
         benchmark=False,
-        logger=curves.Curves(folder),
+        logger=logger,
         log_every_n_steps=config.logger.every,
         callbacks=[*callbacks, keep],
         plugins=keeper.AtomicIO(content),
