@@ -151,8 +151,11 @@ class Panels(Callback):
     def __init__(self, data: SegmentationData, photos: int) -> None:
         self.data, self.photos = data, photos
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw the panels of this moment's weights."""
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw the panels of the weights that are scored: the averaged ones, where there are any.
+
+        So this callback comes before the one that takes these out of the network again.
+        """
         if trainer.sanity_checking or not trainer.is_global_zero or trainer.state.fn != "fit":
             return
         split = self.data.config.val_split

@@ -189,7 +189,11 @@ class TrainerConfig(Checked):
     GROUP = "trainer"
 
     accelerator: str = option("auto", "where to run", choices=("auto", "cpu", "gpu"))
-    devices: int = option(1, "how many GPUs or processes", low=1)
+    devices: int = option(1, "how many GPUs, or processes, on each machine", low=1)
+    nodes: int = option(1, "how many machines", low=1)
+    sync_batchnorm: bool = option(
+        False, "GPUs: batch normalisation over all processes; false: over each one's share"
+    )
     precision: str = option(
         "32-true", "number format", choices=("32-true", "bf16-mixed", "16-mixed", "64-true")
     )
@@ -267,6 +271,9 @@ class TrainConfig(Checked):
         "folder of a run to continue; auto: the newest unfinished one with this config, or a new "
         "one",
     )
+    rerun: str | None = option(
+        None, "folder of a finished run to repeat, and compare with bit for bit"
+    )
     optimized_metric: str = option(
         "val.miou", "figure of metrics.json that a sweep looks at: val.… or test.…"
     )
@@ -289,8 +296,14 @@ class TrainConfig(Checked):
                 f"optimized_metric={self.optimized_metric} needs the split that "
                 f"data.{self.optimized_metric.partition('.')[0]}_split=null leaves out"
             )
-        if recipe.freeze_steps is not None and self.trainer.devices > 1:
-            raise ValueError("recipe.freeze_steps needs trainer.devices=1")
+        processes = self.trainer.devices * self.trainer.nodes
+        if recipe.freeze_steps is not None and processes > 1:
+            raise ValueError("recipe.freeze_steps needs trainer.devices=1 and trainer.nodes=1")
+        if self.data.batch_size < processes:
+            raise ValueError(
+                f"data.batch_size={self.data.batch_size} is shared out, and leaves nothing to "
+                f"some of the {processes} processes"
+            )
 
 
 @dataclass

@@ -86,6 +86,7 @@ def score(
     Returns the figures of one entry of metrics.json, and the confusion matrix, int64 (C, C).
     """
     import pytorch_lightning as pl
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
     from toyfcn.config import RecipeConfig
     from toyfcn.task import SegmentationTask
@@ -96,6 +97,7 @@ def score(
     trainer = pl.Trainer(
         accelerator=config.accelerator,
         devices=1,
+        plugins=LightningEnvironment(),  # alone, however many SLURM has started
         precision=config.precision,  # type: ignore[arg-type]
         logger=False,
         enable_checkpointing=False,

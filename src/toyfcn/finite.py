@@ -22,8 +22,8 @@ LAG = 2  # steps that a GPU may be behind: their losses are on their way to us
 class FiniteLoss(Callback):
     """Looks at every loss before its gradients are taken; on a GPU two steps later, not to wait."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, name: str = "nonfinite.pt") -> None:
+        self.path = folder / name
         self.batch: Batch | None = None
         self.coming: deque[tuple[Any, Tensor, dict[str, Any]]] = deque()
 
@@ -66,13 +66,12 @@ class FiniteLoss(Callback):
     def _check(self, loss: Tensor, facts: dict[str, Any]) -> None:
         if torch.isfinite(loss):
             return
-        path = self.folder / "nonfinite.pt"
         plain = {k: v.cpu() if isinstance(v, Tensor) else v for k, v in facts.items()}
         try:
-            torch.save(plain | {"loss": loss.cpu()}, path)
-            where = f"the batch is in {path}"
+            torch.save(plain | {"loss": loss.cpu()}, self.path)
+            where = f"the batch is in {self.path}"
         except (OSError, RuntimeError):
-            where = f"the batch could not be saved to {path}"
+            where = f"the batch could not be saved to {self.path}"
         ids = ", ".join(facts["id"][:8]) + ", …" * (len(facts["id"]) > 8)
         raise ValueError(
             f"the loss is {loss.item()} at step {facts['step']} (lr {facts['lr']:.3g}; images "

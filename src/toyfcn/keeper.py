@@ -158,6 +158,7 @@ class Keeper(Checkpoint):  # Lightning calls callbacks of this kind after all ot
                 trainer.logger.save()  # so that the curves have no gap
             trainer.save_checkpoint(self.last, weights_only=False)
         except OSError as error:
+            trainer.strategy.barrier()  # where the other processes wait for the file
             self._failed(error)
             return False
         return True
@@ -225,7 +226,7 @@ class Keeper(Checkpoint):  # Lightning calls callbacks of this kind after all ot
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The last validation has saved, if there are any; a signal since ends the run here."""
-        if not trainer.limit_val_batches and self.save(trainer):
+        if not trainer.limit_val_batches and self.save(trainer) and trainer.is_global_zero:
             copy_aside(self.last, self.best)
         self.whole = False
         self._leave_if_due(trainer)

@@ -71,7 +71,7 @@ def settle(arguments: list[str]) -> list[str]:
             )
         stored_config(folder)  # so that a mistake is told before Hydra writes anything
         refuse_running(folder)
-    quoted = "'" + str(folder.absolute()).replace("\\", "\\\\").replace("'", "\\'") + "'"
+    quoted = quote(folder)
     inside = [f"hydra.run.dir={quoted}", "hydra.output_subdir=null"]
     return [f"resume={quoted}", *others, *inside]
 
@@ -79,6 +79,11 @@ def settle(arguments: list[str]) -> list[str]:
 def unquote(value: str) -> str:
     """Take the quotes off a value of the command line."""
     return value[1:-1] if len(value) > 1 and value[0] == value[-1] in "'\"" else value
+
+
+def quote(folder: Path) -> str:
+    """Return a folder, absolute, as a value of the command line."""
+    return "'" + str(folder.absolute()).replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def newest_unfinished(overrides: list[str], placed: Path | None) -> Path | None:
@@ -143,30 +148,42 @@ def read_json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def stored_config(folder: Path, overrides: list[str] | None = None) -> TrainConfig:
+def stored_config(
+    folder: Path, overrides: list[str] | None = None, option: str = "resume"
+) -> TrainConfig:
     """Read the config that a run was started with, through the typed schema.
+
+    ``option`` is what named the folder.
 
     Raises:
         ValueError: the folder has none, or one that the schema does not know.
     """
     path = folder / ".hydra" / "config.yaml"
     if not path.is_file():
-        raise ValueError(f"resume={folder} is no folder of a run: it has no .hydra/config.yaml")
+        raise ValueError(f"{option}={folder} is no folder of a run: it has no .hydra/config.yaml")
     try:
         text = path.read_bytes()
         if len(text) > MAX_CONFIG or b"&" in text:  # an anchor multiplies what it names
             raise ValueError("it is too long, or has anchors")
-        stored = OmegaConf.create(text.decode())
-        kind = KINDS.get(str(OmegaConf.select(stored, "data.kind")))
-        if kind is None:
-            raise ValueError("data.kind is missing, or unknown")
-        schema = OmegaConf.structured(TrainConfig(data=kind()))
-        changed = OmegaConf.from_dotlist(overrides or [])
-        config = OmegaConf.to_object(OmegaConf.merge(schema, stored, changed))
+        return typed_config(OmegaConf.create(text.decode()), overrides)
     except (OmegaConfBaseException, OSError, RecursionError) as error:
         raise ValueError(f"{path} is no config of toyfcn-train: {first_line(error)}") from None
     except Exception as error:  # the YAML reader raises whatever the bytes provoke
         raise ValueError(f"{path} is no config of toyfcn-train: {first_line(error)}") from None
+
+
+def typed_config(stored: Any, overrides: list[str] | None = None) -> TrainConfig:
+    """Bring plain values through the typed schema.
+
+    Raises:
+        ValueError, OmegaConfBaseException: the schema does not know them.
+    """
+    kind = KINDS.get(str(OmegaConf.select(stored, "data.kind")))
+    if kind is None:
+        raise ValueError("data.kind is missing, or unknown")
+    schema = OmegaConf.structured(TrainConfig(data=kind()))
+    changed = OmegaConf.from_dotlist(overrides or [])
+    config = OmegaConf.to_object(OmegaConf.merge(schema, stored, changed))
     assert isinstance(config, TrainConfig)
     return config
 
@@ -185,7 +202,7 @@ def printable(text: str) -> str:
 def fingerprint(config: TrainConfig) -> dict[str, Any]:
     """Return every option that a figure depends on, as {key: plain value}."""
     flat = flatten(dataclasses.asdict(config))
-    free = (*FREE, "resume")
+    free = (*FREE, "resume", "rerun")
     return {k: v for k, v in flat.items() if k not in free and not k.startswith("sweep.")}
 
 

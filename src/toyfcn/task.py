@@ -46,6 +46,12 @@ def pixel_loss(scores: Tensor, truth: Tensor, weight: Tensor, void: int) -> tupl
     return total, lookup[target].sum()
 
 
+def processes() -> int:
+    """Return how many processes train together."""
+    alone = not torch.distributed.is_initialized()
+    return 1 if alone else torch.distributed.get_world_size()
+
+
 def lr_factor(step: int, total: int, schedule: str, warmup: float) -> float:
     """Return the factor on the learning rate at a step: linear warm-up, then half a cosine."""
     if schedule == "constant":
@@ -98,7 +104,8 @@ class SegmentationTask(pl.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout and the like from (seed, step), so that a resumed run repeats it."""
-        seed = sample_seed(self.seed, self.global_step, "step")
+        process = f" of {self.global_rank}" if self.global_rank else ""
+        seed = sample_seed(self.seed, self.global_step, f"step{process}")
         torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":
             torch.cuda.manual_seed(seed)
@@ -114,17 +121,31 @@ class SegmentationTask(pl.LightningModule):
         self.net.trunk.requires_grad_(not frozen)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the loss of a batch: Σ w·ℓ / max(Σ w, ε), or Σ w·ℓ where the recipe sums."""
+        """Return the loss of a batch: Σ w·ℓ / max(Σ w, ε), or Σ w·ℓ where the recipe sums.
+
+        Of several processes each has a share of the batch: Σ w is then that of all, and Σ w·ℓ its
+        own times their number, since DDP takes the mean of their gradients. So the gradient is that
+        of one process with the whole batch, however unequal the shares.
+        """
         total, weight = self.loss_sums_of(batch)
-        mean = total / weight.clamp(min=1e-6)
+        whole = total.detach()
+        if (count := processes()) > 1:
+            sums = torch.stack([whole, weight.to(whole)])
+            torch.distributed.all_reduce(sums)
+            total, (whole, weight) = total * count, sums.unbind()
+        weight = weight.clamp(min=1e-6)
         self.log("step", float(self.global_step + 1))  # the x-axis: batches trained on
-        self.log("train/loss", mean.detach(), prog_bar=True, batch_size=1)
+        self.log("train/loss", whole / weight, prog_bar=True, batch_size=1)
         self.log("lr", self.optimizers().param_groups[0]["lr"], batch_size=1)  # type: ignore[union-attr]
-        return total if self.recipe.loss == "sum" else mean
+        return total if self.recipe.loss == "sum" else total / weight
 
     def loss_sums_of(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return (Σ w·ℓ, Σ w) of a training batch, by the fused head where the network has one."""
         image, truth = batch["image"], batch["mask"]
+        if not len(image):  # no share: yet the other processes wait for this one's gradients
+            learned = [weight.sum() for weight in self.net.parameters() if weight.requires_grad]
+            nothing = 0 * torch.stack(learned).sum()
+            return nothing, nothing.detach()
         if self.recipe.sample < 1:
             left_out = torch.rand(truth.shape, device=truth.device) >= self.recipe.sample
             truth = truth.masked_fill(left_out, self.void)
@@ -155,7 +176,9 @@ class SegmentationTask(pl.LightningModule):
         return scores, up, truth, self.class_weights, self.void, net.offset
 
     def on_validation_epoch_start(self) -> None:
-        """Start counting anew."""
+        """Start counting anew; several processes score with the first one's norms, as it saves."""
+        for buffer in self.net.buffers() if processes() > 1 else ():
+            torch.distributed.broadcast(buffer, 0)
         self.matrix.reset()
         if self.boundary is not None:
             self.boundary.reset()

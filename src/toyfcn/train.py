@@ -7,32 +7,43 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from toyfcn import faults, resume
+from toyfcn import faults, rerun, resume
 from toyfcn.command import launch, overrides, run_folder
 from toyfcn.config import TrainConfig
 from toyfcn.interrupt import Interrupted, Interruption
+from toyfcn.processes import Processes, refuse_scattered, strategy, synchronised
+from toyfcn.processes import rank as rank_of
 
 log = logging.getLogger(__name__)
 
 
 def main() -> None:
     """Start the command."""
-    launch("toyfcn-train", "train", train, resume.settle)
+    launch("toyfcn-train", "train", train, lambda words: resume.settle(rerun.settle(words)))
 
 
 def train(config: TrainConfig) -> float:
     """Run one training from its config; return the optimised metric, so that sweeps work."""
-    from toyfcn.record import RunRecord
+    from toyfcn.record import RunRecord, read_run
 
     folder = run_folder()
+    config, before = resume.settled(config, folder)
+    if config.rerun is not None and config.resume is None:
+        config = rerun.settled(config, folder)
+    refuse_scattered(config.trainer)
+    if rank_of(config.trainer):  # SLURM, torchrun or another machine has the first process
+        train_along(config, folder)
+        return 0.0
     with resume.locked(folder), Interruption() as interruption:
-        config, before = resume.settled(config, folder)
         if before.get("status") == "finished":
             log.info("%s has finished already", folder)
             return optimised(config, resume.read_json(folder / "metrics.json"))
         record = RunRecord(folder, config.seed, before)
+        if config.rerun is not None:
+            rerun.warn_of_changes(read_run(Path(config.rerun)), record.content)
         try:
-            metrics = fit_and_score(config, folder, record, interruption)
+            with Processes(config.trainer) as processes:
+                metrics = fit_and_score(config, folder, record, interruption, processes)
         except Interrupted as error:
             record.update("interrupted", error=str(error))
             print(f"toyfcn-train: {error}; go on with: {resume.command(folder)}", file=sys.stderr)
@@ -40,7 +51,20 @@ def train(config: TrainConfig) -> float:
         except BaseException as error:
             record.update(how_it_ended(error), error=f"{type(error).__name__}: {error}")
             raise faults.told(error) or error from None
+        if config.rerun is not None:
+            difference = rerun.first_difference(Path(config.rerun), folder)
+            print(f"repeats {config.rerun}: {difference or 'the same, bit for bit'}")
+            if difference:
+                sys.exit(1)
         return optimised(config, metrics)
+
+
+def train_along(config: TrainConfig, folder: Path) -> None:
+    """Train as one of several processes that is not the first: it says and writes nothing."""
+    logging.disable(logging.WARNING)
+    config.trainer.progress, config.sweep.trial = False, None
+    with Interruption() as interruption, Processes(config.trainer) as processes:
+        fit_and_score(config, folder, None, interruption, processes)
 
 
 def optimised(config: TrainConfig, metrics: dict[str, Any]) -> float:
@@ -59,9 +83,16 @@ def how_it_ended(error: BaseException) -> str:
 
 
 def fit_and_score(
-    config: TrainConfig, folder: Path, record: Any, interruption: Interruption
+    config: TrainConfig,
+    folder: Path,
+    record: Any,
+    interruption: Interruption,
+    processes: Processes,
 ) -> dict[str, Any]:
-    """Build data, network, task and trainer by plain calls; fit; score; write the files."""
+    """Build data, network, task and trainer by plain calls; fit; score; write the files.
+
+    Of several processes only the first has a ``record``, scores the best checkpoint and writes.
+    """
     import pytorch_lightning as pl
     import torch
 
@@ -80,6 +111,8 @@ def fit_and_score(
         reuse_memory()
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
+    elif config.trainer.devices > 1:
+        torch.set_num_threads(max(1, torch.get_num_threads() // config.trainer.devices))
     pl.seed_everything(config.seed, verbose=False)
 
     # filling fresh memory is a debugging aid of the deterministic mode, and not free
@@ -126,9 +159,10 @@ def fit_and_score(
         content = keeper.read(last, resume.fingerprint(config), ids, steps)
         place = content[keeper.KEY]
         data.start = place["step"]
-        curves.cut(folder / "tensorboard", place["step"], place["validated"])
+        if processes.first:
+            curves.cut(folder / "tensorboard", place["step"], place["validated"])
         log.info("going on at step %d", data.start)
-    else:
+    elif processes.first:  # the others are given its weights
         last.unlink(missing_ok=True)  # of a run that this one replaces
         curves.cut(folder / "tensorboard", None)
         if bring_weights(config, net, start, data, weights) and config.data.val_split:
@@ -145,11 +179,16 @@ def fit_and_score(
         stop_on_failure=config.trainer.save_failed == "stop",
     )
     val_every = divisor_near(steps, config.trainer.val_every)
-    callbacks, monitor = make_callbacks(config, data, folder, val_every)
+    callbacks, monitor = make_callbacks(config, data, folder, val_every, processes)
     logger = curves.Curves(folder)
+    profiled = config.trainer.profile and processes.first
+    profiler = StepProfile(folder / "profile", net.trunk) if profiled else None
     trainer = pl.Trainer(
         accelerator=config.trainer.accelerator,
         devices=config.trainer.devices,
+        num_nodes=config.trainer.nodes,
+        strategy=strategy(config),
+        sync_batchnorm=synchronised(config),
         precision=config.trainer.precision,  # type: ignore[arg-type]
         max_steps=steps,
         max_epochs=-(-steps // epoch_steps),
@@ -164,7 +203,7 @@ def fit_and_score(
         log_every_n_steps=config.logger.every,
         callbacks=[*callbacks, keep],
         plugins=keeper.AtomicIO(content),
-        profiler=StepProfile(folder / "profile", net.trunk) if config.trainer.profile else None,
+        profiler=profiler,
         enable_model_summary=False,
         use_distributed_sampler=False,
         enable_progress_bar=any(isinstance(c, pl.callbacks.ProgressBar) for c in callbacks),
@@ -176,7 +215,12 @@ def fit_and_score(
             board.log_graph(logger, net, photos[Key(0, 0)][0])
     parameters = sum(p.numel() for p in net.parameters())
     log.info("%s: %d images, %d parameters, in %s", source.name, len(train_ids), parameters, folder)
+    processes.start(config, folder)
     keep.fit(trainer, task, data, resumed=content is not None)
+    processes.leave()
+    data.trainer = None  # of which a loader would take a process's share
+    if not processes.first:
+        return {}
     log.info("trained %d steps in %.0f s, validations apart", steps, monitor.seconds)
 
     # scores of the best checkpoint, read back from its file as toyfcn-eval does
@@ -258,7 +302,7 @@ def divisor_near(steps: int, wanted: int) -> int:
 
 
 def make_callbacks(
-    config: TrainConfig, data: Any, folder: Path, val_every: int
+    config: TrainConfig, data: Any, folder: Path, val_every: int, processes: Processes
 ) -> tuple[list[Any], Any]:
     """Return all callbacks but the keeper of checkpoints, and among them the monitor."""
     from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging
@@ -269,18 +313,19 @@ def make_callbacks(
     from toyfcn.sweep.search import open_pruning
 
     monitor = Monitor()
-    callbacks: list[Any] = [FiniteLoss(folder)]
+    name = f"nonfinite{processes.rank or ''}.pt"
+    callbacks: list[Any] = [FiniteLoss(folder, name)]
+    if config.logger.panels:
+        callbacks.append(Panels(data, config.logger.panels))  # before averaged weights are put away
     if config.recipe.average is not None:
         callbacks.append(EMAWeightAveraging(decay=config.recipe.average))
     if config.trainer.patience is not None:
         stop = EarlyStopping("val/miou", mode="max", patience=config.trainer.patience)
         callbacks.append(stop)
-    if config.logger.panels:
-        callbacks.append(Panels(data, config.logger.panels))
     if config.logger.histograms:
         callbacks.append(Histograms(val_every))
     history = folder / "history.csv"
-    if config.resume is None:
+    if config.resume is None and processes.first:
         history.unlink(missing_ok=True)
     callbacks.append(History(history, config.optimized_metric, open_pruning(folder, config.sweep)))
     callbacks.append(monitor)  # after the panels, so that its clock leaves their time out

@@ -43,7 +43,7 @@ class Trained:
         self.asked: list[tuple[str, Any]] = []
         self.wrong: Callable[[Any], BaseException | None] = lambda config: None
 
-    def __call__(self, config: Any, folder: Path, record: Any, interruption: Any) -> Any:
+    def __call__(self, config: Any, folder: Path, record: Any, *others: Any) -> Any:
         self.asked.append((folder.name, config))
         if error := self.wrong(config):
             raise error

@@ -113,11 +113,12 @@ def single(samples: list[Sample], fill: Sequence[int], void: int) -> Batch:
     """Stack the samples of a training batch, all brought to the largest height and width.
 
     What is added, at the right and below, has the colour ``fill`` in the photo and is ``void`` in
-    the mask, so that it enters neither loss nor metrics.
+    the mask, so that it enters neither loss nor metrics. Of a small batch, one of several processes
+    may have no share: (0, 3, 0, 0).
     """
     if len({image.shape for image, _, _ in samples}) == 1:
         return _stack(samples)
-    height, width = (max(mask.shape[side] for _, mask, _ in samples) for side in (0, 1))
+    height, width = (max((mask.shape[i] for _, mask, _ in samples), default=0) for i in (0, 1))
     batch: Batch = {
         "image": torch.tensor(fill, dtype=torch.uint8)[:, None, None]
         .expand(len(samples), -1, height, width)

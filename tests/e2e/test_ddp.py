@@ -1,0 +1,110 @@
+"""trainer=ddp: two processes on the CPU end where one does with the same batches."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+BIN = Path(sys.executable).parent
+# 7 images in batches of 3: shares of 2 and 1, and of the last batch one process has none
+WORDS = """
+    data.train_images=7 data.val_images=3 data.test_images=2 data.size=[48,56] data.batch_size=3
+    data.augment=false model.width=0.25 model.norm=none recipe.class_weights=sqrt
+    trainer.max_steps=6 trainer.val_every=3 trainer.threads=1 trainer.accelerator=cpu
+    logger.every=1 logger.panels=1
+    """
+RUN = WORDS.split()
+DDP = ["trainer=ddp", "trainer.accelerator=cpu"]
+
+
+def start(home: Path, *words: str) -> "subprocess.Popen[str]":
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [BIN / "toyfcn-train", *words]
+    return subprocess.Popen(command, cwd=home, env=environment, text=True, **pipes)  # type: ignore[call-overload,no-any-return]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    content = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
+    return dict(content["state_dict"])
+
+
+def same_runs(two: Path, one: Path) -> None:
+    others = weights(one)
+    for name, weight in weights(two).items():
+        torch.testing.assert_close(weight, others[name], rtol=0, atol=1e-4, msg=name)
+    for split in ("val", "test"):
+        found, wanted = (
+            json.loads((run / "metrics.json").read_text())[split] for run in (two, one)
+        )
+        assert found["images"] == wanted["images"]
+        assert found["loss"] == pytest.approx(wanted["loss"], abs=1e-3)
+        assert found["miou"] == pytest.approx(wanted["miou"], abs=0.02)
+    histories = [list(csv.DictReader((run / "history.csv").open())) for run in (two, one)]
+    assert [row["step"] for row in histories[0]] == [row["step"] for row in histories[1]]
+    for row, other in zip(*histories, strict=True):
+        assert float(row["train_loss"]) == pytest.approx(float(other["train_loss"]), abs=1e-4)
+        assert float(row["val_loss"]) == pytest.approx(float(other["val_loss"]), abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "recipe",
+    ["recipe=online recipe.lr=0.05 recipe.clip=1", "recipe=paper recipe.lr=1e-5", "recipe=modern"],
+)
+def test_two_processes_equal_one(tmp_path: Path, recipe: str) -> None:
+    words = [*RUN, *recipe.split()]
+    runs = [
+        start(tmp_path, *words, "hydra.run.dir=one"),
+        start(tmp_path, *words, *DDP, "hydra.run.dir=two", "data.root=data2"),
+    ]
+    for run in runs:
+        _, told = run.communicate(timeout=120)
+        assert run.returncode == 0, told
+    same_runs(tmp_path / "two", tmp_path / "one")
+    assert files(tmp_path / "two") == files(tmp_path / "one")  # only the first process writes
+    assert not (tmp_path / "outputs").exists()
+
+
+def files(run: Path) -> list[str]:
+    """List what a run has written; each file of curves has a name of its own."""
+    places = sorted(path.relative_to(run) for path in run.rglob("*") if path.is_file())
+    return [str(p.parent if p.parent.name == "tensorboard" else p) for p in places]
+
+
+@pytest.mark.slow
+def test_a_signal_stops_both_and_they_go_on(tmp_path: Path) -> None:
+    longer = [*RUN, *DDP, "trainer.max_steps=300", "trainer.val_every=30", "trainer.save_every=1"]
+    run, last = (
+        start(tmp_path, *longer, "hydra.run.dir=run"),
+        tmp_path / "run/checkpoints/last.ckpt",
+    )
+    while not last.exists() and run.poll() is None:
+        time.sleep(0.1)
+    run.send_signal(signal.SIGTERM)
+    _, told = run.communicate(timeout=60)
+    assert run.returncode == 143, told
+    step = torch.load(last, weights_only=True)["toyfcn_run"]["step"]
+    assert 0 < step < 300
+    for words in (["resume=run"], [*longer, "hydra.run.dir=whole"]):
+        run = start(tmp_path, *words)
+        _, told = run.communicate(timeout=120)
+        assert run.returncode == 0, told
+    resumed, whole = weights(tmp_path / "run"), weights(tmp_path / "whole")
+    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+
+
+@pytest.mark.slow
+def test_one_that_fails_ends_the_other(tmp_path: Path) -> None:
+    run = start(tmp_path, *RUN, *DDP, "recipe=paper", "recipe.lr=1e30", "hydra.run.dir=run")
+    _, told = run.communicate(timeout=60)
+    assert run.returncode == 2, told
+    assert "the loss is" in told and "Traceback" not in told
+    assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "failed"
