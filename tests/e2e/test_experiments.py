@@ -1,0 +1,85 @@
+"""Every experiment file runs in debug=fast, on a few tiny photos; and so do the other debugs."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from toyfcn import train
+from toyfcn.command import CONF
+
+HOME = CONF / "experiment"
+EXPERIMENTS = sorted(str(path.relative_to(HOME).with_suffix("")) for path in HOME.rglob("*.yaml"))
+QUICK = ("shapes_lenet", "voc2007_lenet")
+DRAWN = """
+    data.train_images=5 data.val_images=3 data.test_images=2 data.size=[48,56] data.root=drawn
+    """
+
+
+def run(home: Path, monkeypatch: pytest.MonkeyPatch, experiment: str, *words: str) -> None:
+    """Run an experiment; one that is a sweep runs once, without sweeping."""
+    monkeypatch.chdir(home)
+    data = ["data.root=."] if experiment.startswith("voc") else DRAWN.split()
+    here = ["hydra.mode=RUN", "hydra.run.dir=run", "trainer.accelerator=cpu", "trainer.threads=1"]
+    command = ["toyfcn-train", f"experiment={experiment}", *data, *words, *here]
+    monkeypatch.setattr(sys, "argv", command)
+    try:
+        train.main()
+    except SystemExit as stop:
+        if stop.code:
+            raise
+    assert json.loads((home / "run" / "run.json").read_text())["status"] == "finished"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(e, marks=[] if e in QUICK else pytest.mark.slow) for e in EXPERIMENTS],
+)
+def test_every_experiment_runs(
+    tiny_voc: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None, name: str
+) -> None:
+    devkit = tiny_voc / "VOCdevkit"
+    for year in ("VOC2011", "VOC2012"):
+        shutil.copytree(devkit / "VOC2007", devkit / year)
+    for lists in devkit.glob("*/ImageSets/Segmentation"):
+        shutil.copy(lists / "val.txt", lists / "test.txt")
+    run(tiny_voc, monkeypatch, name, "debug=fast")
+    metrics = json.loads((tiny_voc / "run" / "metrics.json").read_text())
+    assert 0 <= metrics["val"]["miou"] <= 1
+
+
+@pytest.mark.parametrize("name", ["overfit", "limit"])
+def test_every_debug_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None, name: str
+) -> None:
+    few = ["trainer.max_steps=4", "trainer.val_every=2", "model.width=0.25"]
+    run(tmp_path, monkeypatch, "shapes_lenet", f"debug={name}", *few)
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["val"]["images"] == (5 if name == "overfit" else 3)
+
+
+def test_panels_show_the_weights_that_are_scored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> None:
+    import torch
+
+    from toyfcn import callbacks
+
+    shown, draw = [], callbacks.panels
+
+    def watched(net: torch.nn.Module, *given: object) -> object:
+        shown.append({name: value.clone() for name, value in net.state_dict().items()})
+        return draw(net, *given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(callbacks, "panels", watched)
+    words = ["debug=fast", "recipe.average=0.9", "trainer.val_every=2"]
+    run(tmp_path, monkeypatch, "shapes_lenet", *words)
+    kept = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
+    averaged, current = kept["state_dict"], kept["current_model_state"]
+    assert shown
+    panel = shown[1]  # of the second validation; the pictures of the end come after
+    assert all(torch.equal(value, averaged[f"net.{name}"]) for name, value in panel.items())
+    weight = "heads.0.weight"
+    assert not torch.equal(panel[weight], current[f"net.{weight}"])
