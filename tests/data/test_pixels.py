@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from toyfcn.data.pixels import is_plain_jpeg, plain_png
+from toyfcn.data.pixels import jpeg_kind, plain_png
 
 
 def coded(values: np.ndarray, mode: str = "L", form: str = "PNG", **options: object) -> bytes:
@@ -91,12 +91,12 @@ def test_jpegs_are_told_by_their_frame() -> None:
     grey = labels(64, 48)
     for mode, options in (("L", {}), ("RGB", {}), ("RGB", {"progressive": True})):
         file = coded(grey, mode, "JPEG", exif=b"Exif\0\0" + bytes(300), **options)
-        assert is_plain_jpeg(file)
+        assert jpeg_kind(file)
         frame = next(i for i in range(len(file)) if file[i : i + 2] in (b"\xff\xc0", b"\xff\xc2"))
-        assert not any(is_plain_jpeg(file[:end]) for end in range(frame + 10))
+        assert not any(jpeg_kind(file[:end]) for end in range(frame + 10))
         for at, value in ((4, 12), (9, 2), (9, 4)):  # 12 bits, two and four components
-            assert not is_plain_jpeg(file[: frame + at] + bytes([value]) + file[frame + at + 1 :])
+            assert not jpeg_kind(file[: frame + at] + bytes([value]) + file[frame + at + 1 :])
         huge = file[: frame + 5] + b"\xff\xff\xff\xff" + file[frame + 9 :]
-        assert not is_plain_jpeg(huge)
-    assert not is_plain_jpeg(coded(grey, "CMYK", "JPEG"))
-    assert not is_plain_jpeg(coded(grey))
+        assert not jpeg_kind(huge)
+    assert not jpeg_kind(coded(grey, "CMYK", "JPEG"))
+    assert not jpeg_kind(coded(grey))

@@ -7,14 +7,16 @@ there is, and whatever is wrong, goes to Pillow, which decides.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import warnings
-import zlib
 from pathlib import Path
 
 import numpy as np
+import simplejpeg
 import torch
+from isal.isal_zlib import IsalError, crc32, decompressobj  # zlib's interface, and quicker
 from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
@@ -26,15 +28,19 @@ CHUNKS = (b"IHDR", b"PLTE", b"IDAT", b"IEND")  # all that a plain PNG has
 def read_image(path: Path) -> Tensor:
     """Decode a photo to uint8 RGB (3, H, W), upright by its EXIF orientation.
 
-    JPEGs go through torchvision's decoder; what that one refuses (CMYK) and other formats go
-    through Pillow.
+    JPEGs go through simplejpeg's decoder, those with EXIF through torchvision's, which turns them;
+    what these refuse (CMYK) and other formats go through Pillow. All use libjpeg-turbo.
 
     Raises:
         ValueError: the file cannot be decoded, or claims more than ``MAX_PIXELS`` pixels.
     """
     try:
         coded = path.read_bytes()
-        if is_plain_jpeg(coded):
+        kind = jpeg_kind(coded)
+        if kind == "bare":
+            with contextlib.suppress(ValueError):  # torchvision's decoder then says what is wrong
+                return torch.from_numpy(simplejpeg.decode_jpeg(coded)).permute(2, 0, 1)
+        if kind is not None:
             data = torch.frombuffer(bytearray(coded), dtype=torch.uint8)
             photo: Tensor = decode_jpeg(data, ImageReadMode.RGB, apply_exif_orientation=True)
             return photo
@@ -85,24 +91,26 @@ def read_mask(path: Path) -> Tensor:
         raise ValueError(f"cannot read the mask {path}: {_first_line(error)}") from None
 
 
-def is_plain_jpeg(coded: bytes) -> bool:
+def jpeg_kind(coded: bytes) -> str | None:
     """Tell a JPEG of 8 bits, one or three components and bearable size by its frame header.
 
     Walks from marker to marker up to the frame header (ITU-T T.81, B.2.2): two bytes of marker,
-    two of length, then precision, height, width and the number of components.
+    two of length, then precision, height, width and the number of components. ``bare`` has no EXIF
+    segment that might turn it, ``exif`` has one; None for any other file.
     """
-    at = 2
+    at, kind = 2, "bare"
     while coded[:2] == b"\xff\xd8" and at + 10 <= len(coded) and coded[at] == 0xFF:
         marker, length = coded[at + 1], int.from_bytes(coded[at + 2 : at + 4], "big")
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width = (int.from_bytes(coded[at + i : at + i + 2], "big") for i in (5, 7))
-            return (
-                coded[at + 4] == 8 and 0 < height * width <= MAX_PIXELS and coded[at + 9] in (1, 3)
-            )
+            plain = coded[at + 4] == 8 and coded[at + 9] in (1, 3)
+            return kind if plain and 0 < height * width <= MAX_PIXELS else None
+        if marker == 0xE1:  # APP1, where EXIF lies
+            kind = "exif"
         if marker in (0x01, 0xDA, 0xFF) or 0xD0 <= marker <= 0xD9 or length < 2:
-            return False  # fill bytes, or a scan without a frame: not plain
+            return None  # fill bytes, or a scan without a frame: not plain
         at += 2 + length
-    return False
+    return None
 
 
 def plain_png(coded: bytes) -> np.ndarray | None:
@@ -122,15 +130,15 @@ def plain_png(coded: bytes) -> np.ndarray | None:
         end = at + 12 + int.from_bytes(coded[at : at + 4], "big")
         kind, body = coded[at + 4 : at + 8], coded[at + 8 : end - 4]
         check = int.from_bytes(coded[end - 4 : end], "big")
-        if end > len(coded) or kind not in CHUNKS or zlib.crc32(coded[at + 4 : end - 4]) != check:
+        if end > len(coded) or kind not in CHUNKS or crc32(coded[at + 4 : end - 4]) != check:
             return None
         if kind == b"IDAT":
             data += body
         at = end
-    stream, size = zlib.decompressobj(), (width + 1) * height
+    stream, size = decompressobj(), (width + 1) * height
     try:
         raw = stream.decompress(data, size + 1)
-    except zlib.error:
+    except IsalError:  # type: ignore[misc]  # its stub leaves the base out
         return None
     if len(raw) != size or not stream.eof:
         return None
