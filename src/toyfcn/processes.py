@@ -162,8 +162,12 @@ def strategy(config: TrainConfig) -> Any:
     trainer = config.trainer
     if trainer.devices * trainer.nodes == 1:
         return "auto"
+    import warnings
+
     from pytorch_lightning.strategies import DDPStrategy
 
+    # of maps in channels_last: each process's gradients are copied once more, no more than that
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     return DDPStrategy(find_unused_parameters=config.recipe.freeze is not None)
 
 

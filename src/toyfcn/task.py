@@ -207,8 +207,8 @@ class SegmentationTask(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log what was counted, and keep it as plain numbers in ``results``."""
         sums = self.loss_sums.clone()
-        if self.trainer.world_size > 1:
-            sums = self.all_gather(sums).sum(0)  # type: ignore[union-attr]
+        if processes() > 1:
+            torch.distributed.all_reduce(sums)
         matrix = self.matrix.compute()
         if self.trainer.state.fn == "fit" and self.trainer.is_global_zero:
             self.warn_of_collapse(matrix)
