@@ -22,7 +22,8 @@ def run(home: Path, monkeypatch: pytest.MonkeyPatch, experiment: str, *words: st
     """Run an experiment; one that is a sweep runs once, without sweeping."""
     monkeypatch.chdir(home)
     data = ["data.root=."] if experiment.startswith("voc") else DRAWN.split()
-    here = ["hydra.mode=RUN", "hydra.run.dir=run", "trainer.accelerator=cpu", "trainer.threads=1"]
+    here = ["hydra.mode=RUN", "launcher=basic", "hydra.run.dir=run"]
+    here += ["trainer.accelerator=cpu", "trainer.threads=1"]
     command = ["toyfcn-train", f"experiment={experiment}", *data, *words, *here]
     monkeypatch.setattr(sys, "argv", command)
     try:
