@@ -232,3 +232,8 @@ def test_debug_overfits_on_what_it_scores():
 )
 def test_options_that_contradict_each_other(overrides, words):
     assert words in complaint(*overrides.split())
+
+
+def test_jobs_that_slurm_requeues_go_on():
+    assert made("launcher=submitit_slurm").resume == "auto"
+    assert made("launcher=submitit_local").resume is None
