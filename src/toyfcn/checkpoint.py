@@ -6,7 +6,6 @@ Checkpoints are read with ``weights_only=True``: nothing in one is ever executed
 from __future__ import annotations
 
 import dataclasses
-import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
+from toyfcn.archive import refuse_bomb
 from toyfcn.config import ModelConfig, TrainConfig
 from toyfcn.data.config import KINDS, DataConfig
 from toyfcn.data.voc import Source
@@ -23,7 +23,6 @@ from toyfcn.models.vgg import AT_ONCE, VGGTrunk
 from toyfcn.models.weights import Transplant
 
 VERSION = 1
-MAX_PICKLE = 64 << 20  # bytes of what stands beside the tensors; 20,000 photos take 0.3 MB
 
 
 def build(config: ModelConfig, classes: int) -> FCN:
@@ -143,24 +142,6 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"ckpt={path} is no checkpoint, but holds a {type(content).__name__}")
     return content
-
-
-def refuse_bomb(path: Path) -> None:
-    """See that a checkpoint takes no more memory than its file has bytes; torch.save packs nothing.
-
-    Raises:
-        ValueError: it would, or is no zip archive.
-    """
-    if not zipfile.is_zipfile(path):
-        raise ValueError("it is no zip archive, as torch.save writes them")
-    with zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
-    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-        raise ValueError("it is compressed, which torch.save never does")
-    if sum(member.file_size for member in members) > path.stat().st_size:
-        raise ValueError("it claims to hold more bytes than it has")
-    if any(member.file_size > MAX_PICKLE for member in members if member.filename.endswith(".pkl")):
-        raise ValueError(f"its list of contents has more than {MAX_PICKLE >> 20} MiB")
 
 
 def sound_card(card: dict[str, Any]) -> tuple[ModelConfig, DataConfig]:

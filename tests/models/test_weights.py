@@ -5,6 +5,7 @@ import hashlib
 import http.server
 import logging
 import threading
+import zipfile
 from collections import OrderedDict
 
 import pytest
@@ -18,7 +19,7 @@ from toyfcn.data.config import ShapesConfig
 from toyfcn.models.fcn import FCN
 from toyfcn.models.lenet import LeNet, LeNetTrunk
 from toyfcn.models.vgg import VGG16, VGGTrunk
-from toyfcn.models.weights import convolutionalize, load_weights
+from toyfcn.models.weights import convolutionalize, load_weights, read
 
 CLASSES, WIDTH = 5, 0.03
 VGG = {"name": "fcn_vgg16", "norm": "none", "width": WIDTH}
@@ -313,3 +314,11 @@ def test_weights_that_do_not_fit(tmp_path):
         load_weights(fcn(**VGG, stride=32), str(file))
     with pytest.raises(ValueError, match="does not exist"):
         load_weights(fcn(**VGG, stride=32), str(tmp_path / "none.pth"))
+
+
+def test_a_bomb_is_refused(tmp_path):
+    path = tmp_path / "bomb.pth"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("bomb/data.pkl", b"\0" * 1_000_000)
+    with pytest.raises(ValueError, match=r"bomb.pth cannot be read safely: it is compressed"):
+        read(path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from toyfcn.archive import refuse_bomb
 from toyfcn.models.fcn import FCN, IMAGENET_MEAN, IMAGENET_STD
 from toyfcn.models.lenet import LeNet
 from toyfcn.models.vgg import BLOCKS, VGG16
@@ -141,6 +143,8 @@ def read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise ValueError(f"model.weights={path} does not exist; a file, or imagenet")
     try:
+        if zipfile.is_zipfile(path):  # torchvision's VGG-16 is older than that format
+            refuse_bomb(path)
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler raises whatever the bytes provoke
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
