@@ -118,9 +118,9 @@ def scoring(quick: bool) -> list[Row]:
     from torchmetrics.classification import MulticlassConfusionMatrix
 
     from toyfcn.checkpoint import build
-    from toyfcn.config import ModelConfig
     from toyfcn.metrics import confusion
     from toyfcn.models.argmax import likeliest
+    from toyfcn.models.config import ModelConfig
     from toyfcn.task import SegmentationTask
 
     classes, size = 21, (48, 64) if quick else (375, 500)

@@ -33,7 +33,7 @@ from toyfcn.data.datamodule import LazyDataset, ScheduledLoader, open_source, si
 from toyfcn.data.pixels import read_image, read_mask
 from toyfcn.data.schedule import Schedule
 from toyfcn.data.transforms import TrainTransform
-from toyfcn.train import reuse_memory
+from toyfcn.machine import reuse_memory
 
 REPEATS, BATCH = 9, 16
 join = functools.partial(single, fill=(124, 116, 104), void=255)

@@ -29,11 +29,12 @@ from torchvision.datasets import VOCSegmentation
 from torchvision.transforms import v2
 
 from toyfcn.checkpoint import build
-from toyfcn.config import ModelConfig, RecipeConfig
 from toyfcn.data.config import VOCConfig
 from toyfcn.data.datamodule import SegmentationData, open_source
+from toyfcn.machine import reuse_memory
+from toyfcn.models.config import ModelConfig
+from toyfcn.recipe_config import RecipeConfig
 from toyfcn.task import SegmentationTask
-from toyfcn.train import reuse_memory
 
 SIZE, BATCH = (375, 500), 8
 

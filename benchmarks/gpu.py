@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from toyfcn.checkpoint import build
-from toyfcn.config import ModelConfig
+from toyfcn.models.config import ModelConfig
 from toyfcn.models.fused import upsampled_cross_entropy
 
 SIZE = (256, 256)

@@ -21,11 +21,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from toyfcn.checkpoint import build
-from toyfcn.config import ModelConfig
+from toyfcn.machine import reuse_memory
+from toyfcn.models.config import ModelConfig
 from toyfcn.models.fcn import FCN
 from toyfcn.models.fused import upsampled_cross_entropy
 from toyfcn.task import pixel_loss
-from toyfcn.train import reuse_memory
 
 CLASSES, VOID = 21, 255
 Loss = Callable[[FCN, Tensor, Tensor], Tensor]

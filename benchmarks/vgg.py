@@ -25,8 +25,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from toyfcn.checkpoint import build
-from toyfcn.config import ModelConfig
 from toyfcn.models.bilinear import Deconvolution
+from toyfcn.models.config import ModelConfig
 from toyfcn.models.fcn import FCN
 from toyfcn.models.fused import upsampled_cross_entropy
 

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from toyfcn.checkpoint import build
-from toyfcn.config import ModelConfig
 from toyfcn.describe import Row, layers
+from toyfcn.models.config import ModelConfig
 from toyfcn.models.fcn import FCN
 
 WIDE, HIGH = 84, 48  # of a box

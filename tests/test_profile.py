@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from toyfcn.machine import compile_trunk
 from toyfcn.profile import PARTS, SKIPPED, TRACED, StepProfile
-from toyfcn.train import compile_trunk
 
 
 class Slow(nn.Module):

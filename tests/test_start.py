@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from toyfcn.checkpoint import build
-from toyfcn.config import ModelConfig, RecipeConfig
+from toyfcn.models.config import ModelConfig
 from toyfcn.models.lenet import PATCH
 from toyfcn.pretrain import cut
+from toyfcn.recipe_config import RecipeConfig
 from toyfcn.task import SegmentationTask
 
 CARD = {"classes": ["background", "cat", "dog"], "void": 255}

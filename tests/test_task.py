@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from toyfcn.checkpoint import build
-from toyfcn.config import ModelConfig, RecipeConfig
 from toyfcn.data import statistics
 from toyfcn.data.statistics import class_weights, count_pixels
 from toyfcn.data.voc import find_voc, voc_source
+from toyfcn.models.config import ModelConfig
+from toyfcn.recipe_config import RecipeConfig
 from toyfcn.task import SegmentationTask, lr_factor, pixel_loss
 
 

@@ -14,9 +14,10 @@ import torch
 from omegaconf import OmegaConf
 
 from toyfcn.archive import refuse_bomb
-from toyfcn.config import ModelConfig, TrainConfig
+from toyfcn.config import TrainConfig
 from toyfcn.data.config import KINDS, DataConfig
 from toyfcn.data.voc import Source
+from toyfcn.models.config import ModelConfig
 from toyfcn.models.fcn import FCN, Trunk
 from toyfcn.models.lenet import MAPS, LeNetTrunk
 from toyfcn.models.vgg import AT_ONCE, VGGTrunk

@@ -7,8 +7,9 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from toyfcn.command import launch, run_folder
-from toyfcn.config import EvalConfig, TrainerConfig
+from toyfcn.config import EvalConfig
 from toyfcn.data.config import KINDS, DataConfig
+from toyfcn.trainer_config import TrainerConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -88,7 +89,7 @@ def score(
     import pytorch_lightning as pl
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
-    from toyfcn.config import RecipeConfig
+    from toyfcn.recipe_config import RecipeConfig
     from toyfcn.task import SegmentationTask
 
     task = SegmentationTask(

@@ -16,9 +16,19 @@ def option(
     choices: Choices | None = None,
     low: float | None = None,
     high: float | None = None,
+    length: int | None = None,
 ) -> Any:
-    """Declare an option: its default, its meaning (with unit), and what values it may have."""
-    metadata = {"meaning": meaning, "choices": choices, "low": low, "high": high}
+    """Declare an option: its default, its meaning (with unit), and what values it may have.
+
+    ``low`` and ``high`` bound a number, or each of a list; ``length`` is that of a list.
+    """
+    metadata = {
+        "meaning": meaning,
+        "choices": choices,
+        "low": low,
+        "high": high,
+        "length": length,
+    }
     if isinstance(default, list):
         return field(default_factory=default.copy, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -39,6 +49,8 @@ class Checked:
             if rule["choices"] and value not in rule["choices"]:
                 allowed = ", ".join(str(choice) for choice in rule["choices"])
                 raise ValueError(f"{key}={value} is none of {allowed}")
+            if rule["length"] and len(value) != rule["length"]:
+                raise ValueError(f"{key}={value} needs {rule['length']} values, not {len(value)}")
             numbers = value if isinstance(value, list) else [value]
             for number in numbers:
                 if rule["low"] is not None and not number >= rule["low"]:

@@ -20,7 +20,8 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 
 from toyfcn.command import in_sweep
-from toyfcn.config import TrainConfig, TrainerConfig
+from toyfcn.config import TrainConfig
+from toyfcn.trainer_config import TrainerConfig
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from toyfcn.config import RecipeConfig
 from toyfcn.data.datamodule import Batch, sample_seed
 from toyfcn.metrics import BoundaryIU, ConfusionMatrix, Scores
 from toyfcn.models.argmax import likeliest
@@ -20,6 +19,7 @@ from toyfcn.models.bilinear import Deconvolution
 from toyfcn.models.fcn import FCN
 from toyfcn.models.fused import upsampled_cross_entropy, upsampled_labels
 from toyfcn.muon import Muon
+from toyfcn.recipe_config import RecipeConfig
 
 log = logging.getLogger(__name__)
 

@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 
 from toyfcn import checkpoint, export, predict
-from toyfcn.config import ModelConfig, TrainConfig
+from toyfcn.config import TrainConfig
 from toyfcn.data.config import VOCConfig
 from toyfcn.data.voc import find_voc, voc_source
+from toyfcn.models.config import ModelConfig
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from toyfcn.checkpoint import build
-from toyfcn.config import ModelConfig
+from toyfcn.models.config import ModelConfig
 
 CLASSIC = {"activation": "tanh", "norm": "none"}
 

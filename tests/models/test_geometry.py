@@ -7,8 +7,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from toyfcn.checkpoint import build
-from toyfcn.config import ModelConfig
 from toyfcn.describe import layers
+from toyfcn.models.config import ModelConfig
 from toyfcn.models.geometry import Grid, Layer, chain, crop_offset
 
 

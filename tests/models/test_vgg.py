@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from toyfcn.checkpoint import build
-from toyfcn.config import STRIDES, ModelConfig
+from toyfcn.models.config import STRIDES, ModelConfig
 from toyfcn.models.fused import upsampled_cross_entropy
 
 RUNGS = [(32, False), (16, False), (8, False), (16, True), (8, True)]

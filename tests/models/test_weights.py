@@ -14,8 +14,8 @@ import torchvision
 from torch import nn
 
 from toyfcn.checkpoint import Checkpoint, build, transplant
-from toyfcn.config import ModelConfig
 from toyfcn.data.config import ShapesConfig
+from toyfcn.models.config import ModelConfig
 from toyfcn.models.fcn import FCN
 from toyfcn.models.lenet import LeNet, LeNetTrunk
 from toyfcn.models.vgg import VGG16, VGGTrunk

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from toyfcn import train
+from toyfcn import fit, train
 from toyfcn.record import write_json
 from toyfcn.sweep import run
 from toyfcn.sweep.search import open_pruning, open_study
@@ -63,7 +63,7 @@ class Trained:
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> Trained:
     stand_in = Trained()
-    monkeypatch.setattr(train, "fit_and_score", stand_in)
+    monkeypatch.setattr(fit, "fit_and_score", stand_in)
     return stand_in
 
 

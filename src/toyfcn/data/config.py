@@ -38,7 +38,7 @@ class DataConfig(Checked):
     )
     cache_folder: str = option("data/cache", "folder of that file")
     crop: list[int] | None = option(
-        None, "training windows: [height, width] in pixels, null: whole photos", low=8
+        None, "training windows: [height, width] in pixels, null: whole photos", low=8, length=2
     )
     buckets: int | None = option(
         None,
@@ -47,7 +47,9 @@ class DataConfig(Checked):
         low=2,
         high=1000,
     )
-    scale: list[float] = option([1.0, 1.0], "range of the scale jitter in training", low=0.1)
+    scale: list[float] = option(
+        [1.0, 1.0], "range of the scale jitter in training", low=0.1, length=2
+    )
     max_share: float = option(
         1.0, "draw a training window again while one class fills more of it", low=0.1, high=1
     )
@@ -64,10 +66,8 @@ class DataConfig(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if len(self.scale) != 2 or self.scale[0] > self.scale[1]:
+        if self.scale[0] > self.scale[1]:
             raise ValueError(f"data.scale={self.scale} is no range [low,high]")
-        if self.crop is not None and len(self.crop) != 2:
-            raise ValueError(f"data.crop={self.crop} is no [height,width]")
         if self.crop is None and self.max_share < 1:
             raise ValueError("data.max_share limits training windows, so it needs data.crop")
         if self.crop is not None and self.buckets is not None:
@@ -83,12 +83,9 @@ class ShapesConfig(DataConfig):
     train_images: int = option(1000, "photos to draw for training", low=1)
     val_images: int = option(100, "photos to draw for validation", low=1)
     test_images: int = option(200, "photos to draw for the test", low=1)
-    size: list[int] = option([96, 96], "[height, width] of the drawn photos in pixels", low=48)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if len(self.size) != 2:
-            raise ValueError(f"data.size={self.size} is no [height,width]")
+    size: list[int] = option(
+        [96, 96], "[height, width] of the drawn photos in pixels", low=48, length=2
+    )
 
 
 @dataclass

@@ -1,0 +1,47 @@
+"""What a training asks of the machine before it starts: threads, memory, a compiler."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import shutil
+from typing import Any
+
+import torch
+
+from toyfcn.trainer_config import TrainerConfig
+
+log = logging.getLogger(__name__)
+
+
+def settle_threads(trainer: TrainerConfig) -> None:
+    """Use as many CPU threads as asked for, or this process's share of the machine's."""
+    if trainer.threads:
+        torch.set_num_threads(trainer.threads)
+    elif trainer.devices > 1:
+        torch.set_num_threads(max(1, torch.get_num_threads() // trainer.devices))
+
+
+def reuse_memory() -> None:
+    """Tell glibc to keep freed memory: a step then spends no time in page faults."""
+    trim_threshold, mmap_threshold = -1, -3  # of mallopt(3)
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        done = libc.mallopt(mmap_threshold, 1 << 30) and libc.mallopt(trim_threshold, (1 << 31) - 1)
+    except (OSError, AttributeError):
+        done = 0
+    if not done:
+        log.warning("trainer.reuse_memory=true is ignored: this system's allocator has no mallopt")
+
+
+def compile_trunk(trunk: Any, accelerator: str) -> None:
+    """Compile a trunk in place for training; what cannot be compiled runs as it is, with a warning.
+
+    Scoring is never compiled (see task.py): photos of all sizes, and figures that repeat.
+    """
+    on_cpu = accelerator == "cpu" or not torch.cuda.is_available()
+    if on_cpu and not any(map(shutil.which, ("c++", "g++", "clang++", "clang"))):
+        log.warning("trainer.compile=true is ignored: compiling for a CPU needs g++ or clang")
+        return
+    torch._dynamo.config.suppress_errors = True  # a graph that fails is warned of, and runs eagerly
+    trunk.compile(dynamic=False)
