@@ -231,24 +231,22 @@ def main() -> None:
         raise SystemExit(subprocess.call([sys.executable, str(HERE / "gpu.py")]))
     if unknown := set(args.only.split(",")) - set(SECTIONS):
         parser.error(f"--only={unknown.pop()} is none of {', '.join(SECTIONS)}")
-    found = {}
-    for name in args.only.split(","):
-        print(f"{name}: {SECTIONS[name].__doc__}", file=sys.stderr)
-        if rows := SECTIONS[name](args.quick):
-            found[name] = rows
-        else:
-            print("  left out: it needs TOYFCN_VOC and no --quick", file=sys.stderr)
     import torch
 
     name = f"{os.cpu_count()}-core-{platform.machine()}"
     machine = {"machine": name, "threads": torch.get_num_threads(), "torch": torch.__version__}
-    text = table(found, machine)
-    print(text)
-    out = Path(args.out)
+    out, found = Path(args.out), {}
     out.mkdir(parents=True, exist_ok=True)
-    (out / f"{name}.md").write_text(text)
-    content = machine | {"figures": {k: [list(row) for row in v] for k, v in found.items()}}
-    (out / f"{name}.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    for section in args.only.split(","):
+        print(f"{section}: {SECTIONS[section].__doc__}", file=sys.stderr)
+        if not (rows := SECTIONS[section](args.quick)):
+            print("  left out: it needs TOYFCN_VOC and no --quick", file=sys.stderr)
+            continue
+        found[section] = rows
+        print(table({section: rows}, machine), flush=True)
+        (out / f"{name}.md").write_text(table(found, machine))
+        content = machine | {"figures": {k: [list(row) for row in v] for k, v in found.items()}}
+        (out / f"{name}.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

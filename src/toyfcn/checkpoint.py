@@ -54,7 +54,7 @@ def build(config: ModelConfig, classes: int) -> FCN:
         scales=AT_ONCE if config.at_once else None,
         upsample_init=config.upsample_init,
     )
-    return net.to(memory_format=torch.channels_last)
+    return net.to(memory_format=trunk.memory_format)
 
 
 def make_card(

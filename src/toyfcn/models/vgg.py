@@ -59,6 +59,7 @@ class VGGTrunk(Trunk):
     """
 
     strides = (8, 16, 32)
+    memory_format = torch.contiguous_format
 
     def __init__(
         self,
@@ -113,7 +114,7 @@ class VGG16(nn.Module):
 
     def forward(self, photo: Tensor) -> Tensor:
         """Score photos (B, 3, 224, 224), RGB in 0..255: (B, classes)."""
-        x = photo.contiguous(memory_format=torch.channels_last)
+        x = photo.contiguous()
         for layer in self.children():
             x = layer(x)
         return x
