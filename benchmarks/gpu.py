@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from toyfcn.checkpoint import build
 from toyfcn.models.config import ModelConfig
-from toyfcn.models.fused import upsampled_cross_entropy
+from toyfcn.models.fused import Upsampling, upsampled_cross_entropy
 
 SIZE = (256, 256)
 NETS = {
@@ -74,7 +74,7 @@ def measure(config: ModelConfig, batch: int, steps: int) -> dict[str, float]:
         image, truth = (part.cuda(non_blocking=True) for part in next(pinned))
         up: Any = quick.ups[-1]
         total, weight = upsampled_cross_entropy(
-            quick.score_map(image), up, truth, weights, VOID, quick.offset
+            Upsampling(quick.score_map(image), up, truth, weights, VOID, quick.offset)
         )
         (total / weight).backward()
         optimizer.step()

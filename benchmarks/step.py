@@ -22,9 +22,10 @@ from torch import Tensor
 
 from toyfcn.checkpoint import build
 from toyfcn.machine import reuse_memory
+from toyfcn.models.bilinear import Deconvolution
 from toyfcn.models.config import ModelConfig
 from toyfcn.models.fcn import FCN
-from toyfcn.models.fused import upsampled_cross_entropy
+from toyfcn.models.fused import Upsampling, upsampled_cross_entropy
 from toyfcn.task import pixel_loss
 
 CLASSES, VOID = 21, 255
@@ -67,12 +68,9 @@ def plain(net: FCN, image: Tensor, truth: Tensor) -> Tensor:
 def fused(net: FCN, image: Tensor, truth: Tensor) -> Tensor:
     """Our network as it is trained."""
     scores, up = net.score_map(image), net.ups[-1]
+    assert isinstance(up, Deconvolution)
     total, weight = upsampled_cross_entropy(
-        scores,
-        up,  # type: ignore[arg-type]
-        truth,
-        torch.ones(CLASSES),
-        VOID,
+        Upsampling(scores, up, truth, torch.ones(CLASSES), VOID)
     )
     return total / weight
 
@@ -111,8 +109,9 @@ def gflop_an_image(net: FCN, image: Tensor) -> float:
         scores = net.score_map(image)
         scores.sum().backward()
     up = net.ups[-1]
-    cells = scores.shape[-2] * scores.shape[-1]
-    return counter.get_total_flops() / len(image) / 1e9 + 6 * cells * up.weight.numel() / 1e9  # type: ignore[union-attr, operator]
+    assert isinstance(up, Deconvolution)
+    by_hand = 6 * scores.shape[-2] * scores.shape[-1] * up.weight.numel()
+    return counter.get_total_flops() / len(image) / 1e9 + by_hand / 1e9
 
 
 def memory(field: str) -> float:

@@ -28,7 +28,7 @@ from toyfcn.checkpoint import build
 from toyfcn.models.bilinear import Deconvolution
 from toyfcn.models.config import ModelConfig
 from toyfcn.models.fcn import FCN
-from toyfcn.models.fused import upsampled_cross_entropy
+from toyfcn.models.fused import Upsampling, upsampled_cross_entropy
 
 CLASSES, VOID = 21, 255
 OFFSETS = {32: (19,), 16: (5, 27), 8: (5, 9, 31)}  # as published
@@ -91,9 +91,8 @@ def loss_of(way: str, stride: int, width: float, truth: Tensor) -> Callable[[Ten
     assert isinstance(up, Deconvolution)
 
     def ours(photo: Tensor) -> Tensor:
-        return upsampled_cross_entropy(net.score_map(photo), up, truth, weights, VOID, net.offset)[
-            0
-        ]
+        left = Upsampling(net.score_map(photo), up, truth, weights, VOID, net.offset)
+        return upsampled_cross_entropy(left)[0]
 
     return ours
 
@@ -119,7 +118,8 @@ def head_of(way: str, stride: int, truth: Tensor) -> Callable[[], None]:
         up = net.ups[-1]
 
         def run() -> None:
-            upsampled_cross_entropy(scores, up, truth, weights, VOID, offset)[0].backward()
+            left = Upsampling(scores, up, truth, weights, VOID, offset)
+            upsampled_cross_entropy(left)[0].backward()
 
     return run
 

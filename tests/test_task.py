@@ -13,8 +13,9 @@ from toyfcn.data import statistics
 from toyfcn.data.statistics import class_weights, count_pixels
 from toyfcn.data.voc import find_voc, voc_source
 from toyfcn.models.config import ModelConfig
+from toyfcn.optimizers import lr_factor
 from toyfcn.recipe_config import RecipeConfig
-from toyfcn.task import SegmentationTask, lr_factor, pixel_loss
+from toyfcn.task import SegmentationTask, pixel_loss
 
 
 def test_loss_equals_numpy_with_void_and_weights():

@@ -11,7 +11,8 @@ from torch import Tensor
 from toyfcn.config import TrainConfig
 from toyfcn.data.datamodule import Batch, SegmentationData, sample_seed
 from toyfcn.models.lenet import MAPS, PATCH, LeNet
-from toyfcn.task import SegmentationTask, pixel_loss
+from toyfcn.optimizers import make_optimizer, make_schedule
+from toyfcn.task import pixel_loss
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +32,8 @@ def pretrain(config: TrainConfig, data: SegmentationData, weights: Tensor | None
         classes, model.width, model.activation, model.norm, model.pool, maps=model.maps or MAPS
     ).to(device)
     weights = (torch.ones(classes) if weights is None else weights).to(device)
-    card = {"classes": list(source.classes), "void": void}
-    task = SegmentationTask(net, recipe, card, total_steps=steps)
-    (optimizer,), (schedule,) = task.configure_optimizers()
+    optimizer = make_optimizer(net, recipe)
+    schedule = make_schedule(optimizer, recipe, steps)
     right = seen = 0
     for step, batch in zip(range(1, steps + 1), batches(data), strict=False):
         generator = torch.Generator().manual_seed(sample_seed(config.seed, step, "patches") >> 1)
@@ -53,7 +53,7 @@ def pretrain(config: TrainConfig, data: SegmentationData, weights: Tensor | None
             optimizer.step()
             right += int((scores.argmax(1) == labels).sum())
             seen += len(labels)
-        schedule["scheduler"].step()
+        schedule.step()
         if step % config.trainer.val_every == 0 or step == steps:
             accuracy = right / max(seen, 1)
             log.info("patches: step %d/%d  %.1f %% right", step, steps, 100 * accuracy)

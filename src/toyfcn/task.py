@@ -1,4 +1,4 @@
-"""The LightningModule: loss, optimizer, metrics. The only place where model and data meet."""
+"""The LightningModule: loss, steps, metrics. The only place where model and data meet."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
 
 from toyfcn.data.datamodule import Batch, sample_seed
 from toyfcn.metrics import BoundaryIU, ConfusionMatrix, Scores
 from toyfcn.models.argmax import likeliest
 from toyfcn.models.bilinear import Deconvolution
 from toyfcn.models.fcn import FCN
-from toyfcn.models.fused import upsampled_cross_entropy, upsampled_labels
-from toyfcn.muon import Muon
+from toyfcn.models.fused import Upsampling, upsampled_cross_entropy, upsampled_labels
+from toyfcn.optimizers import make_optimizer, make_schedule
 from toyfcn.recipe_config import RecipeConfig
 
 log = logging.getLogger(__name__)
@@ -52,16 +51,6 @@ def processes() -> int:
     return 1 if alone else torch.distributed.get_world_size()
 
 
-def lr_factor(step: int, total: int, schedule: str, warmup: float) -> float:
-    """Return the factor on the learning rate at a step: linear warm-up, then half a cosine."""
-    if schedule == "constant":
-        return 1.0
-    rising = max(1, round(total * warmup))
-    if step < rising:
-        return (step + 1) / rising
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rising) / max(1, total - rising))))
-
-
 class SegmentationTask(pl.LightningModule):
     """Trains and scores a network that maps photos to class scores.
 
@@ -91,7 +80,6 @@ class SegmentationTask(pl.LightningModule):
         weights = torch.ones(classes) if class_weights is None else class_weights.float()
         # no buffers: the weights' moving average would take them for something learned
         self.class_weights = weights
-        self.train_matrix = ConfusionMatrix(classes, self.void)
         self.matrix = ConfusionMatrix(classes, self.void)
         self.boundary = BoundaryIU(classes, self.void) if boundary else None
         self.collapsed = False  # the last validation saw one class predicted everywhere
@@ -151,7 +139,7 @@ class SegmentationTask(pl.LightningModule):
             truth = truth.masked_fill(left_out, self.void)
         if not self.fused or not isinstance(self.net, FCN):
             return pixel_loss(self.net(image), truth, self.class_weights, self.void)
-        return upsampled_cross_entropy(*self.fused_inputs(self.net, image, truth))
+        return upsampled_cross_entropy(self.upsampling(self.net, image, truth))
 
     def scored(self, image: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the labels of the highest scores, uint8 like the truth, and (Σ w·ℓ, Σ w)."""
@@ -162,18 +150,16 @@ class SegmentationTask(pl.LightningModule):
             both = (self.net(image, size).softmax(1) + mirrored.softmax(1)) / 2
             return likeliest(both), *pixel_loss(both.log(), truth, self.class_weights, self.void)
         if self.fused and as_it_is and isinstance(self.net, FCN):
-            return upsampled_labels(*self.fused_inputs(self.net, image, truth))
+            return upsampled_labels(self.upsampling(self.net, image, truth))
         scores = self.net(image, tuple(truth.shape[-2:]))
         sums = pixel_loss(scores, truth, self.class_weights, self.void)
         return likeliest(scores), *sums
 
-    def fused_inputs(
-        self, net: FCN, image: Tensor, truth: Tensor
-    ) -> tuple[Tensor, Deconvolution, Tensor, Tensor, int, int]:
-        """Return what the fused head takes: see models/fused.py."""
+    def upsampling(self, net: FCN, image: Tensor, truth: Tensor) -> Upsampling:
+        """Return what is left to do of a batch when it is scored at the network's stride."""
         scores, up = net.score_map(image), net.ups[-1]
         assert isinstance(up, Deconvolution)
-        return scores, up, truth, self.class_weights, self.void, net.offset
+        return Upsampling(scores, up, truth, self.class_weights, self.void, net.offset)
 
     def on_validation_epoch_start(self) -> None:
         """Start counting anew; several processes score with the first one's norms, as it saves."""
@@ -242,47 +228,9 @@ class SegmentationTask(pl.LightningModule):
         self.collapsed = collapsed
 
     def configure_optimizers(self) -> Any:
-        """Build the recipe's optimizer: no decay on biases, norms and deconvolutions."""
-        recipe = self.recipe
-        muon = recipe.optimizer == "muon"
-        filters: list[nn.Parameter] = []
-        weights: list[nn.Parameter] = []
-        biases: list[nn.Parameter] = []
-        others: list[nn.Parameter] = []
-        for name, parameter in self.net.named_parameters():
-            if not parameter.requires_grad:
-                continue
-            if muon and name.startswith("trunk.") and parameter.ndim > 1:
-                filters.append(parameter)
-            elif name.endswith("bias"):
-                biases.append(parameter)
-            elif parameter.ndim > 1 and not name.startswith("ups."):
-                weights.append(parameter)
-            else:
-                others.append(parameter)
-        assert recipe.lr is not None  # TrainConfig has put the rung's own in
-        lr, decay = recipe.lr, recipe.weight_decay
-        rest = lr * recipe.adam_lr_factor if muon else lr
-        settings: list[dict[str, Any]] = [
-            {"params": filters, "lr": lr, "weight_decay": decay, "orthogonal": True},
-            {"params": weights, "lr": rest, "weight_decay": decay},
-            {"params": biases, "lr": rest * recipe.bias_lr_factor, "weight_decay": 0},
-            {"params": others, "lr": rest, "weight_decay": 0},
-        ]
-        settings = [group for group in settings if group["params"]]
-        optimizer: torch.optim.Optimizer
-        if muon:
-            optimizer = Muon(settings, lr=lr, momentum=recipe.momentum)
-        elif recipe.optimizer == "sgd":
-            optimizer = torch.optim.SGD(settings, lr=lr, momentum=recipe.momentum)
-        else:
-            optimizer = torch.optim.AdamW(
-                settings, lr=lr, betas=(recipe.momentum, 0.999), fused=True
-            )
-        schedule = LambdaLR(
-            optimizer,
-            lambda step: lr_factor(step, self.total_steps, recipe.schedule, recipe.warmup),
-        )
+        """Return the recipe's optimizer, and the course of its learning rate by steps."""
+        optimizer = make_optimizer(self.net, self.recipe)
+        schedule = make_schedule(optimizer, self.recipe, self.total_steps)
         return [optimizer], [{"scheduler": schedule, "interval": "step", "name": "lr"}]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ import torch
 from toyfcn.models import fused
 from toyfcn.models.argmax import likeliest
 from toyfcn.models.bilinear import Deconvolution
-from toyfcn.models.fused import upsampled_cross_entropy, upsampled_labels
+from toyfcn.models.fused import Upsampling, upsampled_cross_entropy, upsampled_labels
 from toyfcn.task import pixel_loss
 
 GEOMETRIES = {"same": (True, 0), "paper": (False, 19)}
@@ -16,6 +16,10 @@ def plain(scores, up, truth, weights, void, offset):
     height, width = truth.shape[-2:]
     full = up(scores)[..., offset : offset + height, offset : offset + width]
     return pixel_loss(full, truth, weights, void)
+
+
+def in_one_pass(*given):
+    return upsampled_cross_entropy(Upsampling(*given))
 
 
 def outcome(loss, scores, up, truth, weights, void=255, offset=0, scale=0.3):
@@ -62,13 +66,13 @@ def test_equals_the_plain_one(monkeypatch, stretch, learned, kind, geometry, str
     scores, up, truth, weights = case(kind, stride, replicate, offset, size, learned)
     for dtype, tolerance in ((torch.float32, 1e-5), (torch.float64, 1e-9)):
         args = scores.to(dtype), up.to(dtype), truth, weights.to(dtype), 255, offset
-        assert_equal(outcome(upsampled_cross_entropy, *args), outcome(plain, *args), tolerance)
+        assert_equal(outcome(in_one_pass, *args), outcome(plain, *args), tolerance)
 
 
 @pytest.mark.parametrize("stride", [16, 32])
 def test_equals_the_plain_one_at_large_strides(stride):
     args = *case("channel", stride, True, 0, (45, 70)), 255, 0
-    assert_equal(outcome(upsampled_cross_entropy, *args), outcome(plain, *args), 1e-5)
+    assert_equal(outcome(in_one_pass, *args), outcome(plain, *args), 1e-5)
 
 
 def test_gradients_by_finite_differences():
@@ -79,7 +83,7 @@ def test_gradients_by_finite_differences():
         layer = Deconvolution(3, 2, "dense").double()
         del layer.weight
         layer.weight = weight
-        return upsampled_cross_entropy(cells, layer, truth, weights.double(), 255)[0]
+        return in_one_pass(cells, layer, truth, weights.double(), 255)[0]
 
     inputs = scores.double().requires_grad_(), up.weight.detach().requires_grad_()
     assert torch.autograd.gradcheck(loss, inputs)
@@ -87,7 +91,7 @@ def test_gradients_by_finite_differences():
 
 def test_nothing_but_void_costs_nothing():
     scores, up, truth, weights = case("channel", 4, True, 0, (9, 9))
-    total, weight, *grads = outcome(upsampled_cross_entropy, scores, up, truth.fill_(255), weights)
+    total, weight, *grads = outcome(in_one_pass, scores, up, truth.fill_(255), weights)
     assert (total.item(), weight.item()) == (0, 0)
     assert all(grad.eq(0).all() for grad in grads)
 
@@ -95,25 +99,25 @@ def test_nothing_but_void_costs_nothing():
 def test_void_may_be_a_label_below_the_classes():
     args = *case("channel", 4, True, 0, (9, 9)), 0, 0
     args[2][args[2] == 255] = 1
-    assert_equal(outcome(upsampled_cross_entropy, *args), outcome(plain, *args), 1e-5)
+    assert_equal(outcome(in_one_pass, *args), outcome(plain, *args), 1e-5)
 
 
 def test_a_label_beyond_the_classes_is_refused():
     scores, up, truth, weights = case("channel", 4, True, 0, (9, 9))
     truth[0, 0, 0] = 7
     with pytest.raises((IndexError, RuntimeError)):
-        upsampled_cross_entropy(scores, up, truth, weights, 255)
+        in_one_pass(scores, up, truth, weights, 255)
 
 
 def test_far_scores_neither_overflow_nor_vanish():
     args = *case("channel", 4, True, 0, (9, 9)), 255, 0
     args = args[0] * 1000, *args[1:]
-    assert_equal(outcome(upsampled_cross_entropy, *args), outcome(plain, *args), 1e-5)
+    assert_equal(outcome(in_one_pass, *args), outcome(plain, *args), 1e-5)
 
 
 def test_repeats_bit_for_bit():
     args = case("channel", 4, True, 0, (60, 70))
-    first, second = (outcome(upsampled_cross_entropy, *args) for _ in range(2))
+    first, second = (outcome(in_one_pass, *args) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
@@ -122,7 +126,7 @@ def test_under_autocast_it_computes_in_float32():
     half = scores.bfloat16()
     expected = outcome(plain, half.float(), up, truth, weights)
     with torch.autocast("cpu", torch.bfloat16):
-        got = outcome(upsampled_cross_entropy, half, up, truth, weights)
+        got = outcome(in_one_pass, half, up, truth, weights)
     assert got[2].dtype == torch.bfloat16
     assert_equal([*got[:2], got[3]], [*expected[:2], expected[3]], 1e-5)
 
@@ -130,7 +134,7 @@ def test_under_autocast_it_computes_in_float32():
 def test_without_gradient_only_the_loss_is_computed():
     scores, up, truth, weights = case("channel", 4, True, 0, (20, 30))
     with torch.no_grad():
-        total, _ = upsampled_cross_entropy(scores, up, truth, weights, 255)
+        total, _ = in_one_pass(scores, up, truth, weights, 255)
     assert not total.requires_grad
     expected = plain(scores, up, truth, weights, 255, 0)[0].item()
     assert total.item() == pytest.approx(expected, rel=1e-5)
@@ -142,7 +146,7 @@ def test_labels_and_sums_for_scoring(monkeypatch, geometry, stretch):
     monkeypatch.setitem(fused.STRETCH, "cpu", stretch)
     replicate, offset = GEOMETRIES[geometry]
     scores, up, truth, weights = case("channel", 4, replicate, offset, (21, 34))
-    labels, *sums = upsampled_labels(scores, up, truth, weights, 255, offset)
+    labels, *sums = upsampled_labels(Upsampling(scores, up, truth, weights, 255, offset))
     full = up(scores)[..., offset : offset + 21, offset : offset + 34]
     assert labels.dtype == torch.uint8
     assert torch.equal(labels, full.argmax(1).byte())
@@ -151,9 +155,10 @@ def test_labels_and_sums_for_scoring(monkeypatch, geometry, stretch):
 
 def test_labels_do_not_depend_on_the_batch():
     scores, up, truth, weights = case("channel", 4, True, 0, (60, 70))
-    together, *_ = upsampled_labels(scores, up, truth, weights, 255)
+    together, *_ = upsampled_labels(Upsampling(scores, up, truth, weights, 255))
     for i in range(len(scores)):
-        alone, *_ = upsampled_labels(scores[i : i + 1], up, truth[i : i + 1], weights, 255)
+        one = Upsampling(scores[i : i + 1], up, truth[i : i + 1], weights, 255)
+        alone, *_ = upsampled_labels(one)
         assert torch.equal(alone[0], together[i])
 
 
@@ -171,12 +176,12 @@ def test_likeliest_equals_argmax():
 @pytest.mark.parametrize("kind", ["channel", "dense"])
 def test_equals_the_cpu_on_a_gpu(kind):
     scores, up, truth, weights = case(kind, 4, True, 0, (60, 70))
-    expected = outcome(upsampled_cross_entropy, scores, up, truth, weights)
+    expected = outcome(in_one_pass, scores, up, truth, weights)
     on_gpu = [x.cuda() for x in (scores, up, truth, weights)]
     torch.use_deterministic_algorithms(True)
     try:
-        got = [x.cpu() for x in outcome(upsampled_cross_entropy, *on_gpu)]
-        again = [x.cpu() for x in outcome(upsampled_cross_entropy, *on_gpu)]
+        got = [x.cpu() for x in outcome(in_one_pass, *on_gpu)]
+        again = [x.cpu() for x in outcome(in_one_pass, *on_gpu)]
     finally:
         torch.use_deterministic_algorithms(False)
     assert_equal(got, expected, 1e-4)

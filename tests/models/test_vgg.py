@@ -10,7 +10,7 @@ from torch import nn
 
 from toyfcn.checkpoint import build
 from toyfcn.models.config import STRIDES, ModelConfig
-from toyfcn.models.fused import upsampled_cross_entropy
+from toyfcn.models.fused import Upsampling, upsampled_cross_entropy
 
 RUNGS = [(32, False), (16, False), (8, False), (16, True), (8, True)]
 
@@ -98,7 +98,7 @@ def test_the_fused_loss_is_that_of_the_whole_scores(stride, at_once, geometry):
     photo, truth = torch.rand(1, 3, 37, 51).double() * 255, torch.randint(0, 5, (1, 37, 51))
     weights = torch.ones(5).double()
     total, _ = upsampled_cross_entropy(
-        model.score_map(photo), model.ups[-1], truth.byte(), weights, 255, model.offset
+        Upsampling(model.score_map(photo), model.ups[-1], truth.byte(), weights, 255, model.offset)
     )
     plain = F.cross_entropy(model(photo), truth, reduction="sum")
     torch.testing.assert_close(total, plain, rtol=1e-9, atol=1e-9)

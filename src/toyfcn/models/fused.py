@@ -12,6 +12,7 @@ With the four cells in a column, it is a matrix product: (classes · s², classe
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -26,73 +27,71 @@ STRETCH = {"cpu": 1 << 20, "cuda": 1 << 26}
 CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))  # of the 2x2 cells, as per_block lays the weight out
 
 
-def upsampled_cross_entropy(
-    scores: Tensor,
-    up: Deconvolution,
-    truth: Tensor,
-    class_weights: Tensor,
-    void: int,
-    offset: int = 0,
-) -> tuple[Tensor, Tensor]:
-    """Return (Σ w·ℓ, Σ w) as ``task.pixel_loss`` does, of ``up(scores)`` cropped to the truth.
+@dataclass(frozen=True)
+class Upsampling:
+    """Scores on their last step to the image's size, and the truth that they are held against.
 
     ``scores`` float (B, C, h, w); ``truth`` uint8 (B, H, W), its top left pixel at ``offset`` (in
-    both directions) of what ``up`` returns; ``class_weights`` float (C,). Computed in float32, or
-    in float64 where the scores are, autocast or not. Only the first sum has a gradient.
+    both directions) of what ``up`` returns; ``class_weights`` float (C,).
     """
-    with torch.autocast(scores.device.type, enabled=False):
-        cells, weight, labels, weights, _ = laid_out(scores, up, truth, class_weights, void, offset)
+
+    scores: Tensor
+    up: Deconvolution
+    truth: Tensor
+    class_weights: Tensor
+    void: int
+    offset: int = 0
+
+
+def upsampled_cross_entropy(of: Upsampling) -> tuple[Tensor, Tensor]:
+    """Return (Σ w·ℓ, Σ w) as ``task.pixel_loss`` does, of ``up(scores)`` cropped to the truth.
+
+    Computed in float32, or in float64 where the scores are, autocast or not. Only the first sum has
+    a gradient.
+    """
+    with torch.autocast(of.scores.device.type, enabled=False):
+        cells, weight, labels, weights, _ = laid_out(of)
         sums: tuple[Tensor, Tensor] = UpsampledCrossEntropy.apply(
-            cells, weight, labels, weights, void, torch.is_grad_enabled()
+            cells, weight, labels, weights, of.void, torch.is_grad_enabled()
         )
         return sums
 
 
 @torch.no_grad()
-def upsampled_labels(
-    scores: Tensor,
-    up: Deconvolution,
-    truth: Tensor,
-    class_weights: Tensor,
-    void: int,
-    offset: int = 0,
-) -> tuple[Tensor, Tensor, Tensor]:
+def upsampled_labels(of: Upsampling) -> tuple[Tensor, Tensor, Tensor]:
     """Return the likeliest labels, uint8 (B, H, W), and both sums of ``upsampled_cross_entropy``.
 
     What scoring is quickest with; of equal scores the first one's label is taken.
     """
-    with torch.autocast(scores.device.type, enabled=False):
-        cells, weight, labels, weights, corner = laid_out(
-            scores, up, truth, class_weights, void, offset
-        )
+    with torch.autocast(of.scores.device.type, enabled=False):
+        cells, weight, labels, weights, corner = laid_out(of)
         likeliest = torch.empty_like(labels)
-        total, weight_sum = one_pass(cells, weight, labels, weights, void, likeliest=likeliest)
-        stride, (batch, height, width) = up.stride, truth.shape
+        total, weight_sum = one_pass(cells, weight, labels, weights, of.void, likeliest=likeliest)
+        stride, (batch, height, width) = of.up.stride, of.truth.shape
         tall = likeliest.view(stride, stride, *likeliest.shape[1:]).permute(2, 3, 0, 4, 1)
         tall = tall.reshape(batch, tall.shape[1] * stride, -1)
         return tall[:, corner : corner + height, corner : corner + width], total, weight_sum
 
 
-def laid_out(
-    scores: Tensor, up: Deconvolution, truth: Tensor, class_weights: Tensor, void: int, offset: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
+def laid_out(of: Upsampling) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
     """Return what ``one_pass`` takes, and where in the first block the truth begins.
 
     That is the cells (C, B, rows + 1, columns + 1) that the truth's blocks lie between, the
     deconvolution as matrices, the truth in blocks, and a weight for each of 256 labels.
     """
-    dtype = torch.promote_types(scores.dtype, torch.float32)
-    stride, (height, width) = up.stride, truth.shape[-2:]
-    offset += stride // 2 if up.replicate else 0  # now counted from the first block
-    cells = bordered(scores.to(dtype), up.replicate).transpose(0, 1)
+    dtype = torch.promote_types(of.scores.dtype, torch.float32)
+    up, stride, (height, width) = of.up, of.up.stride, of.truth.shape[-2:]
+    offset = of.offset + (stride // 2 if up.replicate else 0)  # counted from the first block
+    cells = bordered(of.scores.to(dtype), up.replicate).transpose(0, 1)
     first, corner = divmod(offset, stride)
     last = [first + (corner + size - 1) // stride + 2 for size in (height, width)]
     assert last[0] <= cells.shape[-2] and last[1] <= cells.shape[-1], "truth beyond the scores"
     cells = cells[..., first : last[0], first : last[1]].contiguous()
-    labels = in_blocks(truth, stride, corner, (cells.shape[-2] - 1, cells.shape[-1] - 1), void)
-    weights = torch.zeros(256, dtype=dtype, device=scores.device)
-    weights[: len(class_weights)] = class_weights
-    weights[void] = 0
+    blocks = (cells.shape[-2] - 1, cells.shape[-1] - 1)
+    labels = in_blocks(of.truth, stride, corner, blocks, of.void)
+    weights = torch.zeros(256, dtype=dtype, device=of.scores.device)
+    weights[: len(of.class_weights)] = of.class_weights
+    weights[of.void] = 0
     return cells, per_block(up.weight.to(dtype), stride, up.groups), labels, weights, corner
 
 
@@ -197,7 +196,7 @@ class UpsampledCrossEntropy(torch.autograd.Function):
     """``one_pass`` with its gradients: the loss is one number, so the way back only scales them."""
 
     @staticmethod
-    def forward(  # noqa: D102
+    def forward(
         ctx: Any,
         cells: Tensor,
         weight: Tensor,
@@ -206,6 +205,7 @@ class UpsampledCrossEntropy(torch.autograd.Function):
         void: int,
         with_gradient: bool,
     ) -> tuple[Tensor, Tensor]:
+        """Compute both sums, and the gradients by cells and weight where these are needed."""
         grads = [
             torch.zeros_like(x) if needed and with_gradient else None
             for x, needed in zip((cells, weight), ctx.needs_input_grad, strict=False)
@@ -217,6 +217,7 @@ class UpsampledCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        """Scale the gradients that there are."""
         grads = [None if g is None else g * grad for g in ctx.saved_tensors]
         return grads[0], grads[1], None, None, None, None
