@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAverag
 from torch import Tensor
 
 from toyfcn import board, checkpoint, curves, keeper, machine, report, resume, visual
+from toyfcn.atomic import AtomicIO
 from toyfcn.callbacks import History, Monitor, Panels, ProgressBar, panels
 from toyfcn.command import overrides
 from toyfcn.config import TrainConfig
@@ -220,7 +221,7 @@ def make_trainer(
         logger=logger,
         log_every_n_steps=config.logger.every,
         callbacks=[*callbacks, keep],
-        plugins=keeper.AtomicIO(content),
+        plugins=AtomicIO(content),
         profiler=StepProfile(folder / "profile", parts.net.trunk) if profiled else None,
         enable_model_summary=False,
         use_distributed_sampler=False,

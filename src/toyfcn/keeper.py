@@ -8,10 +8,7 @@ and a resumed trainer has its counters set as if it had come there by itself.
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
-import os
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins import CheckpointIO
 from pytorch_lightning.callbacks import Checkpoint, WeightAveraging
+from toyfcn.atomic import copy_aside
 
 from toyfcn import checkpoint
 from toyfcn.data.datamodule import Batch
@@ -65,54 +63,6 @@ def read(path: Path, config: dict[str, Any], ids: str, steps: int) -> dict[str, 
     if type(step) is not int or not 0 <= step <= steps:
         raise ValueError(f"{path} is damaged: step {str(step)[:20]} of {steps}")
     return content
-
-
-class AtomicIO(CheckpointIO):
-    """Checkpoints are written aside, synced and renamed; one is only read by ``read`` above."""
-
-    def __init__(self, content: dict[str, Any] | None = None) -> None:
-        self.content = content  # of the checkpoint to resume from, already looked through
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
-    ) -> None:
-        """Put a checkpoint in the place of the one before, or leave that as it is."""
-        path, buffer = Path(path), io.BytesIO()
-        torch.save(checkpoint, buffer)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(".tmp")
-        try:
-            with aside.open("wb") as file:
-                file.write(buffer.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
-            aside.replace(path)
-        except OSError:
-            aside.unlink(missing_ok=True)
-            raise
-        sync_folder(path.parent)
-
-    def load_checkpoint(
-        self, path: Any, map_location: Any = None, weights_only: bool | None = None
-    ) -> dict[str, Any]:
-        """Return the content, once: Lightning then holds the only copy."""
-        assert self.content is not None
-        content, self.content = self.content, None
-        return content
-
-    def remove_checkpoint(self, path: Any) -> None:
-        """Remove a checkpoint."""
-        Path(path).unlink(missing_ok=True)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename last through a power loss."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 class Keeper(Checkpoint):  # Lightning calls callbacks of this kind after all others
