@@ -50,7 +50,8 @@ def submission(config: PredictConfig, loaded: Checkpoint) -> tuple[list[Path], P
     """
     from toyfcn.data.config import VOCConfig
     from toyfcn.data.datamodule import open_source
-    from toyfcn.data.voc import CLASSES, sound_ids
+    from toyfcn.data.splits import sound_ids
+    from toyfcn.data.voc import CLASSES
     from toyfcn.evaluate import as_trained
 
     data = as_trained(config.data, loaded.data)

@@ -19,7 +19,8 @@ from toyfcn.data.cache import fingerprint
 from toyfcn.data.colours import read_colours
 from toyfcn.data.config import FolderConfig
 from toyfcn.data.datamodule import SegmentationData, open_source
-from toyfcn.data.folder import FolderSource, draw_splits, folder_source
+from toyfcn.data.folder import FolderSource, folder_source
+from toyfcn.data.splits import draw_splits
 from toyfcn.data.voc import palette
 
 COLOURS = {"colours": [[0, 0, 0], [255, 0, 0]], "void_colour": [255, 255, 255]}

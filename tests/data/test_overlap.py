@@ -11,7 +11,8 @@ from toyfcn import evaluate, train
 from toyfcn.data.config import VOCConfig
 from toyfcn.data.datamodule import SegmentationData, open_source
 from toyfcn.data.overlap import canonical, identities, shared
-from toyfcn.data.voc import CLASSES, LISTS, Source, read_list, voc_source
+from toyfcn.data.splits import read_list
+from toyfcn.data.voc import CLASSES, LISTS, Source, voc_source
 
 LIST = "ImageSets/Segmentation"
 
@@ -124,7 +125,7 @@ def test_scoring_tells_what_was_trained_on(tiny_voc: Path, run: Callable[..., st
     (lists / "a.txt").write_text("000004\n")
     (lists / "b.txt").write_text("000005\n000000\n")
     splits = "data.train_split=a data.val_split=b data.batch_size=1"
-    out = run(train.main, f"data=voc2007 {words} {best} {splits} hydra.run.dir=next")
+    out = run("train", f"data=voc2007 {words} {best} {splits} hydra.run.dir=next")
     assert "split=b: scored on 1 photos of 2" in out
     out = run(evaluate.main, "ckpt=next/checkpoints/best.ckpt split=trainval")
     assert "scored on 5 photos of 6" in out

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from toyfcn.data import pixels, voc
-from toyfcn.data.voc import CLASSES, VOCReader, find_voc, read_image, read_list, read_mask
+from toyfcn.data.splits import read_list
+from toyfcn.data.voc import CLASSES, VOCReader, find_voc, read_image, read_mask
 
 LISTS = "ImageSets/Segmentation"
 

@@ -7,7 +7,6 @@ names begin with a dot, are left alone.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,12 +17,12 @@ from torch import Tensor
 
 from toyfcn.data.colours import Colour, read_colours
 from toyfcn.data.config import FolderConfig
-from toyfcn.data.voc import VOID, Source, id_fault, palette
+from toyfcn.data.splits import DRAWN, draw_splits, id_fault
+from toyfcn.data.voc import VOID, Source, palette
 
 PHOTOS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 MASKS = (".png", ".bmp", ".tif", ".tiff", ".gif")  # JPEG would blur the labels
 log = logging.getLogger(__name__)
-DRAWN = ("train", "val", "test", "all")  # the splits where there are no lists
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,29 +277,3 @@ def class_palette(
 def some(names: Sequence[str], most: int = 3) -> str:
     """Return the first of some names, for messages."""
     return ", ".join(ascii(name)[1:-1] for name in names[:most]) + ", …" * (len(names) > most)
-
-
-def draw_splits(
-    ids: Iterator[str], fractions: tuple[float, float], seed: int
-) -> dict[str, tuple[str, ...]]:
-    """Deal ids out to val, test and train; all of it sorted.
-
-    Where an id goes follows from a hash of (seed, id) and the fractions alone, so new photos never
-    move old ones, and sizes come out about as wanted. Only where that would leave a wanted split
-    empty, the id nearest to it is moved.
-    """
-    ranked = sorted((uniform(name, seed), name) for name in ids)
-    val, test = fractions
-    ends = [sum(u < val for u, _ in ranked), sum(u < val + test for u, _ in ranked)]
-    least = 1 if test and len(ranked) > 2 else 0
-    ends[0] = min(max(ends[0], 1), max(len(ranked) - 1 - least, 0))
-    ends[1] = min(max(ends[1], ends[0] + least), max(len(ranked) - 1, 0)) if test else ends[0]
-    names = [name for _, name in ranked]
-    parts = {"train": names[ends[1] :], "val": names[: ends[0]], "test": names[ends[0] : ends[1]]}
-    return {split: tuple(sorted(part)) for split, part in (parts | {"all": names}).items()}
-
-
-def uniform(name: str, seed: int) -> float:
-    """Map (seed, id) to [0, 1), the same on every machine."""
-    text = f"{seed}/{name}".encode("utf-8", "surrogateescape")
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") / 2**64

@@ -1,4 +1,4 @@
-"""What lies on disk in the PASCAL VOC layout: split lists, ids, classes; pixels when asked.
+"""What lies on disk in the PASCAL VOC layout: splits, ids, classes; pixels when asked.
 
 A VOC year's folder holds ``JPEGImages/<id>.jpg``, ``SegmentationClass/<id>.png`` and
 ``ImageSets/Segmentation/<split>.txt``. Nothing here opens an image or a mask before it is consumed.
@@ -6,7 +6,7 @@ A VOC year's folder holds ``JPEGImages/<id>.jpg``, ``SegmentationClass/<id>.png`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -15,6 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from toyfcn.data.pixels import read_image, read_mask
+from toyfcn.data.splits import id_fault, no_file, read_lines, sound_ids
 
 VOID = 255  # labels of pixels that are neither learned nor scored
 CLASSES = (
@@ -59,70 +60,6 @@ def find_voc(root: str | Path, year: int | str) -> Path:
         f"{looked}). Set data.root= or TOYFCN_VOC to the folder that holds VOCdevkit, or get the "
         f"data with `toyfcn-data download data=voc{year}`"
     )
-
-
-def read_list(path: Path) -> tuple[str, ...]:
-    """Return the ids in a split list, one a line; blank lines and CRLF are harmless.
-
-    Raises:
-        ValueError: the list is missing, not text, empty, or an id is there twice or is none.
-    """
-    return sound_ids(path, read_lines(path), id_fault)
-
-
-def sound_ids(
-    path: Path, ids: Iterable[str], id_fault: Callable[[str, Container[str]], str | None]
-) -> tuple[str, ...]:
-    """Return the ids that ``path`` names if nothing is wrong with any.
-
-    Raises:
-        ValueError: what ``id_fault`` says about the first bad one.
-    """
-    seen: dict[str, None] = {}
-    for name in ids:
-        if fault := id_fault(name, seen):
-            raise ValueError(f"{path} {fault}")
-        seen[name] = None
-    return tuple(seen)
-
-
-def read_lines(path: Path) -> tuple[str, ...]:
-    """Return the lines of a split list that are not blank, whether or not they are ids.
-
-    Raises:
-        ValueError: the list is missing, not text or empty.
-    """
-    if why := no_file(path, "does not exist"):
-        known = sorted(other.stem for other in path.parent.glob("*.txt"))
-        raise ValueError(
-            f"no list for the split {path.stem!r}: {path} {why} (the lists there: "
-            f"{', '.join(known) or 'none'})"
-        )
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (UnicodeDecodeError, OSError) as error:
-        raise ValueError(f"cannot read the split list {path}: {error}") from None
-    ids = tuple(line.strip() for line in lines if line.strip())
-    if not ids:
-        raise ValueError(f"the split list {path} names no image")
-    return ids
-
-
-def no_file(path: Path, gone: str = "is missing") -> str | None:
-    """Say why a path leads to no file, if it does not."""
-    try:
-        return None if path.is_file() else gone
-    except OSError as error:  # no right to look, a name too long
-        return f"cannot be looked at: {error.strerror or error}"
-
-
-def id_fault(name: str, seen: Container[str] = ()) -> str | None:
-    """Say what is wrong with an id that a list names after the ``seen`` ones, if anything."""
-    if name in seen:
-        return f"names {name!r} twice"
-    if not name.isprintable() or {"/", "\\", " "} & set(name) or name in (".", ".."):
-        return f"holds {name!r}, which is no image id"
-    return None
 
 
 @dataclass(frozen=True)
