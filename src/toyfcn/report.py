@@ -36,13 +36,13 @@ def report(folder: Path) -> None:
     Raises:
         ValueError: there is no run in the folder.
     """
-    from toyfcn.results import page, plots, runs, tables
+    from toyfcn.results import page, plots, runs, tables, theme
 
     results = runs.collect(folder)
     tables.print_results(results)
     tables.write_csv(results, folder / "results.csv")
     (folder / "results.md").write_text(tables.markdown(results), encoding="utf-8")
-    light, dark = plots.draw_all(results), plots.draw_all(results, plots.DARK)
+    light, dark = plots.draw_all(results), plots.draw_all(results, theme.DARK)
     if light:
         (folder / "plots").mkdir(exist_ok=True)
     for name, content in light.items():

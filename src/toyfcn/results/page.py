@@ -14,7 +14,6 @@ from datetime import datetime
 from pathlib import Path
 from string import Template
 
-from toyfcn.results import plots
 from toyfcn.results.claims import judge, lines
 from toyfcn.results.runs import Result, Results, clean, over_seeds
 from toyfcn.results.tables import (
@@ -26,6 +25,7 @@ from toyfcn.results.tables import (
     headings,
     number,
 )
+from toyfcn.results.theme import colour_of
 
 CAPTIONS = {
     "claim": "Claim",
@@ -151,7 +151,7 @@ def table(results: Results) -> str:
 
 def chip(results: Results, run: Result) -> str:
     """Return a swatch of the run's colour in the plots."""
-    light, dark = plots.colour_of(results, run)
+    light, dark = colour_of(results, run)
     return f'<span class="chip" style="--l:{light};--d:{dark}"></span>'
 
 

@@ -1,7 +1,6 @@
 """Results as plots: curves overlaid, IU by class, parameters against the score.
 
-Drawn on figures of their own, without pyplot: no display, no state. A run has one colour in all
-plots and in the page.
+Drawn on figures of their own, without pyplot: no display, no state.
 """
 
 from __future__ import annotations
@@ -10,83 +9,17 @@ import io
 import math
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from toyfcn.results.claims import judge
-from toyfcn.results.runs import Result, Results, clean, label
+from toyfcn.results.runs import Results, clean, label
+from toyfcn.results.theme import LIGHT, Theme, run_colours
 
-MOST = 8  # runs with a colour; the others stay grey behind them
 SHOWN = 5  # runs compared by class
-
-
-@dataclass(frozen=True)
-class Theme:
-    """Colours of paper, ink and runs."""
-
-    paper: str
-    ink: str
-    muted: str
-    grid: str
-    other: str
-    runs: tuple[str, ...]
-
-
-LIGHT = Theme(
-    paper="#ffffff",
-    ink="#1c2430",
-    muted="#667085",
-    grid="#e6e9ee",
-    other="#c9ced6",
-    runs=(
-        "#2563c9",
-        "#d9622b",
-        "#1a9a7a",
-        "#a13d9c",
-        "#c79a12",
-        "#3aa0d8",
-        "#b3364a",
-        "#5b6b2f",
-    ),
-)
-DARK = Theme(
-    paper="#171c24",
-    ink="#e8ebf0",
-    muted="#98a2b3",
-    grid="#2b323d",
-    other="#4a5361",
-    runs=(
-        "#6ea0f5",
-        "#f08f5a",
-        "#4fc9a5",
-        "#d27fcd",
-        "#e3bf52",
-        "#7cc8ee",
-        "#e87c8c",
-        "#a5b872",
-    ),
-)
-STYLE = {
-    "font.size": 10,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.titlepad": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.spines.left": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.linewidth": 0.8,
-    "xtick.major.size": 0,
-    "xtick.minor.size": 0,
-    "ytick.major.size": 0,
-    "lines.solid_capstyle": "round",
-    "legend.frameon": False,
-}
 
 
 def draw_all(results: Results, theme: Theme = LIGHT) -> dict[str, bytes]:
@@ -98,18 +31,7 @@ def draw_all(results: Results, theme: Theme = LIGHT) -> dict[str, bytes]:
         "claim": claim,
         "iou_by_class": iou_by_class,
     }
-    colours = {
-        "figure.facecolor": theme.paper,
-        "axes.facecolor": theme.paper,
-        "axes.edgecolor": theme.other,
-        "axes.labelcolor": theme.muted,
-        "axes.titlecolor": theme.ink,
-        "text.color": theme.ink,
-        "xtick.color": theme.muted,
-        "ytick.color": theme.muted,
-        "grid.color": theme.grid,
-    }
-    with mpl.rc_context(STYLE | colours):  # type: ignore[arg-type]
+    with mpl.rc_context(theme.settings()):
         for name, plot in plots.items():
             figure = plot(results, theme)
             if figure is not None:
@@ -117,13 +39,6 @@ def draw_all(results: Results, theme: Theme = LIGHT) -> dict[str, bytes]:
                 figure.savefig(file, dpi=150, format="png", metadata={"Software": None})
                 drawn[name] = file.getvalue()
     return drawn
-
-
-def run_colours(results: Results, theme: Theme) -> dict[str, str]:
-    """Return the colour of each run: the best have one of their own."""
-    ranked = [run.name for run in results.runs if run.history or run.metrics]
-    own = dict(zip(ranked, theme.runs[:MOST], strict=False))
-    return {run.name: own.get(run.name, theme.other) for run in results.runs}
 
 
 def plain(text: object) -> str:
@@ -255,8 +170,8 @@ def parameters(results: Results, theme: Theme) -> Figure | None:
     colours = run_colours(results, theme)
     columns = 2 if len(swept) in (2, 4) else min(3, len(swept))
     lines = -(-len(swept) // columns)
-    figure = Figure(figsize=(9.6 if columns > 1 else 6.4, 3.3 * lines), layout="constrained")
-    figure.get_layout_engine().set(hspace=0.08)  # type: ignore
+    spaced = ConstrainedLayoutEngine(hspace=0.08)
+    figure = Figure(figsize=(9.6 if columns > 1 else 6.4, 3.3 * lines), layout=spaced)
     axes = figure.subplots(lines, columns, squeeze=False, sharey=True)
     for ax, name in zip(axes.flat, swept, strict=False):
         texts = [run.parameters.get(name, "") for run in runs]
@@ -341,8 +256,3 @@ def _axis(ax: Any, places: list[float], names: list[str] | None) -> None:
         ax.set_xticks(distinct, [f"{value:g}" for value in distinct])
         ax.minorticks_off()
     ax.margins(x=0.12)
-
-
-def colour_of(results: Results, run: Result) -> tuple[str, str]:
-    """Return a run's colour on light and on dark paper."""
-    return run_colours(results, LIGHT)[run.name], run_colours(results, DARK)[run.name]
