@@ -1,8 +1,12 @@
 """Fixtures that several test files share."""
 
+import functools
+import importlib
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -10,6 +14,46 @@ import torch
 from PIL import Image
 
 from toyfcn.data.voc import palette
+
+MODULES = {"eval": "evaluate", "data": "data.cli"}  # of the commands that are not called like one
+
+
+class Answer(NamedTuple):
+    """What a command leaves: its exit code, and what it has printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Answer]
+
+
+@pytest.fixture
+def command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Command:
+    """Runs a command of ours in this process, in a folder of its own: command("eval", *words)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(name: str, *words: str) -> Answer:
+        main = importlib.import_module(f"toyfcn.{MODULES.get(name, name)}").main
+        monkeypatch.setattr(sys, "argv", [f"toyfcn-{name}", *words])
+        capsys.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return Answer(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def train(command: Command, one_thread: None) -> Command:
+    """Runs toyfcn-train likewise, on one thread."""
+    return functools.partial(command, "train")
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,6 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -128,12 +127,7 @@ class Processes:
 
             torch.distributed.destroy_process_group()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, at: object) -> None:
         ended = []
         for number, other in enumerate(self.others, 1):
             try:  # one that has failed breaks the connection, which we see as a RuntimeError

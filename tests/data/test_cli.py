@@ -3,44 +3,26 @@
 import json
 import re
 import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from conftest import Answer, Command
 
 from toyfcn.data import cli
 from toyfcn.data.voc import CLASSES
 
 
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
 @pytest.fixture
 def data(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Callable[[str], Answer]:
     """Runs toyfcn-data in this process, in an empty folder."""
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.chdir(home)
     monkeypatch.delenv("TOYFCN_VOC", raising=False)
-
-    def run(arguments: str) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["toyfcn-data", *shlex.split(arguments)])
-        capsys.readouterr()
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return Answer(code, *capsys.readouterr())
-
-    return run
+    return lambda words: command("data", *shlex.split(words))
 
 
 @pytest.mark.parametrize(

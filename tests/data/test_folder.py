@@ -4,17 +4,16 @@ import json
 import pickle
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from conftest import Command
 from PIL import Image
 
-from toyfcn import evaluate, predict, train
-from toyfcn.data import cli
 from toyfcn.data.cache import fingerprint
 from toyfcn.data.colours import read_colours
 from toyfcn.data.config import FolderConfig
@@ -26,9 +25,13 @@ from toyfcn.data.voc import palette
 COLOURS = {"colours": [[0, 0, 0], [255, 0, 0]], "void_colour": [255, 255, 255]}
 
 
-def source_of(root: Path, **options: object) -> FolderSource:
-    given = {"images": "photos", "masks": "masks", "classes": ["background", "cat"]} | COLOURS
-    return folder_source(FolderConfig(root=str(root), **given | options))  # type: ignore[arg-type]
+def source_of(root: Path, **options: Any) -> FolderSource:
+    given: dict[str, Any] = {
+        "images": "photos",
+        "masks": "masks",
+        "classes": ["background", "cat"],
+    } | COLOURS
+    return folder_source(FolderConfig(root=str(root), **given | options))
 
 
 def recode(folder: Path, change: Callable[[np.ndarray], Image.Image], suffix: str = ".png") -> None:
@@ -280,16 +283,11 @@ def test_mistakes_are_told_in_one_line(
 # ---- from the command line ----
 
 
-def test_train_eval_predict_and_check(
-    own_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(own_folder)
-
-    def run(job: Callable[[], None], *words: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["toyfcn", *words])
-        capsys.readouterr()
-        job()
-        return capsys.readouterr().out
+def test_train_eval_predict_and_check(own_folder: Path, command: Command) -> None:
+    def run(name: str, *words: str) -> str:
+        answer = command(name, *words)
+        assert answer.code == 0, answer.err
+        return answer.out
 
     (own_folder / "names.txt").write_text("background\ncat\n")
     data = [
@@ -298,36 +296,30 @@ def test_train_eval_predict_and_check(
         "data.test_fraction=0.2",
     ]
     small = ["data.batch_size=3", "data.buckets=2", "model.width=0.2", "trainer.max_steps=4"]
-    out = run(train.main, *data, *small, "trainer.val_every=2", "hydra.run.dir=run")
+    out = run("train", *data, *small, "trainer.val_every=2", "hydra.run.dir=run")
     assert "cat" in out
     metrics = json.loads(Path("run/metrics.json").read_text())
     assert metrics["val"]["images"] + metrics["test"]["images"] < 12
     assert list(metrics["val"]["iou"]) == ["background", "cat"]
 
-    run(evaluate.main, "ckpt=run/checkpoints/best.ckpt", "split=test", "hydra.run.dir=scored")
+    run("eval", "ckpt=run/checkpoints/best.ckpt", "split=test", "hydra.run.dir=scored")
     assert json.loads(Path("scored/metrics.json").read_text()) == {"test": metrics["test"]}
     shutil.rmtree("masks")
-    run(predict.main, "ckpt=run/checkpoints/best.ckpt", "source=photos", "out=out")
+    run("predict", "ckpt=run/checkpoints/best.ckpt", "source=photos", "out=out")
     mask = Image.open("out/a0.png")
     assert mask.size == (40, 32) and mask.getpalette()[3:6] == [255, 0, 0]
     assert len(list(Path("out").glob("*_overlay.png"))) == 12
 
 
-def test_check_finds_every_file_without_its_partner(
-    own_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(own_folder)
+def test_check_finds_every_file_without_its_partner(own_folder: Path, command: Command) -> None:
     Path("photos/a3.jpg").unlink()
     Path("masks/a7.png").unlink()
     words = "check data=folder data.images=photos data.masks=masks data.classes=[background,cat]"
     colours = ["data.colours=[[0,0,0],[255,0,0]]", "data.void_colour=[255,255,255]"]
-    monkeypatch.setattr(sys, "argv", ["toyfcn-data", *words.split(), *colours])
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    assert stop.value.code == 1
-    out = capsys.readouterr().out
-    assert "photos/a3.jpg: is missing" in out and "masks/a7.png: is missing" in out
-    assert "2 faults" in out
+    answer = command("data", *words.split(), *colours)
+    assert answer.code == 1
+    for told in ("photos/a3.jpg: is missing", "masks/a7.png: is missing", "2 faults"):
+        assert told in answer.out
 
 
 def test_more_classes_than_voc_has(own_folder: Path) -> None:

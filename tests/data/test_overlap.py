@@ -1,13 +1,13 @@
 """Photos that are trained on and scored: refused in training, told in scoring, across years."""
 
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from conftest import Command
 
-from toyfcn import evaluate, train
 from toyfcn.data.config import VOCConfig
 from toyfcn.data.datamodule import SegmentationData, open_source
 from toyfcn.data.overlap import canonical, identities, shared
@@ -17,9 +17,9 @@ from toyfcn.data.voc import CLASSES, LISTS, Source, voc_source
 LIST = "ImageSets/Segmentation"
 
 
-def data_of(root: Path, **options: object) -> SegmentationData:
+def data_of(root: Path, **options: Any) -> SegmentationData:
     options = {"test_split": None} | options
-    config = VOCConfig(root=str(root), **options)  # type: ignore[arg-type]
+    config = VOCConfig(root=str(root), **options)
     return SegmentationData(open_source(config), config)
 
 
@@ -83,16 +83,13 @@ def test_elsewhere_a_name_alone_says_little(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., str]:
-    monkeypatch.chdir(tmp_path)
+def run(command: Command) -> Callable[[str, str], str]:
+    """Runs a command that goes well; returns what it prints."""
 
-    def run(job: Callable[[], None], words: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["toyfcn", *words.split()])
-        capsys.readouterr()
-        job()
-        return "".join(capsys.readouterr())
+    def run(name: str, words: str) -> str:
+        answer = command(name, *words.split())
+        assert answer.code == 0, answer.err
+        return answer.out + answer.err
 
     return run
 
@@ -109,15 +106,15 @@ def later_year(tiny_voc: Path) -> None:
     (new / LIST / "val.txt").write_text("".join(f"{name}\n" for name in names.values()))
 
 
-def test_scoring_tells_what_was_trained_on(tiny_voc: Path, run: Callable[..., str]) -> None:
+def test_scoring_tells_what_was_trained_on(tiny_voc: Path, run: Callable[[str, str], str]) -> None:
     later_year(tiny_voc)
     small = "model.width=0.2 data.batch_size=2 data.crop=[24,24] trainer.max_steps=1"
     words = f"data.root={tiny_voc} data.test_split=null {small} logger.panels=0"
-    run(train.main, f"data=voc2007 {words} hydra.run.dir=run")
+    run("train", f"data=voc2007 {words} hydra.run.dir=run")
     best = "ckpt=run/checkpoints/best.ckpt"
-    assert "trained on" not in run(evaluate.main, best)
-    assert "split=train: scored on 4 photos of 4" in run(evaluate.main, f"{best} split=train")
-    out = run(evaluate.main, f"{best} data=voc2012 data.root={tiny_voc}")
+    assert "trained on" not in run("eval", best)
+    assert "split=train: scored on 4 photos of 4" in run("eval", f"{best} split=train")
+    out = run("eval", f"{best} data=voc2012 data.root={tiny_voc}")
     assert "scored on 3 photos of 6 that the checkpoint was trained on (2007_000000, 2007_" in out
 
     # a run that starts from this one has seen its photos too
@@ -127,7 +124,7 @@ def test_scoring_tells_what_was_trained_on(tiny_voc: Path, run: Callable[..., st
     splits = "data.train_split=a data.val_split=b data.batch_size=1"
     out = run("train", f"data=voc2007 {words} {best} {splits} hydra.run.dir=next")
     assert "split=b: scored on 1 photos of 2" in out
-    out = run(evaluate.main, "ckpt=next/checkpoints/best.ckpt split=trainval")
+    out = run("eval", "ckpt=next/checkpoints/best.ckpt split=trainval")
     assert "scored on 5 photos of 6" in out
 
 
@@ -174,13 +171,13 @@ def test_lists_from_the_package_fit_any_tree(tiny_voc: Path) -> None:
     assert source.ids("seg11valid") == valid[:1]
 
 
-def test_the_diarys_experiment(tiny_voc: Path, run: Callable[..., str]) -> None:
+def test_the_diarys_experiment(tiny_voc: Path, run: Callable[[str, str], str]) -> None:
     """In the layout of VOC2011's tar."""
     (tiny_voc / "TrainVal").mkdir()
     (tiny_voc / "VOCdevkit").rename(tiny_voc / "TrainVal" / "VOCdevkit")
     folder = tiny_voc / "TrainVal" / "VOCdevkit"
     (folder / "VOC2007").rename(folder / "VOC2011")
     words = f"data.root={tiny_voc} data.batch_size=2 trainer.max_steps=2 trainer.reuse_memory=false"
-    out = run(train.main, f"experiment=voc2011_lenet {words} hydra.run.dir=run")
+    out = run("train", f"experiment=voc2011_lenet {words} hydra.run.dir=run")
     assert "voc2011: 4 images" in out and "val (2 images)" in out
     assert Path("run/checkpoints/best.ckpt").is_file()

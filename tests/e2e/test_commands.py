@@ -6,50 +6,20 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
+from conftest import Command
 from PIL import Image
 
-from toyfcn import checkpoint, evaluate, predict, train
+from toyfcn import checkpoint
 from toyfcn.data.voc import voc_source
 
-MAINS = {"train": train.main, "eval": evaluate.main, "predict": predict.main}
 TINY = [
     "data.train_images=12 data.val_images=3 data.test_images=5 data.size=[48,56]",
     "data.batch_size=4 model.width=0.5 trainer.max_steps=6 trainer.val_every=3 logger.every=1",
 ]
-
-
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Answer]
-
-
-@pytest.fixture
-def command(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Command:
-    """Runs a command of ours in this process, in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(name: str, *arguments: str) -> Answer:
-        monkeypatch.setattr(sys, "argv", [f"toyfcn-{name}", *arguments])
-        capsys.readouterr()
-        code = 0
-        try:
-            MAINS[name]()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return Answer(code, *capsys.readouterr())
-
-    return run
 
 
 @pytest.fixture(scope="module")

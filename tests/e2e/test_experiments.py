@@ -2,12 +2,12 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from conftest import Command
 
-from toyfcn import train
 from toyfcn.command import CONF
 
 HOME = CONF / "experiment"
@@ -18,19 +18,13 @@ DRAWN = """
     """
 
 
-def run(home: Path, monkeypatch: pytest.MonkeyPatch, experiment: str, *words: str) -> None:
+def run(train: Command, home: Path, experiment: str, *words: str) -> None:
     """Run an experiment; one that is a sweep runs once, without sweeping."""
-    monkeypatch.chdir(home)
     data = ["data.root=."] if experiment.startswith("voc") else DRAWN.split()
     here = ["hydra.mode=RUN", "launcher=basic", "hydra.run.dir=run"]
     here += ["trainer.accelerator=cpu", "trainer.threads=1"]
-    command = ["toyfcn-train", f"experiment={experiment}", *data, *words, *here]
-    monkeypatch.setattr(sys, "argv", command)
-    try:
-        train.main()
-    except SystemExit as stop:
-        if stop.code:
-            raise
+    answer = train(f"experiment={experiment}", *data, *words, *here)
+    assert answer.code == 0, answer.err
     assert json.loads((home / "run" / "run.json").read_text())["status"] == "finished"
 
 
@@ -38,31 +32,27 @@ def run(home: Path, monkeypatch: pytest.MonkeyPatch, experiment: str, *words: st
     "name",
     [pytest.param(e, marks=[] if e in QUICK else pytest.mark.slow) for e in EXPERIMENTS],
 )
-def test_every_experiment_runs(
-    tiny_voc: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None, name: str
-) -> None:
+def test_every_experiment_runs(train: Command, tiny_voc: Path, name: str) -> None:
     devkit = tiny_voc / "VOCdevkit"
     for year in ("VOC2011", "VOC2012"):
         shutil.copytree(devkit / "VOC2007", devkit / year)
     for lists in devkit.glob("*/ImageSets/Segmentation"):
         shutil.copy(lists / "val.txt", lists / "test.txt")
-    run(tiny_voc, monkeypatch, name, "debug=fast")
+    run(train, tiny_voc, name, "debug=fast")
     metrics = json.loads((tiny_voc / "run" / "metrics.json").read_text())
     assert 0 <= metrics["val"]["miou"] <= 1
 
 
 @pytest.mark.parametrize("name", ["overfit", "limit"])
-def test_every_debug_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None, name: str
-) -> None:
+def test_every_debug_runs(train: Command, tmp_path: Path, name: str) -> None:
     few = ["trainer.max_steps=4", "trainer.val_every=2", "model.width=0.25"]
-    run(tmp_path, monkeypatch, "shapes_lenet", f"debug={name}", *few)
+    run(train, tmp_path, "shapes_lenet", f"debug={name}", *few)
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["val"]["images"] == (5 if name == "overfit" else 3)
 
 
 def test_panels_show_the_weights_that_are_scored(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
+    train: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
 
@@ -70,13 +60,13 @@ def test_panels_show_the_weights_that_are_scored(
 
     shown, draw = [], callbacks.panels
 
-    def watched(net: torch.nn.Module, *given: object) -> object:
+    def watched(net: torch.nn.Module, *given: Any) -> Any:
         shown.append({name: value.clone() for name, value in net.state_dict().items()})
-        return draw(net, *given)  # type: ignore[arg-type]
+        return draw(net, *given)
 
     monkeypatch.setattr(callbacks, "panels", watched)
     words = ["debug=fast", "recipe.average=0.9", "trainer.val_every=2"]
-    run(tmp_path, monkeypatch, "shapes_lenet", *words)
+    run(train, tmp_path, "shapes_lenet", *words)
     kept = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
     averaged, current = kept["state_dict"], kept["current_model_state"]
     assert shown

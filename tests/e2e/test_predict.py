@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import Command
 from PIL import Image
 
-from toyfcn import checkpoint, export, predict
+from toyfcn import checkpoint
 from toyfcn.config import TrainConfig
 from toyfcn.data.config import VOCConfig
 from toyfcn.data.voc import find_voc, voc_source
@@ -17,9 +18,8 @@ from toyfcn.models.config import ModelConfig
 
 
 @pytest.fixture
-def best(tiny_voc: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def best(tiny_voc: Path) -> Path:
     """A checkpoint of 21 classes with random score layers, for the photos of tiny_voc."""
-    monkeypatch.chdir(tiny_voc)
     config = TrainConfig(
         data=VOCConfig(root=str(tiny_voc), test_split=None), model=ModelConfig(width=0.5)
     )
@@ -34,16 +34,7 @@ def best(tiny_voc: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def command(main: object, monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["toyfcn", *words])
-    try:
-        main()  # type: ignore[operator]
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
-
-
-def test_several_sources_upright_with_scores(best: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_sources_upright_with_scores(best: Path, command: Command) -> None:
     photos = best.parent / "photos"
     photos.mkdir()
     noise = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
@@ -54,7 +45,7 @@ def test_several_sources_upright_with_scores(best: Path, monkeypatch: pytest.Mon
     Image.fromarray(noise).convert("LA").save(photos / "grey.png")
     source = "source=[photos/turned.jpg,photos,'photos/*.png']"
     words = [f"ckpt={best}", source, "out=masks", "scores=true"]
-    assert command(predict.main, monkeypatch, *words) == 0
+    assert command("predict", *words).code == 0
     for name, size in (("turned", (40, 60)), ("print", (60, 40)), ("grey", (60, 40))):
         mask = Image.open(best.parent / "masks" / f"{name}.png")
         scores = np.load(best.parent / "masks" / f"{name}_scores.npz")["scores"]
@@ -64,14 +55,14 @@ def test_several_sources_upright_with_scores(best: Path, monkeypatch: pytest.Mon
         assert (scores.argmax(0) == np.asarray(mask)).mean() > 0.98  # but for ties in half
 
 
-def test_a_submission_for_pascals_server(best: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_submission_for_pascals_server(best: Path, command: Command) -> None:
     year = best.parent / "VOCdevkit" / "VOC2007"
     ids = ["000001", "000004"]
     (year / "ImageSets/Segmentation/test.txt").write_text("\n".join(ids))
     for name in ids:
         (year / "SegmentationClass" / f"{name}.png").unlink()  # the test's masks are secret
     words = [f"ckpt={best}", "format=voc_server", "split=test", "out=sent"]
-    assert command(predict.main, monkeypatch, *words) == 0
+    assert command("predict", *words).code == 0
     folder = best.parent / "sent/results/VOC2007/Segmentation/comp6_test_cls"
     assert sorted(path.name for path in folder.iterdir()) == [f"{name}.png" for name in ids]
     for name in ids:
@@ -81,17 +72,15 @@ def test_a_submission_for_pascals_server(best: Path, monkeypatch: pytest.MonkeyP
         assert np.asarray(mask).dtype == np.uint8
         assert np.asarray(mask).max() <= 20
         assert mask.getpalette()[:6] == [0, 0, 0, 128, 0, 0]
-    assert command(predict.main, monkeypatch, *words, "source=x") == 2
+    assert command("predict", *words, "source=x").code == 2
 
 
 @pytest.mark.parametrize("output", ["scores", pytest.param("labels", marks=pytest.mark.slow)])
-def test_onnx_equals_torch_at_other_sizes(
-    best: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], output: str
-) -> None:
+def test_onnx_equals_torch_at_other_sizes(best: Path, command: Command, output: str) -> None:
     ort = pytest.importorskip("onnxruntime", reason="needs toyfcn[export]")
     words = [f"ckpt={best}", "out=net.onnx", f"output={output}"]
-    assert command(export.main, monkeypatch, *words) == 0
-    assert "largest difference" in capsys.readouterr().out
+    answer = command("export", *words)
+    assert answer.code == 0 and "largest difference" in answer.out, answer.err
     session = ort.InferenceSession("net.onnx")
     facts = session.get_modelmeta().custom_metadata_map
     assert json.loads(facts["classes"])[15] == "person"
@@ -110,8 +99,8 @@ def test_onnx_equals_torch_at_other_sizes(
 
 
 def test_a_missing_package_is_told(
-    best: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    best: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
-    assert command(export.main, monkeypatch, f"ckpt={best}") == 2
-    assert "pip install 'toyfcn[export]'" in capsys.readouterr().err
+    answer = command("export", f"ckpt={best}")
+    assert answer.code == 2 and "pip install 'toyfcn[export]'" in answer.err

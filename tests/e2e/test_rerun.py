@@ -1,13 +1,11 @@
 """rerun=DIR: the same run again, and whether its numbers are the same."""
 
 import json
-import sys
 from pathlib import Path
 
-import pytest
 import torch
+from conftest import Command
 
-from toyfcn import train
 from toyfcn.resume import fingerprint, stored_config
 
 WORDS = """
@@ -18,25 +16,11 @@ WORDS = """
 RUN = WORDS.split()
 
 
-def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["toyfcn-train", *words])
-    try:
-        train.main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
-
-
-def test_a_run_repeats_and_a_changed_number_is_named(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    one_thread: None,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert command(monkeypatch, *RUN) == 0
-    assert command(monkeypatch, "rerun=first", "data.workers=1") == 0, capsys.readouterr().err
-    assert "repeats" in (told := capsys.readouterr().out) and "the same, bit for bit" in told
+def test_a_run_repeats_and_a_changed_number_is_named(train: Command, tmp_path: Path) -> None:
+    assert train(*RUN).code == 0
+    answer = train("rerun=first", "data.workers=1")
+    assert answer.code == 0, answer.err
+    assert "repeats" in answer.out and "the same, bit for bit" in answer.out
     (again,) = (tmp_path / "outputs" / "train" / "little-fcn_lenet").iterdir()
     kept = stored_config(again)
     assert fingerprint(kept) == fingerprint(stored_config(Path("first")))
@@ -48,29 +32,28 @@ def test_a_run_repeats_and_a_changed_number_is_named(
     run = json.loads(Path("first/run.json").read_text())
     run["hardware"]["torch_threads"] = 64
     Path("first/run.json").write_text(json.dumps(run))
-    assert command(monkeypatch, "rerun=first", "hydra.run.dir=third") == 1
-    assert "test.miou was 0.5, is" in capsys.readouterr().out
+    answer = train("rerun=first", "hydra.run.dir=third")
+    assert answer.code == 1 and "test.miou was 0.5, is" in answer.out
     log = Path("third/train.log").read_text()
     assert "the numbers may differ: hardware.torch_threads was 64, is 1" in log
     Path("first/metrics.json").write_text(json.dumps(metrics))
     content = torch.load("first/checkpoints/best.ckpt", weights_only=True)
     content["state_dict"]["net.heads.0.weight"].view(-1)[0] += 1
     torch.save(content, "first/checkpoints/best.ckpt")
-    assert command(monkeypatch, "rerun=first", "hydra.run.dir=fourth") == 1
-    assert "the weights heads.0.weight differ by up to 1" in capsys.readouterr().out
+    answer = train("rerun=first", "hydra.run.dir=fourth")
+    assert answer.code == 1 and "the weights heads.0.weight differ by up to 1" in answer.out
 
 
-def test_what_cannot_be_repeated(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert command(monkeypatch, "rerun=nowhere") == 2
-    assert "rerun=nowhere is no folder of a run" in capsys.readouterr().err
-    assert command(monkeypatch, "rerun=nowhere", "seed=1") == 2
-    assert "seed=1 cannot be set beside rerun=nowhere" in capsys.readouterr().err
-    assert command(monkeypatch, "-m", "rerun=nowhere") == 2
+def test_what_cannot_be_repeated(train: Command, tmp_path: Path) -> None:
+    def refused(*words: str) -> str:
+        answer = train(*words)
+        assert answer.code == 2
+        return answer.err
+
+    assert "rerun=nowhere is no folder of a run" in refused("rerun=nowhere")
+    assert "seed=1 cannot be set beside rerun=nowhere" in refused("rerun=nowhere", "seed=1")
+    assert refused("-m", "rerun=nowhere")
     Path("half/.hydra").mkdir(parents=True)
     Path("half/.hydra/config.yaml").write_text("data: {kind: shapes}")
-    assert command(monkeypatch, "rerun=half") == 2
-    assert "rerun=half has not finished" in capsys.readouterr().err
+    assert "rerun=half has not finished" in refused("rerun=half")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["half"]

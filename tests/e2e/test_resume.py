@@ -7,13 +7,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
+from conftest import Command
 from killer import kill_at_random, same_end
 
-from toyfcn import train
 from toyfcn.task import SegmentationTask
 
 # 14 images in batches of 4: an epoch has 4 steps, its last batch is smaller; validations at 3, 6, …
@@ -23,38 +23,6 @@ WORDS = """
     trainer.threads=1 trainer.accelerator=cpu
     """
 RUN = WORDS.split()
-
-
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Answer]
-
-
-@pytest.fixture
-def command(
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    one_thread: None,
-) -> Command:
-    """Runs toyfcn-train in this process, in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["toyfcn-train", *arguments])
-        capsys.readouterr()
-        code = 0
-        try:
-            train.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return Answer(code, *capsys.readouterr())
-
-    return run
 
 
 @pytest.fixture
@@ -75,6 +43,14 @@ def stop_at(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return arm
 
 
+@pytest.fixture
+def stopped(train: Command, tmp_path: Path, stop_at: Callable[..., None]) -> Path:
+    """The folder of a run that a signal has ended in its fifth step."""
+    stop_at(4)
+    assert train(*RUN, "hydra.run.dir=run").code == 143
+    return tmp_path / "run"
+
+
 VARIANTS = {
     "plain": [],
     "average": ["recipe.average=0.7", "trainer.patience=1"],
@@ -89,10 +65,10 @@ SLOW = pytest.mark.slow
     "variant", ["average", *(pytest.param(v, marks=SLOW) for v in ("plain", "uniform"))]
 )
 def test_stopped_at_any_step(
-    command: Command, tmp_path: Path, stop_at: Callable[..., None], variant: str
+    train: Command, tmp_path: Path, stop_at: Callable[..., None], variant: str
 ) -> None:
     options = [*RUN, *VARIANTS[variant]]
-    answer = command(*options, "hydra.run.dir=whole")
+    answer = train(*options, "hydra.run.dir=whole")
     assert answer.code == 0, answer.err
     end = json.loads((tmp_path / "whole" / "run.json").read_text())["steps"]
     assert end == (6 if variant == "average" else 12)
@@ -105,14 +81,14 @@ def test_stopped_at_any_step(
         stop_at(step, where)
         first = [*options, "hydra.run.dir=run"]
         begun = ["resume=run", f"data.workers={2 * (number == 4)}"]
-        answer = command(*(begun if number else first))
+        answer = train(*(begun if number else first))
         assert answer.code == 143, answer.err
         assert f"resume={tmp_path / 'run'}" in answer.err
         run = json.loads((tmp_path / "run" / "run.json").read_text())
         assert run["status"] == "interrupted"
         place = torch.load("run/checkpoints/last.ckpt", weights_only=True)["toyfcn_run"]
         assert place["step"] == step + (where == "training_step")
-    answer = command("resume=run")
+    answer = train("resume=run")
     assert answer.code == 0, answer.err
     same_end(tmp_path / "run", tmp_path / "whole")
     run = json.loads((tmp_path / "run" / "run.json").read_text())
@@ -129,53 +105,49 @@ def test_killed_at_random_moments(tmp_path: Path, kills: int, terms: int, steps:
 
 
 def test_resume_auto_finds_the_unfinished_run(
-    command: Command, tmp_path: Path, stop_at: Callable[..., None]
+    train: Command, tmp_path: Path, stop_at: Callable[..., None]
 ) -> None:
     stop_at(4, number=signal.SIGINT)
-    assert command(*RUN, "resume=auto").code == 130
+    assert train(*RUN, "resume=auto").code == 130
     (run,) = (tmp_path / "outputs" / "train" / "shapes-fcn_lenet").iterdir()
     config = (run / ".hydra" / "config.yaml").read_bytes()
-    other = command(*RUN, "resume=auto", "seed=1", "trainer.max_steps=3")
+    other = train(*RUN, "resume=auto", "seed=1", "trainer.max_steps=3")
     assert other.code == 0, other.err
     assert len(list(run.parent.iterdir())) == 2
-    answer = command(*RUN, "resume=auto", "data.workers=1")
+    answer = train(*RUN, "resume=auto", "data.workers=1")
     assert answer.code == 0 and "going on at step 5" in answer.out, answer.err
     assert len(list(run.parent.iterdir())) == 2
     record = json.loads((run / "run.json").read_text())
     assert (record["status"], len(record["resumed"])) == ("finished", 1)
     assert (run / ".hydra" / "config.yaml").read_bytes() == config
-    answer = command(f"resume={run}")
+    answer = train(f"resume={run}")
     assert answer.code == 0 and "has finished already" in answer.out
 
 
 @SLOW
 def test_a_job_of_a_sweep_goes_on_in_its_folder(
-    command: Command, tmp_path: Path, stop_at: Callable[..., None]
+    train: Command, tmp_path: Path, stop_at: Callable[..., None]
 ) -> None:
     stop_at(4)
     options = [*RUN, "seed=3,4", "hydra.sweep.dir=sweep", "resume=auto"]
-    assert command("-m", *options).code == 143
+    assert train("-m", *options).code == 143
     assert not (tmp_path / "sweep" / "1").exists()  # the sweep stopped too
-    answer = command("-m", *options)
+    answer = train("-m", *options)
     assert answer.code == 0 and "going on at step 5" in answer.out, answer.err
     for job, sessions in (("0", 1), ("1", 0)):
         record = json.loads((tmp_path / "sweep" / job / "run.json").read_text())
         assert record["status"] == "finished"
         assert len(record.get("resumed", [])) == sessions
-    assert command(*RUN, "seed=3", "hydra.run.dir=calm").code == 0
+    assert train(*RUN, "seed=3", "hydra.run.dir=calm").code == 0
     same_end(tmp_path / "sweep" / "0", tmp_path / "calm")
 
 
-def test_what_cannot_go_on_is_refused_in_one_line(
-    command: Command, tmp_path: Path, stop_at: Callable[..., None]
-) -> None:
-    stop_at(4)
-    assert command(*RUN, "hydra.run.dir=run").code == 143
-    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+def test_what_cannot_go_on_is_refused_in_one_line(train: Command, stopped: Path) -> None:
+    last = stopped / "checkpoints" / "last.ckpt"
     sound = torch.load(last, weights_only=True)
 
     def refused(*words: str, options: tuple[str, ...] = ("resume=run",)) -> None:
-        answer = command(*options)
+        answer = train(*options)
         assert answer.code == 2, answer.out
         assert answer.err.startswith("toyfcn-train: ") and answer.err.count("\n") == 1
         assert all(word in answer.err for word in words), answer.err
@@ -202,12 +174,8 @@ def test_what_cannot_go_on_is_refused_in_one_line(
     refused("last.ckpt", "no checkpoint")
 
 
-def test_the_second_process_in_a_folder_is_refused(
-    command: Command, tmp_path: Path, stop_at: Callable[..., None]
-) -> None:
-    stop_at(4)
-    assert command(*RUN, "hydra.run.dir=run").code == 143
-    lock = tmp_path / "run" / ".hydra" / "lock"
+def test_the_second_process_in_a_folder_is_refused(train: Command, stopped: Path) -> None:
+    lock = stopped / ".hydra" / "lock"
     holder = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.lockf(f, fcntl.LOCK_EX); "
     holder += "print('held', flush=True); sys.stdin.read()"
     with subprocess.Popen(
@@ -215,7 +183,7 @@ def test_the_second_process_in_a_folder_is_refused(
     ) as other:
         assert other.stdout is not None and other.stdout.readline()
         for options in (["resume=run"], [*RUN, "hydra.run.dir=run"]):
-            answer = command(*options)
+            answer = train(*options)
             assert answer.code == 2 and "run is in use by another process" in answer.err
         other.kill()
-    assert command("resume=run").code == 0
+    assert train("resume=run").code == 0

@@ -5,11 +5,11 @@ import io
 import json
 import re
 import statistics
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from conftest import Command
 from PIL import Image
 from rich.console import Console
 
@@ -105,12 +105,9 @@ def test_runs_are_ranked_and_seeds_grouped(sweep: Path) -> None:
     assert tables.group_cells(first) == ["0.01", "0.6400 ± 0.0400", "–", "3"]
 
 
-def test_the_command_writes_everything(
-    sweep: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["toyfcn-report", str(sweep)])
-    report.main()
-    out = capsys.readouterr().out
+def test_the_command_writes_everything(sweep: Path, command: Command) -> None:
+    code, out, err = command("report", str(sweep))
+    assert code == 0, err
     assert "0.7000" in out and "failed" in out and "0.6400 ± 0.0400" in out
     rows = list(csv.DictReader((sweep / "results.csv").open()))
     assert [row["rank"] for row in rows] == list("1234567")
@@ -169,14 +166,10 @@ def test_a_single_run_and_a_folder_of_runs(sweep: Path, tmp_path: Path) -> None:
     assert results.runs[0].parameters["recipe.lr"] == "0.03"
 
 
-def test_what_is_no_folder_of_runs_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_no_folder_of_runs_is_told(tmp_path: Path, command: Command) -> None:
     for folder, words in ((tmp_path, "holds no run"), (tmp_path / "nowhere", "is no folder")):
-        monkeypatch.setattr(sys, "argv", ["toyfcn-report", str(folder)])
-        with pytest.raises(SystemExit, match="2"):
-            report.main()
-        assert words in capsys.readouterr().err
+        answer = command("report", str(folder))
+        assert answer.code == 2 and words in answer.err
 
 
 def test_damaged_files_are_as_good_as_missing(sweep: Path) -> None:
