@@ -10,6 +10,7 @@ import signal
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -210,18 +211,18 @@ def test_hostile_files_are_refused_by_name(
             path = home / f"{name}.ckpt"
             path.write_bytes(hostile_checkpoint(sound, mark, rng))
             reads: list[Callable[[], Any]] = [
-                lambda path=path: checkpoint.load(path),  # type: ignore[misc]
-                lambda path=path: keeper.read(path, sound[keeper.KEY]["config"], "x", 9),  # type: ignore[misc]
+                partial(checkpoint.load, path),
+                partial(keeper.read, path, sound[keeper.KEY]["config"], "x", 9),
             ]
         elif number % 4:
             path = home / name / ".hydra" / "config.yaml"
             path.parent.mkdir(parents=True)
             path.write_bytes(hostile_config(config, mark, rng))
-            reads = [lambda path=path: resume.stored_config(path.parents[1])]  # type: ignore[misc]
+            reads = [partial(resume.stored_config, path.parents[1])]
         else:
             path = home / f"{name}.tar"
             path.write_bytes(hostile_archive(mark, rng))
-            reads = [lambda path=path: unpack.unpack(path, path.parent, 2007, "train")]  # type: ignore[misc]
+            reads = [partial(unpack.unpack, path, path.parent, 2007, "train")]
         for read in reads:
             tried += 1
             said = ""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from toyfcn import visual
 from toyfcn.config import TrainConfig
+from toyfcn.curves import Curves
 from toyfcn.resume import flatten
 
 # in the HParams tab of every run, beside what its command line chose: few, for TensorBoard shows
@@ -89,8 +90,8 @@ class Histograms(Callback):
         step = trainer.global_step + 1
         if step % self.every or not trainer.is_global_zero:
             return
-        assert trainer.logger is not None
-        writer = trainer.logger.experiment  # type: ignore[attr-defined]
+        assert isinstance(trainer.logger, Curves)
+        writer = trainer.logger.experiment
         for name, parameter in pl_module.named_parameters():
             writer.add_histogram(f"weights/{name}", parameter.detach().float(), step)
             if parameter.grad is not None and parameter.grad.isfinite().all():

@@ -99,7 +99,7 @@ def score(
         accelerator=config.accelerator,
         devices=1,
         plugins=LightningEnvironment(),  # alone, however many SLURM has started
-        precision=config.precision,  # type: ignore[arg-type]
+        precision=config.precision,  # type: ignore[arg-type]  # option() knows the choices
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

@@ -27,17 +27,18 @@ def export(config: ExportConfig) -> None:
     Raises:
         ValueError: the extra packages are missing, or scores differ by more than ``TOLERANCE``.
     """
+    import importlib
     import logging
     import warnings
 
     try:
-        import onnx
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
+        for name in ("onnx", "onnxruntime", "onnxscript"):
+            importlib.import_module(name)
     except ImportError as error:
         raise ValueError(
             f"{error.name} is missing: pip install 'toyfcn[export]' brings what ONNX needs"
         ) from None
+    import onnx
     import torch
     from torch.export import Dim
 
@@ -108,6 +109,7 @@ def labelling(net: nn.Module) -> nn.Module:
             self.net = net
 
         def forward(self, photo: Tensor) -> Tensor:
-            return self.net(photo).max(1).indices.to(torch.uint8)  # type: ignore[no-any-return]
+            labels: Tensor = self.net(photo).max(1).indices.to(torch.uint8)
+            return labels
 
     return Labelling().eval()

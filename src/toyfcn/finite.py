@@ -46,7 +46,7 @@ class FiniteLoss(Callback):
             return
         told = torch.empty_like(value, device="cpu", pin_memory=True)
         told.copy_(value, non_blocking=True)
-        done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        done = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch has it without types
         done.record()
         self.coming.append((done, told, facts))
         self._drain(LAG)

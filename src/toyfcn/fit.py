@@ -67,7 +67,8 @@ def fit_and_score(
         machine.reuse_memory()
     machine.settle_threads(config.trainer)
     pl.seed_everything(config.seed, verbose=False)
-    # filling fresh memory is a debugging aid of the deterministic mode, and not free
+    # filling fresh memory is a debugging aid of the deterministic mode, and not free; torch gives
+    # the property to its module as it runs, where types do not see it
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
     parts = build(config)
@@ -208,7 +209,7 @@ def make_trainer(
         num_nodes=config.trainer.nodes,
         strategy=strategy(config),
         sync_batchnorm=synchronised(config),
-        precision=config.trainer.precision,  # type: ignore[arg-type]
+        precision=config.trainer.precision,  # type: ignore[arg-type]  # option() knows the choices
         max_steps=parts.steps,
         max_epochs=-(-parts.steps // parts.epoch_steps),
         val_check_interval=val_every,

@@ -14,12 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
-from lightning_fabric.plugins import CheckpointIO
-from pytorch_lightning.callbacks import Checkpoint, WeightAveraging
-from toyfcn.atomic import copy_aside
+from pytorch_lightning.callbacks import Callback, Checkpoint, WeightAveraging
 
 from toyfcn import checkpoint
+from toyfcn.atomic import copy_aside
 from toyfcn.data.datamodule import Batch
 from toyfcn.interrupt import Interrupted, Interruption
 from toyfcn.resume import first_line, refuse_other
@@ -198,7 +196,7 @@ class Keeper(Checkpoint):  # Lightning calls callbacks of this kind after all ot
             return
         pending = trainer.validating
         if self.swapped:
-            for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            for callback in callbacks_of(trainer):
                 if isinstance(callback, WeightAveraging):
                     callback._swap_models(pl_module)
         done = {"step": trainer.global_step, "validated": not pending}
@@ -229,7 +227,7 @@ class Keeper(Checkpoint):  # Lightning calls callbacks of this kind after all ot
         Raises:
             ValueError: a part is missing, which Lightning would pass over.
         """
-        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+        callbacks = callbacks_of(trainer)
         parts = {c.state_key for c in callbacks if c.state_dict()} - set(checkpoint["callbacks"])
         if any(isinstance(c, WeightAveraging) for c in callbacks):
             parts |= {"current_model_state", "averaging_state"} - set(checkpoint)
@@ -261,17 +259,6 @@ class Keeper(Checkpoint):  # Lightning calls callbacks of this kind after all ot
             trainer._logger_connector._first_loop_iter = None
 
 
-def copy_aside(source: Path, target: Path) -> None:
-    """Make ``target`` the same file as ``source`` is now, at once and whole."""
-    aside = target.with_suffix(".tmp")
-    aside.unlink(missing_ok=True)
-    try:
-        os.link(source, aside)
-    except OSError:  # a file system without links
-        try:
-            shutil.copyfile(source, aside)
-        except OSError:
-            aside.unlink(missing_ok=True)
-            raise
-    aside.replace(target)
-    sync_folder(target.parent)
+def callbacks_of(trainer: pl.Trainer) -> list[Callback]:
+    """Return all callbacks of a trainer."""
+    return list(trainer.callbacks)  # type: ignore[attr-defined]  # Lightning sets it undeclared

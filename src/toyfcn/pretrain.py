@@ -47,7 +47,7 @@ def pretrain(config: TrainConfig, data: SegmentationData, weights: Tensor | None
             )
             loss = total if recipe.loss == "sum" else total / weight.clamp(min=1e-6)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(loss)
             if recipe.clip is not None:
                 torch.nn.utils.clip_grad_norm_(net.parameters(), recipe.clip)
             optimizer.step()

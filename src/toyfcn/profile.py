@@ -104,8 +104,10 @@ class StepProfile(Profiler):
         """Return the table as text."""
         parts = self.parts()
         table = Table(title=f"A training step, mean of {self.steps - SKIPPED - TRACED}")
-        for column, justify in (("part", "left"), ("ms", "right"), ("%", "right"), ("", "left")):
-            table.add_column(column, justify=justify)  # type: ignore[arg-type]
+        table.add_column("part")
+        table.add_column("ms", justify="right")
+        table.add_column("%", justify="right")
+        table.add_column()
         whole = sum(parts.values())
         for name, ms in parts.items():
             table.add_row(name, f"{ms:.1f}", f"{100 * ms / whole:.0f}", PARTS[name])

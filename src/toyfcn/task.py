@@ -124,7 +124,9 @@ class SegmentationTask(pl.LightningModule):
         weight = weight.clamp(min=1e-6)
         self.log("step", float(self.global_step + 1))  # the x-axis: batches trained on
         self.log("train/loss", whole / weight, prog_bar=True, batch_size=1)
-        self.log("lr", self.optimizers().param_groups[0]["lr"], batch_size=1)  # type: ignore[union-attr]
+        optimizer = self.optimizers()
+        assert not isinstance(optimizer, list)  # there is one
+        self.log("lr", optimizer.param_groups[0]["lr"], batch_size=1)
         return total if self.recipe.loss == "sum" else total / weight
 
     def loss_sums_of(self, batch: Batch) -> tuple[Tensor, Tensor]:

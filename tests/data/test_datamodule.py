@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,8 +15,8 @@ from toyfcn.metrics import confusion
 from toyfcn.task import pixel_loss
 
 
-def data_of(root: Path, **options: object) -> SegmentationData:
-    config = VOCConfig(root=str(root), batch_size=2, crop=[24, 24], colour=0.2, **options)  # type: ignore[arg-type]
+def data_of(root: Path, **options: Any) -> SegmentationData:
+    config = VOCConfig(root=str(root), batch_size=2, crop=[24, 24], colour=0.2, **options)
     return SegmentationData(open_source(config), config, seed=7)
 
 
@@ -29,6 +30,13 @@ def same(left: Batch, right: Batch) -> bool:
 def test_a_loader_starts_where_its_state_says(
     tiny_voc: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    opened: list[Path] = []
+    read = voc.read_image
+
+    def noted(path: Path) -> torch.Tensor:
+        opened.append(path)
+        return read(path)
+
     loader = data_of(tiny_voc).train_dataloader()
     whole = [batch for _ in range(3) for batch in loader]
     for step in range(7):
@@ -41,9 +49,8 @@ def test_a_loader_starts_where_its_state_says(
                     break
         second = data_of(tiny_voc).train_dataloader()
         second.load_state_dict(first.state_dict())
-        opened: list[Path] = []
-        read = voc.read_image
-        monkeypatch.setattr(voc, "read_image", lambda path: opened.append(path) or read(path))  # noqa: B023
+        opened.clear()
+        monkeypatch.setattr(voc, "read_image", noted)
         rest = [batch for _ in range(3) for batch in second][: 6 - step]
         monkeypatch.undo()
         assert all(same(a, b) for a, b in zip(whole[step:], rest, strict=True))
@@ -73,10 +80,10 @@ def test_scoring_again_begins_at_the_beginning(tiny_voc: Path) -> None:
     assert len(list(loader)) == len(loader)
 
 
-def whole(root: Path, **options: object) -> SegmentationData:
+def whole(root: Path, **options: Any) -> SegmentationData:
     """Whole photos, 48x32 and 32x40 pixels, four of them for training."""
     options = {"batch_size": 4, "flip": 0.0} | options
-    config = VOCConfig(root=str(root), **options)  # type: ignore[arg-type]
+    config = VOCConfig(root=str(root), **options)
     return SegmentationData(open_source(config), config, seed=7)
 
 
@@ -138,6 +145,7 @@ def test_buckets_read_headers_once_and_leave_nothing_to_pad(
 MEASURE = """
 import re, sys, torch
 from pathlib import Path
+from typing import Any
 from toyfcn.data.config import VOCConfig
 from toyfcn.data.datamodule import SegmentationData, open_source
 torch.set_num_threads(1)

@@ -145,7 +145,7 @@ def test_a_source_is_small_frozen_and_travels(own_folder: Path) -> None:
     again = pickle.loads(packed)
     assert again == source and again.ids("all") == source.ids("all")
     with pytest.raises(AttributeError):
-        source.void = 3  # type: ignore[misc]
+        source.void = 3  # type: ignore[misc]  # it is frozen
 
 
 def test_the_cache_tells_colour_lists_apart(own_folder: Path) -> None:

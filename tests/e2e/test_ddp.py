@@ -25,10 +25,14 @@ DDP = ["trainer=ddp", "trainer.accelerator=cpu"]
 
 
 def start(home: Path, *words: str) -> "subprocess.Popen[str]":
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [BIN / "toyfcn-train", *words]
-    return subprocess.Popen(command, cwd=home, env=environment, text=True, **pipes)  # type: ignore[call-overload,no-any-return]
+    return subprocess.Popen(
+        [BIN / "toyfcn-train", *words],
+        cwd=home,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -183,13 +183,15 @@ def test_on_a_gpu_the_loss_is_looked_at_two_steps_later(
         global_step = 0
         optimizers = (torch.optim.SGD([torch.zeros(1)], lr=0.5),)
 
-    look, trainer, seen = FiniteLoss(tmp_path), Trainer(), 0
+    look, seen = FiniteLoss(tmp_path), 0
+    trainer: Any = Trainer()
+    task: Any = None
     for value in (1.0, float("nan"), 1.0, 1.0):
         batch: Batch = {"image": torch.zeros(1), "mask": torch.zeros(1), "id": [f"n{seen}"]}
-        look.on_train_batch_start(trainer, None, batch, 0)  # type: ignore[arg-type]
+        look.on_train_batch_start(trainer, task, batch, 0)
         if seen == 3:
             with pytest.raises(ValueError, match=r"nan at step 2 .*images n1"):
-                look.on_before_backward(trainer, None, torch.tensor(value, device="cuda"))  # type: ignore[arg-type]
+                look.on_before_backward(trainer, task, torch.tensor(value, device="cuda"))
             return
-        look.on_before_backward(trainer, None, torch.tensor(value, device="cuda"))  # type: ignore[arg-type]
+        look.on_before_backward(trainer, task, torch.tensor(value, device="cuda"))
         seen, Trainer.global_step = seen + 1, seen + 1

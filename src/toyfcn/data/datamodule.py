@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
@@ -77,7 +77,7 @@ class LazyDataset(Dataset[Sample]):
         self,
         source: Source,
         ids: tuple[str, ...],
-        transform: TrainTransform | None,
+        transform: Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]] | None,
         short_side: int | None,
         seed: int,
         cache: PixelCache | None = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -16,7 +17,7 @@ IMAGENET_MEAN = (123.675, 116.28, 103.53)  # of RGB in 0..255
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
-class Trunk(nn.Module):
+class Trunk(nn.Module, ABC):
     """What maps normalised photos (B, 3, H, W) to feature maps of rising stride, finest first.
 
     ``geometry`` says how it pads: ``same`` keeps every offset 0; ``paper`` pads the first
@@ -32,9 +33,9 @@ class Trunk(nn.Module):
     geometry: str
     memory_format = torch.channels_last
 
+    @abstractmethod
     def stages(self) -> list[list[nn.Module]]:
         """Return the layers in order, cut behind each feature map."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Map normalised photos (B, 3, H, W) to the feature maps, finest first."""
