@@ -29,6 +29,7 @@ def evaluate(config: EvalConfig) -> float:
     """Score ``config.ckpt`` on ``config.split``; write metrics.json into the run's folder."""
     from toyfcn import checkpoint, record, report
     from toyfcn.data.datamodule import SegmentationData, open_source
+    from toyfcn.scorings import note_scoring
 
     loaded = checkpoint.load(config.ckpt)
     data_config = as_trained(config.data, loaded.data)
@@ -42,6 +43,7 @@ def evaluate(config: EvalConfig) -> float:
     warn_of_trained(loaded, data, config.split)
     folder = run_folder()
     found, _ = score(loaded, data, config.split, config.trainer)
+    note_scoring(folder, str(config.ckpt), data_config, config.split, found)
     record.write_json(folder / "metrics.json", {config.split: found})
     report.print_scores({config.split: found})
     print(f"wrote {folder / 'metrics.json'}")

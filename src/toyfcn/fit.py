@@ -30,6 +30,7 @@ from toyfcn.models.fcn import FCN
 from toyfcn.processes import Processes, strategy, synchronised
 from toyfcn.profile import StepProfile
 from toyfcn.record import RunRecord, write_json
+from toyfcn.scorings import note_scoring
 from toyfcn.start import bring_weights, score_first
 from toyfcn.sweep.search import open_pruning
 from toyfcn.task import SegmentationTask
@@ -278,6 +279,7 @@ def score_best(
     for split, name in (("val", config.data.val_split), ("test", config.data.test_split)):
         if name is not None:
             metrics[split], matrices[split] = score(chosen, data, name, config.trainer)
+            note_scoring(folder, best, config.data, name, metrics[split])
     write_json(folder / "metrics.json", metrics)
     swept = overrides()
     logger.attempt(lambda: board.log_results(logger, config, swept, metrics, matrices, parts.steps))
