@@ -38,6 +38,8 @@ def figure(name: str, settings: Iterable[str] = ()) -> str:
     config = ModelConfig(name=name, stride=stride, geometry=geometry)
     with torch.device("meta"):
         net = build(config, 21)
+    if not isinstance(net, FCN):
+        raise ValueError(f"picture: model={name} is no FCN, and only these are drawn")
     size = SIZES[name]
     drawing = svg(net, layers(net, size), size)
     title = f"model={name} model.stride={stride} model.geometry={geometry}"

@@ -20,18 +20,24 @@ from toyfcn.data.voc import Source
 from toyfcn.models.config import ModelConfig
 from toyfcn.models.fcn import FCN, Trunk
 from toyfcn.models.lenet import MAPS, LeNetTrunk
+from toyfcn.models.unet import MAPS as LEVELS
+from toyfcn.models.unet import UNet, UNetTrunk
 from toyfcn.models.vgg import AT_ONCE, VGGTrunk
 from toyfcn.models.weights import Transplant
 
 VERSION = 1
+Network = FCN | UNet
 
 
-def build(config: ModelConfig, classes: int) -> FCN:
+def build(config: ModelConfig, classes: int) -> Network:
     """Make the network of a config for so many classes, freshly initialised.
 
     Raises:
         ValueError: options that do not go together.
     """
+    if config.name == "unet":
+        unet = UNet(UNetTrunk(config.width, config.norm, config.maps or LEVELS), classes)
+        return unet.to(memory_format=torch.channels_last)
     trunk: Trunk
     if config.name == "fcn_vgg16":
         trunk = VGGTrunk(config.width, config.norm, config.dropout, config.geometry)
@@ -81,7 +87,7 @@ def make_card(
 class Checkpoint:
     """A trained network with what it knows about its classes and data."""
 
-    net: FCN
+    net: Network
     model: ModelConfig
     data: DataConfig
     card: dict[str, Any]
@@ -92,7 +98,7 @@ class Checkpoint:
         return list(self.card["classes"])
 
 
-def transplant(start: Checkpoint, net: FCN) -> Transplant:
+def transplant(start: Checkpoint, net: Network) -> Transplant:
     """Give a network the weights of a checkpoint of the same shape, or of a coarser rung.
 
     A finer rung's new score layers stay zero, so that it starts with the coarser rung's scores,
@@ -116,7 +122,11 @@ def transplant(start: Checkpoint, net: FCN) -> Transplant:
             )
         if name in wanted:
             (report.copied if shapes[0] == shapes[1] else report.new).append(name)
-    if start.net.scales != net.scales[: len(start.net.scales)]:
+    if (
+        isinstance(net, FCN)
+        and isinstance(start.net, FCN)
+        and start.net.scales != net.scales[: len(start.net.scales)]
+    ):
         raise ValueError(
             f"ckpt= was trained with model.at_once={start.model.at_once}: its skips are scaled so"
         )

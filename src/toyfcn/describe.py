@@ -11,7 +11,7 @@ from toyfcn.config import DescribeConfig
 if TYPE_CHECKING:
     from torch import nn
 
-    from toyfcn.models.fcn import FCN
+    from toyfcn.checkpoint import Network
     from toyfcn.models.geometry import Grid
 
 
@@ -44,6 +44,7 @@ def describe(config: DescribeConfig) -> None:
     from rich.table import Table
 
     from toyfcn.checkpoint import build
+    from toyfcn.models.fcn import FCN
 
     with torch.device("meta"):
         net = build(config.model, config.classes)
@@ -70,16 +71,17 @@ def describe(config: DescribeConfig) -> None:
     table.add_row("all", "", "", "", "", "", f"{parameters:,}", f"{cost / 1e9:,.2f}", style="bold")
     console = Console()
     console.print(table)
-    upsampling = sum(p.numel() for p in net.ups.parameters())
-    console.print(
+    note = (
         "stride, field (receptive field) and first at (centre of the first cell) in pixels of the "
-        "photo; crop: cells cut at the top left; Gmadd: 10^9 multiply-adds, forward.\n"
-        f"{parameters - upsampling:,} parameters without the deconvolutions",
-        highlight=False,
+        "photo; crop: cells cut at the top left; Gmadd: 10^9 multiply-adds, forward."
     )
+    if isinstance(net, FCN):
+        upsampling = sum(p.numel() for p in net.ups.parameters())
+        note += f"\n{parameters - upsampling:,} parameters without the deconvolutions"
+    console.print(note, highlight=False)
 
 
-def layers(net: FCN, size: tuple[int, int]) -> list[Row]:
+def layers(net: Network, size: tuple[int, int]) -> list[Row]:
     """Return a row for each layer with weights or a stride, in order of use.
 
     Sizes come from running the network on a photo (1, 3, *size) on its own device, which may be
@@ -87,7 +89,7 @@ def layers(net: FCN, size: tuple[int, int]) -> list[Row]:
     """
     import torch
 
-    from toyfcn.models.fcn import layers_of
+    from toyfcn.models.fcn import FCN, layers_of
     from toyfcn.models.geometry import Grid, chain
 
     names = {module: name for name, module in net.named_modules()}
@@ -99,15 +101,17 @@ def layers(net: FCN, size: tuple[int, int]) -> list[Row]:
             if not list(module.children()):
                 grid = grids[module] = chain(layers_of([module]), grid)
         features.append(grid)
-    crops: dict[nn.Module, int] = {net.ups[-1]: net.offset}
+    crops: dict[nn.Module, int] = {}
     grid = features[-1]
     coarsest_first = features[::-1]
     for head, feature in zip(net.heads, coarsest_first, strict=False):
         grids[head] = feature
-    for head, cells in zip(net.heads[1:], net.offsets, strict=False):
-        crops[head] = cells
-    for up in net.ups:
-        grid = grids[up] = chain(layers_of([up]), grid)
+    if isinstance(net, FCN):
+        crops[net.ups[-1]] = net.offset
+        for head, cells in zip(net.heads[1:], net.offsets, strict=False):
+            crops[head] = cells
+        for up in net.ups:
+            grid = grids[up] = chain(layers_of([up]), grid)
 
     rows: list[Row] = []
 
@@ -143,4 +147,6 @@ def multiply_adds(module: nn.Module, given: Any, made: Any) -> int:
     if isinstance(module, Deconvolution):
         border = 2 if module.replicate else 0
         return module.weight.numel() * int((given[-2] + border) * (given[-1] + border))
+    if isinstance(module, nn.ConvTranspose2d):
+        return module.weight.numel() * int(given[-2] * given[-1])
     return 0

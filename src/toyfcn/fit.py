@@ -26,7 +26,6 @@ from toyfcn.data.voc import Source
 from toyfcn.evaluate import score, warn_of_trained
 from toyfcn.finite import FiniteLoss
 from toyfcn.interrupt import Interruption
-from toyfcn.models.fcn import FCN
 from toyfcn.processes import Processes, strategy, synchronised
 from toyfcn.profile import StepProfile
 from toyfcn.record import RunRecord, write_json
@@ -45,7 +44,7 @@ class Parts:
     source: Source
     data: SegmentationData
     train_ids: tuple[str, ...]
-    net: FCN
+    net: checkpoint.Network
     task: SegmentationTask
     start: checkpoint.Checkpoint | None  # of ckpt=
     class_weights: Tensor | None  # (C,) in the loss

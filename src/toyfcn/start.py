@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from toyfcn import checkpoint
-from toyfcn.checkpoint import Checkpoint
+from toyfcn.checkpoint import Checkpoint, Network
 from toyfcn.config import TrainConfig
 from toyfcn.data.datamodule import SegmentationData
 from toyfcn.evaluate import score
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 def bring_weights(
     config: TrainConfig,
-    net: FCN,
+    net: Network,
     start: Checkpoint | None,
     data: SegmentationData,
     class_weights: Any = None,
@@ -37,8 +37,10 @@ def bring_weights(
             if was != now:
                 log.warning("ckpt= was trained with model.%s=%s, not %s", key, was, now)
     elif config.model.weights is not None:
+        assert isinstance(net, FCN)
         moved = load_weights(net, config.model.weights)
     elif config.recipe.pretrain_steps:
+        assert isinstance(net, FCN)
         moved = convolutionalize(pretrain(config, data, class_weights), net)
     elif config.model.name == "fcn_vgg16" and config.model.norm == "none":
         log.warning(
@@ -51,7 +53,7 @@ def bring_weights(
 
 
 def score_first(
-    net: FCN, config: TrainConfig, card: dict[str, Any], data: SegmentationData
+    net: Network, config: TrainConfig, card: dict[str, Any], data: SegmentationData
 ) -> dict[str, Any]:
     """Score a network before its first step, and say so."""
     loaded = Checkpoint(net, config.model, config.data, card)

@@ -17,6 +17,7 @@ from toyfcn.models.argmax import likeliest
 from toyfcn.models.bilinear import Deconvolution
 from toyfcn.models.fcn import FCN
 from toyfcn.models.fused import Upsampling, upsampled_cross_entropy, upsampled_labels
+from toyfcn.models.unet import UNet
 from toyfcn.optimizers import make_optimizer, make_schedule
 from toyfcn.recipe_config import RecipeConfig
 
@@ -102,7 +103,7 @@ class SegmentationTask(pl.LightningModule):
 
     def freeze_trunk(self, frozen: bool) -> None:
         """Keep the trunk as it is, the statistics of its norms included, or let it learn."""
-        assert isinstance(self.net, FCN)
+        assert isinstance(self.net, FCN | UNet)
         for module in self.net.trunk.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.train(not frozen)

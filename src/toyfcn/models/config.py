@@ -7,10 +7,16 @@ from dataclasses import dataclass
 
 from toyfcn.option import Checked, option
 
-STRIDES = {"fcn_lenet": (4, 2), "fcn_vgg16": (32, 16, 8)}  # the rungs of each network
-NOT_OF = {  # options that are another network's alone
+STRIDES = {  # the rungs of each network
+    "fcn_lenet": (4, 2),
+    "fcn_vgg16": (32, 16, 8),
+    "unet": (1,),
+}
+OF_FCN = ("geometry", "upsample", "upsample_learned", "upsample_init", "last_learned")
+NOT_OF = {  # options that are other networks' alone
     "fcn_lenet": ("dropout", "at_once", "weights"),
     "fcn_vgg16": ("activation", "pool", "maps"),
+    "unet": (*OF_FCN, "activation", "pool", "dropout", "at_once", "weights"),
 }
 
 
@@ -22,11 +28,14 @@ class ModelConfig(Checked):
 
     name: str = option("fcn_lenet", "which network: set by model=NAME", choices=tuple(STRIDES))
     stride: int = option(
-        4, "pixels between the finest scores: the rung; LeNet 4 or 2, VGG-16 32, 16 or 8"
+        4, "pixels between the finest scores: the rung; LeNet 4 or 2, VGG-16 32, 16 or 8, U-Net 1"
     )
     width: float = option(1.0, "factor on the trunk's channels", low=0.01, high=16)
     maps: list[int] | None = option(
-        None, "LeNet: channels of C1, C3, C5 and F6 before width; null: its own 6,16,120,84", low=1
+        None,
+        "channels before width; LeNet: of C1, C3, C5 and F6, null: its own 6,16,120,84; U-Net: of "
+        "its levels, finest first, null: 10,20,40,80",
+        low=1,
     )
     short_side: int | None = option(
         None,
@@ -75,8 +84,10 @@ class ModelConfig(Checked):
             value = getattr(self, item.name)
             if item.name in NOT_OF[self.name] and value != item.default:
                 raise ValueError(f"model.{item.name}={value} is no option of model={self.name}")
-        if self.maps is not None and len(self.maps) != 4:
+        if self.name == "fcn_lenet" and self.maps is not None and len(self.maps) != 4:
             raise ValueError(f"model.maps={self.maps} are not the channels of C1, C3, C5 and F6")
+        if self.name == "unet" and self.maps is not None and len(self.maps) < 2:
+            raise ValueError(f"model.maps={self.maps} are no levels of a U-Net: it has two or more")
         if self.last_learned and not self.upsample_learned:
             raise ValueError("model.last_learned=true contradicts model.upsample_learned=false")
         if self.at_once and self.stride == max(STRIDES[self.name]):

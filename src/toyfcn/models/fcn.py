@@ -169,6 +169,10 @@ def layers_of(modules: Iterable[nn.Module]) -> list[Layer]:
             assert isinstance(module.padding, tuple)
             (kernel, _), (stride, _) = module.kernel_size, module.stride
             layers.append(Layer("conv", kernel, stride, module.padding[0]))
+        elif isinstance(module, nn.ConvTranspose2d):
+            assert isinstance(module.padding, tuple)
+            (kernel, _), (stride, _) = module.kernel_size, module.stride
+            layers.append(Layer("deconv", kernel, stride, module.padding[0]))
         elif isinstance(module, nn.MaxPool2d | nn.AvgPool2d):
             (kernel, _), (stride, _) = pair(module.kernel_size), pair(module.stride)
             layers.append(Layer("pool", kernel, stride, pair(module.padding)[0]))
