@@ -26,13 +26,12 @@ HERE = Path(__file__).parent
 Row = tuple[str, float, str]  # what, how much, unit or bar
 
 
-def child(*command: str) -> dict[str, float]:
+def child(*command: str) -> Any:
     """Run one of our scripts in a process of its own; return the JSON of its last line."""
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def in_turns(names: list[str], rounds: int, run: Callable[[str], Any]) -> dict[str, list[Any]]:
@@ -78,7 +77,8 @@ def step(quick: bool) -> list[Row]:
     names = ["naive", "ours", "ours, memory reuse", "ours, dense, memory reuse"] if quick else names
 
     def run(name: str) -> dict[str, float]:
-        return child(str(HERE / "step.py"), name, *size)
+        found: dict[str, float] = child(str(HERE / "step.py"), name, *size)
+        return found
 
     runs = in_turns(names, 1 if quick else 3, run)
     found = {name: median_of(values) for name, values in runs.items()}
@@ -166,17 +166,7 @@ def data(quick: bool) -> list[Row]:
     root = os.environ.get("TOYFCN_VOC")
     if quick or not root:
         return []
-    done = subprocess.run(
-        [sys.executable, str(HERE / "data.py")], capture_output=True, text=True, check=True
-    )
-    print(done.stdout)
-    rows = []
-    for line in done.stdout.splitlines():
-        *what, figure = line.split("(bar")[0].split()
-        bar = line.partition("(bar")[2].strip(" )")
-        if bar and figure.replace(".", "").isdigit():
-            rows.append((" ".join(what), float(figure), bar))
-    return rows
+    return [(what, figure, bar) for what, figure, bar in child(str(HERE / "data.py"))]
 
 
 def startup(quick: bool) -> list[Row]:

@@ -8,6 +8,7 @@ epoch to the next, in all loaders.
 from __future__ import annotations
 
 import functools
+import json
 import os
 import statistics
 import tempfile
@@ -167,27 +168,35 @@ def main() -> None:
         raise SystemExit(
             "set TOYFCN_VOC to the folder that holds VOCdevkit: this reads real photos"
         )
+    rows: list[tuple[str, float, str]] = []  # what, how much, bar
     for workers, reuse in ((0, False), (1, False), (2, False), (0, True)):
         if reuse:
             reuse_memory()  # from here on: as toyfcn-train does, for all alike
         ms = epochs(root, workers)
         memory = "memory reused" if reuse else "memory as it is"
+        where = f"{workers} workers, {memory}"
         rates = ", ".join(f"{name} {1e3 / statistics.median(t):.0f}" for name, t in ms.items())
-        print(f"{workers} workers, {memory}, images/s: {rates}")
+        print(f"{where}, images/s: {rates}")
+        compared = [
+            ("ours / VOCSegmentation, equal v2", "peer", "ours", "1.2"),
+            ("with a warm cache", "peer", "cached", "2.5"),
+        ]
         if workers == 0:
-            print(f"  reading / bare decoding            {ratio(ms, 'bare', 'read')}  (bar 0.80)")
-        print(f"  ours / VOCSegmentation, equal v2   {ratio(ms, 'peer', 'ours')}  (bar 1.2)")
-        print(f"  with a warm cache                  {ratio(ms, 'peer', 'cached')}  (bar 2.5)")
+            compared.insert(0, ("reading / bare decoding", "bare", "read", "0.80"))
+        for what, slow, quick, bar in compared:
+            low, middle, high = ratio(ms[slow], ms[quick])
+            print(f"  {what:34} {middle:.2f} ({low:.2f} to {high:.2f})  (bar {bar})")
+            rows.append((f"{what}: {where}", middle, f"≥ {bar}"))
     print("where the time goes, ms an image, memory reused:")
     for name, taken in parts(root).items():
         print(f"  {name:36} {statistics.median(taken):.3f}")
+    print(json.dumps(rows))
 
 
-def ratio(ms: dict[str, list[float]], slow: str, quick: str) -> str:
-    """Return how many times as quick, median of the repeats and their middle half."""
-    found = sorted(s / q for s, q in zip(ms[slow], ms[quick], strict=True))
-    low, middle, high = statistics.quantiles(found, n=4)
-    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
+def ratio(slow: list[float], quick: list[float]) -> tuple[float, float, float]:
+    """Return how many times as quick: the quartiles of the repeats."""
+    low, middle, high = statistics.quantiles([s / q for s, q in zip(slow, quick, strict=True)], n=4)
+    return low, middle, high
 
 
 if __name__ == "__main__":
