@@ -121,6 +121,7 @@ def scoring(quick: bool) -> list[Row]:
     from toyfcn.metrics import confusion
     from toyfcn.models.argmax import likeliest
     from toyfcn.models.config import ModelConfig
+    from toyfcn.recipe_config import RecipeConfig
     from toyfcn.task import SegmentationTask
 
     classes, size = 21, (48, 64) if quick else (375, 500)
@@ -133,7 +134,7 @@ def scoring(quick: bool) -> list[Row]:
     image = torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8)
     net = build(ModelConfig(), classes).eval()
     card = {"classes": [str(label) for label in range(classes)], "void": 255}
-    task = SegmentationTask(net, None, card)  # type: ignore[arg-type]
+    task = SegmentationTask(net, RecipeConfig(), card)
 
     def validate() -> None:
         prediction, *_ = task.scored(image, truth[:1])

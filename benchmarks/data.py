@@ -77,7 +77,7 @@ def epochs(root: str, workers: int) -> dict[str, list[float]]:
     """Return ms an image of each way to read VOC2007 train, one figure a repeat."""
     source = open_source(VOCConfig(root=root))
     ids = source.ids("train")
-    settings = {"num_workers": workers, "persistent_workers": workers > 0}
+    settings: dict[str, Any] = {"num_workers": workers, "persistent_workers": workers > 0}
 
     def bare() -> Iterable[Any]:
         for name in ids:
@@ -89,7 +89,7 @@ def epochs(root: str, workers: int) -> dict[str, list[float]]:
             )
 
     def loader(cache: PixelCache | None) -> ScheduledLoader:
-        dataset = LazyDataset(source, ids, WithV2(), None, 0, cache)  # type: ignore[arg-type]
+        dataset = LazyDataset(source, ids, WithV2(), None, 0, cache)
         return ScheduledLoader(dataset, Schedule(len(ids), BATCH), collate_fn=join, **settings)
 
     with tempfile.TemporaryDirectory() as folder:
@@ -139,8 +139,8 @@ def parts(root: str) -> dict[str, list[float]]:
     pairs = [source.pair(name) for name in ids]
     joint, own = WithV2(), TrainTransform(scale=(0.5, 2.0), crop=(256, 256))
     done = [(*joint(*pair, seed=0), "id") for pair in pairs[:BATCH]]
-    settings = {"num_workers": 1, "persistent_workers": True, "collate_fn": join}
-    ready = DataLoader(Ready(), BATCH, **settings)  # type: ignore[arg-type]
+    settings: dict[str, Any] = {"num_workers": 1, "persistent_workers": True, "collate_fn": join}
+    ready = DataLoader(Ready(), BATCH, **settings)
     each = range(len(ids))
     paths = [(source.image_path(name), source.mask_path(name)) for name in ids]
     ways: dict[str, Callable[[], Iterable[Any]]] = {

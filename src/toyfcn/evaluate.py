@@ -95,7 +95,7 @@ def score(
     from toyfcn.task import SegmentationTask
 
     task = SegmentationTask(
-        loaded.net, RecipeConfig(), loaded.card, boundary=True, flip_test=config.flip_test
+        loaded.net, RecipeConfig(), loaded.card, boundary=True, views=config.test_views
     )
     trainer = pl.Trainer(
         accelerator=config.accelerator,

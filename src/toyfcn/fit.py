@@ -146,7 +146,6 @@ def build(config: TrainConfig) -> Parts:
         total_steps=steps,
         seed=config.seed,
         fused=config.trainer.fused,
-        flip_test=config.trainer.flip_test,
     )
     return Parts(source, data, train_ids, net, task, start, weights, steps, epoch_steps)
 

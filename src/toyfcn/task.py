@@ -18,6 +18,7 @@ from toyfcn.models.bilinear import Deconvolution
 from toyfcn.models.fcn import FCN
 from toyfcn.models.fused import Upsampling, upsampled_cross_entropy, upsampled_labels
 from toyfcn.models.unet import UNet
+from toyfcn.models.views import mean_of_views
 from toyfcn.optimizers import make_optimizer, make_schedule
 from toyfcn.recipe_config import RecipeConfig
 
@@ -58,7 +59,7 @@ class SegmentationTask(pl.LightningModule):
     ``card`` is what the checkpoint tells about itself in plain builtins (see checkpoint.py);
     ``class_weights`` is float (C,), one weight a class in the loss; ``total_steps`` is the length
     of the lr schedule; ``fused`` trains without storing scores at full size (see models/fused.py);
-    ``flip_test`` scores photos and their mirror images together.
+    ``views`` is how often a photo is seen when it is scored (see models/views.py).
     """
 
     def __init__(
@@ -71,11 +72,11 @@ class SegmentationTask(pl.LightningModule):
         seed: int = 0,
         fused: bool = True,
         boundary: bool = False,
-        flip_test: bool = False,
+        views: int = 1,
     ) -> None:
         super().__init__()
         self.net, self.recipe, self.card, self.fused = net, recipe, card, fused
-        self.flip_test = flip_test
+        self.views = views
         self.total_steps, self.seed = total_steps, seed
         classes, self.void = len(card["classes"]), int(card["void"])
         weights = torch.ones(classes) if class_weights is None else class_weights.float()
@@ -147,11 +148,10 @@ class SegmentationTask(pl.LightningModule):
     def scored(self, image: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the labels of the highest scores, uint8 like the truth, and (Σ w·ℓ, Σ w)."""
         as_it_is = image.shape[-2:] == truth.shape[-2:]
-        if self.flip_test:
+        if self.views > 1:
             size = (truth.shape[-2], truth.shape[-1])
-            mirrored = self.net(image.flip(-1), size).flip(-1)
-            both = (self.net(image, size).softmax(1) + mirrored.softmax(1)) / 2
-            return likeliest(both), *pixel_loss(both.log(), truth, self.class_weights, self.void)
+            mean = mean_of_views(self.net, image, size, self.views)
+            return likeliest(mean), *pixel_loss(mean.log(), truth, self.class_weights, self.void)
         if self.fused and as_it_is and isinstance(self.net, FCN):
             return upsampled_labels(self.upsampling(self.net, image, truth))
         scores = self.net(image, tuple(truth.shape[-2:]))

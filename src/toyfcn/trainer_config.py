@@ -27,8 +27,11 @@ class TrainerConfig(Checked):
     val_every: int = option(
         100, "steps between validations; brought to a divisor of all steps", low=1
     )
-    flip_test: bool = option(
-        False, "scoring: the mean of a photo's scores and its mirror image's; twice the time"
+    test_views: int = option(
+        1,
+        "final scoring, toyfcn-eval: views of a photo whose mean is scored; 2: mirrored too, 8: in "
+        "all quarter turns too. Validations in training look once",
+        choices=(1, 2, 8),
     )
     patience: int | None = option(
         None, "stop early after this many validations without a better mean IU, null: never", low=1

@@ -183,28 +183,34 @@ def test_without_validation_the_last_weights_count(command: Command, tmp_path: P
     assert answer.code == 2 and "optimized_metric=val.miou needs the split" in answer.err
 
 
-def test_mirror_images_are_scored_too(trained: Path, command: Command) -> None:
+def test_mirrored_and_turned_photos_are_scored_too(trained: Path, command: Command) -> None:
     best, world = f"ckpt={trained}/checkpoints/best.ckpt", f"{trained.parents[3]}/data/shapes"
-    found = []
-    for flip in ("false", "true"):
-        answer = command("eval", best, f"data.root={world}", f"trainer.flip_test={flip}")
-        assert answer.code == 0, answer.err
-        path = Path(re.findall("wrote (.*json)", answer.out)[0])
-        found.append(json.loads(path.read_text())["val"]["loss"])
     loaded = checkpoint.load(trained / "checkpoints" / "best.ckpt")
     source = voc_source(Path(world), loaded.classes)
-    total = count = 0.0
-    for name in source.ids("val"):
-        photo, mask = source.pair(name)
-        with torch.no_grad():
-            images = torch.stack([photo, photo.flip(-1)])
-            scores = [loaded.net(image[None])[0].softmax(0) for image in images]
-        mean = (scores[0] + scores[1].flip(-1)) / 2
-        known = mask != 255
-        total -= mean.log()[:, known].gather(0, mask[known].long()[None]).sum().item()
-        count += known.sum().item()
-    assert found[1] == pytest.approx(total / count, rel=1e-4)
-    assert found[0] != found[1]
+    # the same views made otherwise: of eight, four flips of the photo and of its transpose
+    sideways: list[list[int]] = [[], [-1]]
+    ways = {1: [(False, [])], 2: [(False, flip) for flip in sideways]}
+    ways[8] = [(t, [*up, *side]) for t in (False, True) for up in ([], [-2]) for side in sideways]
+    losses = {}
+    for views, seen in ways.items():
+        answer = command("eval", best, f"data.root={world}", f"trainer.test_views={views}")
+        assert answer.code == 0, answer.err
+        path = Path(re.findall("wrote (.*json)", answer.out)[0])
+        losses[views] = json.loads(path.read_text())["val"]["loss"]
+        total = count = 0.0
+        for name in source.ids("val"):
+            photo, mask = source.pair(name)
+            mean = torch.zeros(len(loaded.classes), *mask.shape)
+            for transposed, flips in seen:
+                view = (photo.mT if transposed else photo).flip(flips)
+                with torch.no_grad():
+                    scores = loaded.net(view[None])[0].softmax(0).flip(flips)
+                mean += (scores.mT if transposed else scores) / len(seen)
+            known = mask != 255
+            total -= mean.log()[:, known].gather(0, mask[known].long()[None]).sum().item()
+            count += known.sum().item()
+        assert losses[views] == pytest.approx(total / count, rel=1e-4)
+    assert len(set(losses.values())) == 3
 
 
 def test_training_starts_from_given_weights(trained: Path, command: Command) -> None:
