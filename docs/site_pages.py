@@ -9,7 +9,7 @@ import re
 import textwrap
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from toyfcn import config, help
 
@@ -24,7 +24,7 @@ def options(conf: Path) -> str:
         parts.append(f"### toyfcn-{name}")
         parts.append((inspect.getdoc(schema) or "").partition("\n\n")[0])
         parts.append(table(dataclasses.fields(schema)))
-        groups |= groups_in(schema)
+        groups |= help.groups_in(schema)
     parts.append("## Groups")
     for name, kind in groups.items():
         common = dataclasses.fields(kind)
@@ -37,16 +37,6 @@ def options(conf: Path) -> str:
     for name in ("experiment", "debug", "launcher"):
         parts += [f"### {name}", choices(conf / name)]
     return "\n\n".join(part for part in parts if part)
-
-
-def groups_in(schema: Any, prefix: str = "") -> dict[str, type]:
-    """Return the groups of a schema by name, those within a group (``sweep.claim``) included."""
-    found: dict[str, type] = {}
-    for name, kind in get_type_hints(schema).items():
-        if dataclasses.is_dataclass(kind):
-            assert isinstance(kind, type)
-            found |= {f"{prefix}{name}": kind} | groups_in(kind, f"{prefix}{name}.")
-    return found
 
 
 def differs(item: Field, common: Iterable[Field]) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 
 import hydra
 import yaml
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -28,6 +29,7 @@ from toyfcn.help import describe
 from toyfcn.targets import guard
 
 CONF = Path(__file__).parent / "conf"
+MISSING = object()
 log = logging.getLogger(__name__)
 resolvers.register()
 
@@ -59,10 +61,10 @@ def launch(
         # Lightning's advertisements, and its use of what PyTorch has since renamed
         logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
         warnings.filterwarnings("ignore", message=".*LeafSpec", category=Warning)
+        # points are logged every so many steps of the run, whatever the length of an epoch
+        warnings.filterwarnings("ignore", message=".*smaller than the logging interval")
         try:
-            config = OmegaConf.to_object(composed)
-            refuse_unknown(composed, config)
-            return job(config)
+            return job(typed(composed))
         except Exception as error:
             mistake = isinstance(error, ValueError | OmegaConfBaseException)
             if in_sweep():
@@ -72,6 +74,7 @@ def launch(
             stop(command, error)
 
     try:
+        sys.argv[1:] = flags_first(sys.argv[1:])
         if settle is not None:
             sys.argv[1:] = settle(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(run)()
@@ -87,6 +90,65 @@ def launch(
     except KeyboardInterrupt:
         print(f"\n{command}: interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def flags_first(words: list[str]) -> list[str]:
+    """Move overrides behind flags such as -m: Hydra takes no flag between two of them."""
+    values = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--package")
+    before = ["", *words]
+    late = [
+        word[:1] not in "-" and before[i] not in values and ("=" in word or word[:1] == "~")
+        for i, word in enumerate(words)
+    ]
+    return [w for w, last in zip(words, late, strict=True) if not last] + [
+        w for w, last in zip(words, late, strict=True) if last
+    ]
+
+
+def typed(composed: Any, known: Any = None) -> Any:
+    """Turn a composed config, or a group of one, into the schema's dataclass.
+
+    ``known`` is Hydra's own part of the config, where Hydra does not say it itself.
+
+    Raises:
+        ValueError: an option is unknown, out of bounds, or contradicts another; where its value
+            stands in a file, the message names that.
+    """
+    try:
+        config = OmegaConf.to_object(composed)
+        refuse_unknown(composed, config)
+        return config
+    except ValueError as error:
+        keys = re.findall(r"([a-z_]+(?:\.[a-z_]+)+|[a-z_]+(?==))", str(error))
+        path = written_in(keys[0], known or HydraConfig.get()) if keys else None
+        if path is None:
+            raise
+        raise ValueError(f"in {path}: {error}") from None
+
+
+def written_in(key: str, known: Any) -> str | None:
+    """Name the YAML file that gives an option its value; None: the command line or the schema.
+
+    Of several files the last one that Hydra merges counts.
+    """
+    if not GlobalHydra.instance().is_initialized():
+        return None
+    loader = GlobalHydra.instance().config_loader()
+    words = [*known.overrides.hydra, *known.overrides.task]
+    if any(word.lstrip("+").partition("=")[0] == key for word in words):
+        return None
+    listed = loader.compute_defaults_list(known.job.config_name, words, RunMode(known.mode))
+    for item in reversed(listed.defaults):
+        sources = (s for s in loader.get_sources() if s.is_config(item.config_path))
+        source, package = next(sources, None), f"{item.package}." if item.package else ""
+        if source is None or source.scheme() == "structured" or not key.startswith(package):
+            continue
+        found: Any = OmegaConf.to_container(source.load_config(item.config_path).config)
+        for part in key.removeprefix(package).split("."):
+            found = found.get(part, MISSING) if isinstance(found, dict) else MISSING
+        if found is not MISSING:
+            return f"{item.config_path.removesuffix('.yaml')}.yaml"
+    return None
 
 
 def refuse_unknown(composed: Any, config: Any, prefix: str = "") -> None:

@@ -31,7 +31,6 @@ def describe(command: str, schema: type, conf: Path) -> str:
     ]
     if examples:
         parts.append(f"examples\n{textwrap.indent(inspect.cleandoc(examples), '  ')}")
-    kinds = get_type_hints(schema)
     fields = dataclasses.fields(schema)
     named = [f.name for f in fields if (conf / f.name).is_dir()]
     if "recipe" in named:  # a training: the groups that choose for several others
@@ -39,21 +38,27 @@ def describe(command: str, schema: type, conf: Path) -> str:
     if choices := "\n".join(line for name in named for line in choice_lines(conf / name, width)):
         parts.append(f"groups\n{choices}")
     plain = [f for f in fields if f.metadata]
-    parts.append("options\n" + option_lines(plain, schema, "", width))
-    for item in fields:
-        kind = kinds[item.name]
-        if not dataclasses.is_dataclass(kind):
-            continue
-        assert isinstance(kind, type)
+    parts.append("options\n" + option_lines(plain, "", width))
+    for name, kind in groups_in(schema).items():
         common = dataclasses.fields(kind)
-        title = f"{item.name}: {inspect.getdoc(kind)}".partition("\n")[0]
-        parts.append(f"{title}\n{option_lines(common, kind, f'{item.name}.', width)}")
-        for special in kind.__subclasses__():
+        title = f"{name}: {inspect.getdoc(kind)}".partition("\n")[0]
+        parts.append(f"{title}\n{option_lines(common, f'{name}.', width)}")
+        for special in list[type](kind.__subclasses__()):
             own = [f for f in dataclasses.fields(special) if f.name not in {c.name for c in common}]
             if own:
-                title = f"{item.name}, only for: {inspect.getdoc(special)}".partition("\n")[0]
-                parts.append(f"{title}\n{option_lines(own, special, f'{item.name}.', width)}")
+                title = f"{name}, only for: {inspect.getdoc(special)}".partition("\n")[0]
+                parts.append(f"{title}\n{option_lines(own, f'{name}.', width)}")
     return "\n\n".join([*parts, NOTES.format(executable=command.partition(" ")[0])])
+
+
+def groups_in(schema: type, prefix: str = "") -> dict[str, type]:
+    """Return the groups of a schema by name, those within a group (``sweep.claim``) included."""
+    found: dict[str, type] = {}
+    for name, kind in get_type_hints(schema).items():
+        if dataclasses.is_dataclass(kind):
+            assert isinstance(kind, type)
+            found |= {f"{prefix}{name}": kind} | groups_in(kind, f"{prefix}{name}.")
+    return found
 
 
 def choice_lines(folder: Path, width: int) -> list[str]:
@@ -66,9 +71,7 @@ def choice_lines(folder: Path, width: int) -> list[str]:
     return lines
 
 
-def option_lines(
-    fields: Iterable[dataclasses.Field[Any]], owner: type, prefix: str, width: int
-) -> str:
+def option_lines(fields: Iterable[dataclasses.Field[Any]], prefix: str, width: int) -> str:
     """List options with default, meaning and what values they may have."""
     return "\n".join(
         entry(f"{prefix}{item.name}", f"[{default(item)}] ", meaning(item), width)

@@ -98,6 +98,9 @@ def predict(config: PredictConfig) -> None:
     twice = sorted({stem for stem in stems if stems.count(stem) > 1})
     if twice:
         raise ValueError(f"source={config.source} holds several photos called {', '.join(twice)}")
+    ours = {(out / f"{stem}{end}").resolve() for stem in stems for end in (".png", "_overlay.png")}
+    if lost := [photo for photo in photos if photo.resolve() in ours]:
+        raise ValueError(f"out={config.out} would write over {lost[0]}: choose another folder")
     if config.device == "gpu" and not torch.cuda.is_available():
         raise ValueError("device=gpu, but PyTorch finds no GPU here; use device=auto or cpu")
     gpu = config.device != "cpu" and torch.cuda.is_available()

@@ -35,7 +35,12 @@ def jobs_at_once() -> int:
     return len(gpus()) or len(os.sched_getaffinity(0))
 
 
-def gpu_of_job(job: int) -> str:
-    """Return the GPU that a job gets, in turn: a value of CUDA_VISIBLE_DEVICES ("": none)."""
+def gpu_of_job(job: int | None) -> str:
+    """Return the GPU that a job gets, in turn: a value of CUDA_VISIBLE_DEVICES ("": none).
+
+    Outside a sweep (None) that is all of them.
+    """
     names = gpus()
+    if job is None:
+        return ",".join(names)
     return names[int(job) % len(names)] if names else ""

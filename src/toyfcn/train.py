@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
+
 from toyfcn import faults, rerun, resume
-from toyfcn.command import launch, run_folder
+from toyfcn.command import in_sweep, launch, run_folder
 from toyfcn.config import TrainConfig
 from toyfcn.interrupt import Interrupted, Interruption
 from toyfcn.processes import Processes, refuse_scattered
@@ -27,6 +29,7 @@ def train(config: TrainConfig) -> float:
     from toyfcn.record import RunRecord, read_run
 
     folder = run_folder()
+    refuse_launcher()
     config, before = resume.settled(config, folder)
     if config.rerun is not None and config.resume is None:
         config = rerun.settled(config, folder)
@@ -59,6 +62,20 @@ def train(config: TrainConfig) -> float:
             if difference:
                 sys.exit(1)
         return optimised(config, metrics)
+
+
+def refuse_launcher() -> None:
+    """See that a launcher has a sweep to launch.
+
+    Raises:
+        ValueError: it has none, and this run would not go where it was meant to.
+    """
+    launcher = HydraConfig.get().runtime.choices["hydra/launcher"]
+    if launcher != "basic" and not in_sweep():
+        raise ValueError(
+            f"launcher={launcher} starts the jobs of a sweep: add -m (for a single run, too), or "
+            "leave it out"
+        )
 
 
 def train_along(config: TrainConfig, folder: Path) -> None:

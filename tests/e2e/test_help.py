@@ -43,7 +43,7 @@ for module, words in {asked!r}:
 """
     done = shell(sys.executable, "-c", code, cwd=tmp_path, COMP_LINE="toyfcn-train recipe.l")
     assert done.returncode == 0, done.stderr
-    for words in ("model.stride", "voc2007", "at least", "epoch | uniform"):
+    for words in ("model.stride", "voc2007", "at least", "epoch | uniform", "sweep.claim.margin"):
         assert words in done.stdout
     for name in COMMANDS:
         assert done.stdout.count(f"toyfcn-{name}") >= 4  # usage and three examples
@@ -84,6 +84,17 @@ MISTAKES = {
     "type": ("recipe:\n  lr: fast", r"in experiment/mine.yaml: recipe.lr: Value 'fast'"),
     "group": ("defaults:\n  - override /recpie: paper", r"in experiment/mine.yaml: .*mean recipe"),
     "choice": ("defaults:\n  - override /recipe: papr", r"in experiment/mine.yaml: .*mean paper"),
+    "bound": ("recipe:\n  lr: -1", r"in experiment/mine.yaml: recipe.lr=-1.0 is below 0$"),
+    "argument": ("recipe:\n  lr: -1", r"^toyfcn-train: recipe.lr=-2.0 is below 0$"),
+    "two": (
+        "data:\n  val_split: null\ntrainer:\n  patience: 2",
+        r"in experiment/mine.yaml: trainer.patience needs a data.val_split",
+    ),
+    "search": ("sweep:\n  n_trials: 0", r"in experiment/mine.yaml: sweep.n_trials=0 is below 1$"),
+    "chosen": (
+        "defaults:\n  - override /recipe: mine",
+        r"in recipe/mine.yaml: recipe.clip=-3.0 is",
+    ),
     "syntax": ("recipe: [", r"experiment/mine.yaml\", line"),
     "callback": (
         "hydra:\n  callbacks:\n    x:\n      _target_: os.system\n      command: touch RAN",
@@ -111,21 +122,24 @@ MISTAKES = {
         "may not make up what code it names",
     ),
 }
+SWEEP = ["-m", "seed=0,1"]
+WORDS = {"callback": [[], SWEEP], "search": [SWEEP], "argument": [["recipe.lr=-2"]]}
 
 
 def test_mistakes_in_a_file_of_ones_own_name_it(tmp_path: Path) -> None:
     """All in one process: an experiment file of the user's, and one from someone not to trust."""
     (tmp_path / "own" / "experiment").mkdir(parents=True)
+    (tmp_path / "own" / "recipe").mkdir()
+    (tmp_path / "own" / "recipe" / "mine.yaml").write_text("defaults: [modern]\nclip: -3\n")
     code = f"""
 import re, sys
 from pathlib import Path
 import io, contextlib
 from toyfcn import train
 for name, (text, words) in {MISTAKES!r}.items():
-    for extra in ([], ["-m", "seed=0,1"]) if name == "callback" else ([],):
+    for extra in {WORDS!r}.get(name, [[]]):
         Path("own/experiment/mine.yaml").write_text("# @package _global_\\n" + text + "\\n")
-        sys.argv = ["toyfcn-train", "--config-dir", "own", *extra]
-        sys.argv.insert(4 if extra else 3, "experiment=mine")
+        sys.argv = ["toyfcn-train", "--config-dir", "own", "experiment=mine", *extra]
         heard = io.StringIO()
         try:
             with contextlib.redirect_stderr(heard):

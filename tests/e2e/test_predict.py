@@ -104,3 +104,14 @@ def test_a_missing_package_is_told(
     monkeypatch.setitem(sys.modules, "onnx", None)
     answer = command("export", f"ckpt={best}")
     assert answer.code == 2 and "pip install 'toyfcn[export]'" in answer.err
+
+
+def test_photos_are_never_written_over(best: Path, command: Command) -> None:
+    photos = best.parent / "photos"
+    photos.mkdir()
+    Image.new("RGB", (40, 30), "teal").save(photos / "a.png")
+    before = (photos / "a.png").read_bytes()
+    answer = command("predict", f"ckpt={best}", f"source={photos}", f"out={photos}")
+    assert answer.code == 2 and f"would write over {photos}/a.png" in answer.err
+    assert (photos / "a.png").read_bytes() == before
+    assert [path.name for path in photos.iterdir()] == ["a.png"]

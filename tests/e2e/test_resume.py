@@ -1,6 +1,7 @@
 """A run that is stopped and continued ends as one that was left alone, bit for bit."""
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import torch
 from conftest import Command
 from killer import kill_at_random, same_end
 
+from toyfcn import pretrain
 from toyfcn.task import SegmentationTask
 
 # 14 images in batches of 4: an epoch has 4 steps, its last batch is smaller; validations at 3, 6, …
@@ -23,6 +25,14 @@ WORDS = """
     trainer.threads=1 trainer.accelerator=cpu
     """
 RUN = WORDS.split()
+
+
+def signal_all(number: int) -> None:
+    """Send a signal to this process and its loader workers, as Ctrl+C and SLURM do."""
+    for worker in multiprocessing.active_children():
+        if worker.pid is not None:
+            os.kill(worker.pid, number)
+    os.kill(os.getpid(), number)
 
 
 @pytest.fixture
@@ -35,7 +45,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         def striking(task: SegmentationTask, *given: Any) -> Any:
             if task.global_step == step and task.trainer.state.fn == "fit":
                 setattr(SegmentationTask, where, work)
-                os.kill(os.getpid(), number)
+                signal_all(number)
             return work(task, *given)
 
         monkeypatch.setattr(SegmentationTask, where, striking)
@@ -93,6 +103,33 @@ def test_stopped_at_any_step(
     same_end(tmp_path / "run", tmp_path / "whole")
     run = json.loads((tmp_path / "run" / "run.json").read_text())
     assert run["status"] == "finished" and len(run["resumed"]) == len(stops)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_while_pretraining(
+    train: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Nothing of it is kept: the run begins anew, and ends as one that was left alone."""
+    options, steps = [*RUN, "recipe.pretrain_steps=6", "data.workers=2"], []
+    cut = pretrain.cut
+
+    def striking(*given: Any) -> Any:
+        steps.append(given)
+        if len(steps) == 4:
+            signal_all(number)
+        return cut(*given)
+
+    monkeypatch.setattr(pretrain, "cut", striking)
+    answer = train(*options, "hydra.run.dir=run")
+    assert answer.code == 128 + number and len(steps) == 4
+    assert answer.err.count("\n") == 1, answer.err
+    assert answer.err.startswith(f"toyfcn-train: stopped by {signal.Signals(number).name}; go on")
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
+    assert not (tmp_path / "run" / "checkpoints").exists()
+    answer = train("resume=run")
+    assert answer.code == 0 and len(steps) == 4 + 6, answer.err
+    assert train(*options, "hydra.run.dir=calm").code == 0
+    same_end(tmp_path / "run", tmp_path / "calm")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forkserver with preloaded libraries")

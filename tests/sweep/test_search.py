@@ -79,6 +79,7 @@ def test_paths_survive_hydras_grammar():
 def test_each_job_gets_one_gpu(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     assert [resolvers.gpu_of_job(job) for job in range(3)] == ["2", "5", "2"]
+    assert resolvers.gpu_of_job(None) == "2,5"  # outside a sweep
     assert resolvers.jobs_at_once() == 2
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert resolvers.gpu_of_job(1) == "" and resolvers.jobs_at_once() >= 1

@@ -237,3 +237,29 @@ def test_a_failed_trial_is_tried_again_with_the_same_parameters(
     trained.wrong = lambda config: None
     assert command(*SEARCH, "sweep.n_trials=3").code == 0
     assert [(name, c.recipe.lr) for name, c in trained.asked] == [("1", asked)]
+
+
+def test_a_job_is_told_which_file_is_wrong(command: Any, tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nrecipe: {clip: -1}\n")
+    words = ("--config-dir", ".", "experiment=mine", "-m", "seed=0,1")  # flags stand anywhere
+    answer = command(*words, "sweep.name=s")
+    assert answer.code == 1
+    assert "(job 0: in experiment/mine.yaml: recipe.clip=-1.0 is below 0)" in answer.err
+    answer = command(*words, "recipe.clip=1,-2", "sweep.name=t")
+    assert answer.code == 1 and "2 of 4 jobs failed" in answer.err
+    assert "(job 1: recipe.clip=-2.0 is below 0)" in answer.err
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "submitit_slurm", "ray"])
+def test_a_launcher_without_a_sweep_is_told_what_is_missing(command: Any, launcher: str) -> None:
+    pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
+    answer = command(f"launcher={launcher}")
+    assert answer.code == 2
+    assert answer.err.startswith(f"toyfcn-train: launcher={launcher} starts the jobs of a sweep")
+    assert answer.err.count("\n") == 1 and "add -m" in answer.err
+
+
+def test_a_sweep_of_one_job_is_one(command: Any, trained: Trained) -> None:
+    assert command("-m", "recipe.lr=0.01").code == 0
+    assert [name for name, _ in trained.asked] == ["0"]

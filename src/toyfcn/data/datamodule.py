@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -130,6 +131,19 @@ def single(samples: list[Sample], fill: Sequence[int], void: int) -> Batch:
         batch["image"][i, :, : mask.shape[0], : mask.shape[1]] = image
         batch["mask"][i, : mask.shape[0], : mask.shape[1]] = mask
     return batch
+
+
+def outlive_sigterm(worker: int) -> None:
+    """Make a loader worker pass over the first SIGTERM, and end at the second.
+
+    Batch systems send it to all processes at once, but the run wants its batches until it has
+    saved; it ends its workers itself. The parent's own way of ending one that hangs asks twice.
+    """
+
+    def note(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+
+    signal.signal(signal.SIGTERM, note)
 
 
 def _stack(samples: list[Sample]) -> Batch:
@@ -282,4 +296,5 @@ class SegmentationData(pl.LightningDataModule):
             if transform
             else group,
             pin_memory=torch.cuda.is_available(),
+            worker_init_fn=outlive_sigterm,
         )

@@ -33,7 +33,7 @@ CAPTIONS = {
     "parameters": "Parameters against the score",
     "iou_by_class": "Classes",
 }
-NUMERIC = ("val mean IU", "test mean IU", "time", "n")
+NUMERIC = ("val mean IU", "test mean IU", "boundary IU", "time", "n")
 
 
 def page(results: Results, light: dict[str, bytes], dark: dict[str, bytes]) -> str:
@@ -115,7 +115,8 @@ def section(title: str, content: str) -> str:
 
 def rows_of(names: Sequence[str], rows: Sequence[Sequence[str]], best: bool = False) -> str:
     """Return a table; the cells are HTML, the names are not."""
-    kinds = [' class="n"' if name in NUMERIC else "" for name in names]
+    right = [name in NUMERIC or name.endswith("± std") for name in names]
+    kinds = [' class="n"' if number else "" for number in right]
     head = "".join(f"<th{kind}>{safe(n)}</th>" for kind, n in zip(kinds, names, strict=True))
     body = []
     for place, row in enumerate(rows):

@@ -146,6 +146,7 @@ def iou_by_class(results: Results, theme: Theme) -> Figure | None:
                 "color": colours[run.name],
                 "edgecolor": theme.paper,
                 "zorder": 9 - i,
+                "clip_on": False,
             }
             handles.append(ax.scatter(x, y, s=62 if i == 0 else 40, **look))
         labels = [plain(label(run, results.parameters)) for run in runs]
@@ -159,12 +160,14 @@ def iou_by_class(results: Results, theme: Theme) -> Figure | None:
 
 
 def parameters(results: Results, theme: Theme) -> Figure | None:
-    """Each swept parameter against the score, with the mean of each value where they repeat."""
+    """Each swept parameter against the score, with the mean of each value where they repeat.
+
+    Seeds are shown where nothing else was swept, and never joined: their order means nothing.
+    """
     runs = [r for r in results.runs if r.status in ("finished", "pruned")]
     runs = [run for run in runs if results.score(run) is not None]
-    swept = [
-        name for name in results.parameters if len({r.parameters.get(name) for r in runs}) > 1
-    ][:6]
+    swept = [name for name in results.parameters if len({r.parameters.get(name) for r in runs}) > 1]
+    swept = [name for name in swept if name != "seed" or len(swept) == 1][:6]
     if len(runs) < 2 or not swept:
         return None
     colours = run_colours(results, theme)
@@ -184,9 +187,10 @@ def parameters(results: Results, theme: Theme) -> Figure | None:
             colour = colours[run.name]
             face = colour if run.finished else theme.paper
             ax.scatter(x, y, s=44, facecolor=face, edgecolor=colour, linewidth=1.5, zorder=3)
-        if len(by_place) < sum(run.finished for run in runs):
+        if len(by_place) < sum(run.finished for run in runs) and name != "seed":
             means = sorted((x, sum(found) / len(found)) for x, found in by_place.items())
             ax.plot(*zip(*means, strict=True), color=theme.muted, linewidth=1.2, zorder=2)
+            ax.set_xlabel("line: mean of the runs with a value")
         _axis(ax, places, ticks)
         ax.set_title(plain(name))
     for ax in list(axes.flat)[len(swept) :]:

@@ -13,8 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
+from toyfcn.command import typed
 from toyfcn.record import read_run, read_status, write_json
 from toyfcn.sweep.config import SweepConfig
 from toyfcn.sweep.jobs import ENDED, Job, start
@@ -30,7 +29,7 @@ def run_sweep(config: Any, loader: Any, launcher: Any, arguments: Sequence[str])
     Raises:
         ValueError: the folder holds another sweep, or another process runs this one.
     """
-    settings = OmegaConf.to_object(config.sweep)
+    settings = typed(config.sweep, config.hydra)
     assert isinstance(settings, SweepConfig)
     folder = Path(config.hydra.sweep.dir).absolute()
     overrides = parse(loader, settings, arguments)
