@@ -1,16 +1,18 @@
 """Training on a GPU at 256x256: ours beside a plain PyTorch loop, and the GPU's own limits.
 
-    python benchmarks/gpu.py [--batch 32] [--steps 20]
+    python benchmarks/gpu.py [--batch 32] [--steps 20] [--workers 8]
 
 For FCN-LeNet and FCN-8s: images/s of the fused step with uint8 photos from pinned memory, and of
-the naive step fed by a standard loader of float photos; the arithmetic as a share of a matrix
-product's speed, and the bytes of the photos and activations as a share of a copy's. Prints JSON.
+the naive step fed by a standard loader of float photos; of the fused step fed by toyfcn's own
+loader, with the transforms in it or on the GPU; the arithmetic as a share of a matrix product's
+speed, and the bytes of the photos and activations as a share of a copy's. Prints JSON.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,6 +24,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from toyfcn.checkpoint import build
+from toyfcn.data.config import ShapesConfig
+from toyfcn.data.datamodule import SegmentationData, open_source
 from toyfcn.models.config import ModelConfig
 from toyfcn.models.fused import Upsampling, upsampled_cross_entropy
 
@@ -55,8 +59,18 @@ def limits() -> dict[str, float]:
     }
 
 
-def measure(config: ModelConfig, batch: int, steps: int) -> dict[str, float]:
-    """Return images/s of both ways, and ours as shares of the limits."""
+def world(folder: str, batch: int, workers: int, on_device: bool) -> SegmentationData:
+    """Return drawn photos of 375x500, from which windows are cut, resized and jittered."""
+    config = ShapesConfig(
+        root=f"{folder}/shapes", train_images=8 * batch, val_images=1, test_images=1,
+        size=[375, 500], crop=list(SIZE), scale=[0.5, 2.0], colour=0.3, batch_size=batch,
+        workers=workers, cache="disk", cache_folder=folder, device_transforms=on_device,
+    )  # fmt: skip
+    return SegmentationData(open_source(config), config)
+
+
+def measure(config: ModelConfig, batch: int, steps: int, workers: int) -> dict[str, float]:
+    """Return images/s of each way, and ours as shares of the limits."""
     bound = limits()
     images = torch.randint(0, 256, (4 * batch, 3, *SIZE), dtype=torch.uint8)
     masks = torch.randint(0, CLASSES, (4 * batch, *SIZE), dtype=torch.uint8)
@@ -70,8 +84,7 @@ def measure(config: ModelConfig, batch: int, steps: int) -> dict[str, float]:
     pinned = forever(DataLoader(TensorDataset(images, masks), batch, pin_memory=True))
     weights = torch.ones(CLASSES, device="cuda")
 
-    def ours() -> None:
-        image, truth = (part.cuda(non_blocking=True) for part in next(pinned))
+    def train(image: Tensor, truth: Tensor) -> None:
         up: Any = quick.ups[-1]
         total, weight = upsampled_cross_entropy(
             Upsampling(quick.score_map(image), up, truth, weights, VOID, quick.offset)
@@ -79,6 +92,10 @@ def measure(config: ModelConfig, batch: int, steps: int) -> dict[str, float]:
         (total / weight).backward()
         optimizer.step()
         optimizer.zero_grad()
+
+    def ours() -> None:
+        image, truth = (part.cuda(non_blocking=True) for part in next(pinned))
+        train(image, truth)
 
     naive = build(config, CLASSES).to(memory_format=torch.contiguous_format).cuda().train()
     other = torch.optim.AdamW(naive.parameters(), lr=1e-4)
@@ -92,6 +109,22 @@ def measure(config: ModelConfig, batch: int, steps: int) -> dict[str, float]:
         other.zero_grad()
 
     found = {"ours": rate(ours, batch, steps), "plain loop": rate(loop, batch, steps)}
+    with tempfile.TemporaryDirectory() as folder:
+        for on_device in (False, True):
+            data = world(folder, batch, workers, on_device)
+            copied = (
+                data.on_after_batch_transfer(
+                    data.transfer_batch_to_device(raw, torch.device("cuda"))
+                )
+                for raw in forever(data.train_dataloader())
+            )
+
+            def fed(copied: Iterator[Any] = copied) -> None:
+                made = next(copied)
+                train(made["image"], made["mask"])
+
+            where = "GPU" if on_device else "loader"
+            found[f"ours, transforms in the {where}"] = rate(fed, batch, steps)
     gflop = gflop_an_image(quick, images[:1].cuda())
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
@@ -112,10 +145,13 @@ def main() -> None:
     )
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--workers", type=int, default=8, help="of toyfcn's own loader")
     args = parser.parse_args()
     if not torch.cuda.is_available():
         raise SystemExit("benchmarks/gpu.py measures a GPU, and there is none here")
-    found = {name: measure(config, args.batch, args.steps) for name, config in NETS.items()}
+    found = {
+        name: measure(config, args.batch, args.steps, args.workers) for name, config in NETS.items()
+    }
     print(json.dumps({"gpu": torch.cuda.get_device_name(), **found}, indent=1))
 
 

@@ -132,15 +132,18 @@ class ProgressBar(RichProgressBar):
     def __init__(self, monitor: Monitor) -> None:
         super().__init__(leave=False)
         self.monitor = monitor
+        self.seen: dict[str, float] = {}
 
     def get_metrics(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
-        """Name the figures behind the bar."""
-        shown = {"train/loss": "loss", "val/miou": "mean IU"}
-        seen = trainer.progress_bar_metrics
+        """Name the figures behind the bar; a GPU is asked for the loss when the curves are."""
+        if trainer.validating or trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            found = trainer.callback_metrics
+            shown = {"train/loss": "loss", "val/miou": "mean IU"}
+            self.seen |= {shown[key]: float(found[key]) for key in shown if key in found}
         return {
-            **{name: f"{seen[key]:.3f}" for key, name in shown.items() if key in seen},
+            **{name: f"{value:.3f}" for name, value in self.seen.items()},
             "images/s": f"{self.monitor.images_per_second:.0f}",
         }
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAveraging
+from pytorch_lightning.callbacks import Callback, EarlyStopping
 from torch import Tensor
 
 from toyfcn import board, checkpoint, curves, keeper, machine, report, resume, visual
 from toyfcn.atomic import AtomicIO
+from toyfcn.average import Average
 from toyfcn.callbacks import History, Monitor, Panels, ProgressBar, panels
 from toyfcn.command import overrides
 from toyfcn.config import TrainConfig
@@ -120,6 +121,12 @@ def build(config: TrainConfig) -> Parts:
     source = open_source(config.data)
     data = SegmentationData(source, config.data, config.model.short_side, config.seed)
     data.setup()
+    on_cpu = config.trainer.accelerator == "cpu" or not torch.cuda.is_available()
+    if config.data.device_transforms and on_cpu:
+        log.warning(
+            "data.device_transforms=true gains nothing on the CPU: data.workers would do the same "
+            "work beside the training"
+        )
     train_ids = data.split_ids(config.data.train_split)
     weights = loss_weights(config, source, train_ids)
 
@@ -242,7 +249,7 @@ def make_callbacks(
     if config.logger.panels:
         callbacks.append(Panels(data, config.logger.panels))  # before averaged weights are put away
     if config.recipe.average is not None:
-        callbacks.append(EMAWeightAveraging(decay=config.recipe.average))
+        callbacks.append(Average(config.recipe.average))
     if config.trainer.patience is not None:
         stop = EarlyStopping("val/miou", mode="max", patience=config.trainer.patience)
         callbacks.append(stop)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Callback, Checkpoint, WeightAveraging
 
 from toyfcn import checkpoint
@@ -83,6 +84,7 @@ class Keeper(Checkpoint):  # Lightning calls callbacks of this kind after all ot
         self.place = place | {"version": VERSION, "step": 0, "validated": True, "stopped": False}
         self.score: float | None = None  # of best.ckpt
         self.started = False
+        self.group: Any = None  # in which several processes agree to leave
         self.whole = False  # between two steps: what a checkpoint holds is of one step
         self.swapped = False  # within a validation: the averaged weights are in the network
 
@@ -182,8 +184,10 @@ class Keeper(Checkpoint):  # Lightning calls callbacks of this kind after all ot
 
     def _leave_if_due(self, trainer: pl.Trainer) -> None:
         due = self.interruption.due
-        if trainer.world_size > 1:  # all processes leave at one step
-            due = trainer.strategy.reduce_boolean_decision(due, all=False)
+        if trainer.world_size > 1:  # all processes leave at one step; their GPUs are not asked
+            asked = torch.tensor(int(due))
+            torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX, self.group)
+            due = bool(asked)
         if due:
             raise Interrupted(self.interruption.number)
 
@@ -241,6 +245,8 @@ class Keeper(Checkpoint):  # Lightning calls callbacks of this kind after all ot
         """Set the counters to the step, and validate if that is still due at it."""
         self.interruption.take()
         self.interruption.patient = True
+        if trainer.world_size > 1:
+            self.group = torch.distributed.new_group(backend="gloo")
         step, loop = int(self.place["step"]), trainer.fit_loop
         done = {"ready": step, "started": step, "processed": step, "completed": step}
         batches, steps = loop.epoch_loop, loop.epoch_loop.automatic_optimization.optim_progress

@@ -124,11 +124,12 @@ class SegmentationTask(pl.LightningModule):
             torch.distributed.all_reduce(sums)
             total, (whole, weight) = total * count, sums.unbind()
         weight = weight.clamp(min=1e-6)
-        self.log("step", float(self.global_step + 1))  # the x-axis: batches trained on
-        self.log("train/loss", whole / weight, prog_bar=True, batch_size=1)
+        # tensors of the CPU: Lightning would copy plain numbers to a GPU, and wait for it
         optimizer = self.optimizers()
         assert not isinstance(optimizer, list)  # there is one
-        self.log("lr", optimizer.param_groups[0]["lr"], batch_size=1)
+        self.log("step", torch.tensor(self.global_step + 1.0))  # the x-axis: batches trained on
+        self.log("lr", torch.tensor(optimizer.param_groups[0]["lr"]), batch_size=1)
+        self.log("train/loss", whole / weight, batch_size=1)
         return total if self.recipe.loss == "sum" else total / weight
 
     def loss_sums_of(self, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -3,11 +3,13 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from toyfcn import pretrain
 from toyfcn.data import datamodule, voc
 from toyfcn.data.config import VOCConfig
 from toyfcn.data.datamodule import Batch, ScheduledLoader, SegmentationData, open_source
@@ -140,6 +142,53 @@ def test_buckets_read_headers_once_and_leave_nothing_to_pad(
     assert all(same(a, b) for a, b in zip(batches, again, strict=True))
     with pytest.raises(ValueError, match=r"data\.buckets sorts whole photos"):
         VOCConfig(crop=[24, 24], buckets=2)
+
+
+AUGMENTED = {"scale": [0.5, 2.0], "turn": True, "flip": 0.5}
+WINDOWS = AUGMENTED | {"crop": [24, 28], "max_share": 0.8}
+
+
+def taken(data: SegmentationData, device: str = "cpu", batches: int = 5) -> list[Batch]:
+    """Take batches over several epochs, through the hooks that Lightning calls."""
+    loader, place = data.train_dataloader(), torch.device(device)
+    endless = (batch for _ in range(batches) for batch in loader)
+    there = (data.transfer_batch_to_device(batch, place) for batch in endless)
+    return [data.on_after_batch_transfer(batch) for _, batch in zip(range(batches), there)]  # noqa: B905
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("options", [WINDOWS | {"cache": "disk"}, WINDOWS, AUGMENTED])
+def test_a_device_makes_the_batches_that_the_loader_makes(
+    tiny_voc: Path, options: dict[str, object], workers: int
+) -> None:
+    options = options | {"batch_size": 3, "colour": 0.3, "cache_folder": str(tiny_voc / "cache")}
+    for place in (None, SimpleNamespace(global_rank=1, world_size=2)):  # alone, or one of two
+        plain = whole(tiny_voc, **options)
+        device = whole(tiny_voc, **options, device_transforms=True, workers=workers)
+        for data in (plain, device):
+            data.trainer, data.start = place, 1  # type: ignore[assignment]
+        for a, b in zip(taken(plain), taken(device), strict=True):
+            assert same(a, b) and a["image"].shape == b["image"].shape
+        # the smaller share of a batch of one is nothing
+        assert {len(batch["id"]) for batch in taken(plain)} == ({1, 3} if place is None else {0, 1})
+
+
+def test_pretraining_takes_what_a_device_would_get(tiny_voc: Path) -> None:
+    plain, device = (whole(tiny_voc, **WINDOWS, device_transforms=flag) for flag in (False, True))
+    for a, b, _ in zip(*map(pretrain.batches, (plain, device)), range(3), strict=False):
+        assert same(a, b)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_chooses_as_the_loader_does(tiny_voc: Path) -> None:
+    options = WINDOWS | {"batch_size": 3}
+    plain, device = (
+        whole(tiny_voc, **options, device_transforms=flag, workers=2) for flag in (False, True)
+    )
+    for a, b in zip(taken(plain), taken(device, "cuda"), strict=True):
+        assert b["image"].is_cuda and b["mask"].is_cuda and a["id"] == b["id"]
+        assert (a["mask"] == b["mask"].cpu()).float().mean() > 0.99
+        assert (a["image"].int() - b["image"].cpu().int()).abs().float().mean() < 1
 
 
 MEASURE = """

@@ -37,6 +37,10 @@ class DataConfig(Checked):
         choices=("none", "disk"),
     )
     cache_folder: str = option("data/cache", "folder of that file")
+    device_transforms: bool = option(
+        False,
+        "the loader only reads and cuts windows; resizing, flips and colours happen on the GPU",
+    )
     crop: list[int] | None = option(
         None, "training windows: [height, width] in pixels, null: whole photos", low=8, length=2
     )

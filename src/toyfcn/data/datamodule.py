@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 import pytorch_lightning as pl
@@ -23,7 +23,13 @@ from toyfcn.data.folder import folder_source
 from toyfcn.data.overlap import refuse_overlap
 from toyfcn.data.pixels import image_size
 from toyfcn.data.schedule import Key, Schedule, like_sizes
-from toyfcn.data.transforms import TrainTransform, resize_image, working_size
+from toyfcn.data.transforms import (
+    Choices,
+    TrainTransform,
+    filled,
+    resize_image,
+    working_size,
+)
 from toyfcn.data.voc import Source, find_voc, voc_source
 
 log = logging.getLogger(__name__)
@@ -68,11 +74,28 @@ class Batch(TypedDict):
     id: list[str]
 
 
+class CutBatch(NamedTuple):
+    """A training batch on its way to the device, where it becomes a ``Batch``.
+
+    ``images``: uint8 (3, h, w), of any sizes; ``masks``: uint8 (h, w); ``id``: names; ``choices``:
+    what is done to each.
+    """
+
+    images: list[Tensor]
+    masks: list[Tensor]
+    id: list[str]
+    choices: list[Choices]
+
+
 Sample = tuple[Tensor, Tensor, str]
+CutSample = tuple[Tensor, Tensor, str, Choices]
 
 
-class LazyDataset(Dataset[Sample]):
-    """Reads one pair when its key is asked for; a sample's randomness is (seed, number, id)."""
+class LazyDataset(Dataset[Sample | CutSample]):
+    """Reads one pair when its key is asked for; a sample's randomness is (seed, number, id).
+
+    With ``cut`` the transform only chooses and cuts the window out: the rest is left to a device.
+    """
 
     def __init__(
         self,
@@ -82,18 +105,24 @@ class LazyDataset(Dataset[Sample]):
         short_side: int | None,
         seed: int,
         cache: PixelCache | None = None,
+        cut: bool = False,
     ) -> None:
         self.source, self.ids, self.transform = source, ids, transform
-        self.short_side, self.seed, self.cache = short_side, seed, cache
+        self.short_side, self.seed, self.cache, self.cut = short_side, seed, cache, cut
 
-    def __getitem__(self, key: Key) -> Sample:
+    def __getitem__(self, key: Key) -> Sample | CutSample:
         name = self.ids[key.image]
         image, mask = (self.cache or self.source).pair(name)
-        if self.transform is not None:
-            image, mask = self.transform(image, mask, sample_seed(self.seed, key.number, name))
-        else:
-            image = resize_image(image, working_size(mask.shape, self.short_side))
-        return image, mask, name
+        if self.transform is None:
+            return resize_image(image, working_size(mask.shape, self.short_side)), mask, name
+        seed = sample_seed(self.seed, key.number, name)
+        if not self.cut:
+            return *self.transform(image, mask, seed), name
+        assert isinstance(self.transform, TrainTransform)
+        image, mask, choices = self.transform.draw(image, mask, seed)
+        # copies, for a worker hands over all of what a view looks at; pixel by pixel as it was
+        image = image.permute(1, 2, 0).clone(memory_format=torch.contiguous_format)
+        return image.permute(2, 0, 1), mask.clone(), name, choices
 
 
 def sample_seed(seed: int, number: int, name: str) -> int:
@@ -120,11 +149,11 @@ def single(samples: list[Sample], fill: Sequence[int], void: int) -> Batch:
     if len({image.shape for image, _, _ in samples}) == 1:
         return _stack(samples)
     height, width = (max((mask.shape[i] for _, mask, _ in samples), default=0) for i in (0, 1))
+    device = samples[0][1].device if samples else torch.device("cpu")
+    size, count = (height, width), len(samples)
     batch: Batch = {
-        "image": torch.tensor(fill, dtype=torch.uint8)[:, None, None]
-        .expand(len(samples), -1, height, width)
-        .clone(),
-        "mask": torch.full((len(samples), height, width), void, dtype=torch.uint8),
+        "image": filled(fill, size, device).expand(count, -1, -1, -1).clone(),
+        "mask": torch.full((count, *size), void, dtype=torch.uint8, device=device),
         "id": [name for _, _, name in samples],
     }
     for i, (image, mask, _) in enumerate(samples):
@@ -152,7 +181,13 @@ def _stack(samples: list[Sample]) -> Batch:
     return {"image": default_collate(images), "mask": default_collate(masks), "id": list(names)}
 
 
-class ScheduledLoader(DataLoader[Sample]):
+def together(samples: list[CutSample]) -> CutBatch:
+    """Put cut samples into one batch as they are."""
+    images, masks, names, choices = ([sample[i] for sample in samples] for i in range(4))
+    return CutBatch(images, masks, names, choices)  # type: ignore[arg-type]
+
+
+class ScheduledLoader(DataLoader[Sample | CutSample]):
     """A DataLoader whose batches follow a schedule, that can start at any (epoch, step).
 
     Its state is the position after the last batch handed out, whatever the workers have read ahead.
@@ -232,10 +267,10 @@ class SegmentationData(pl.LightningDataModule):
             self.ids[split] = self.source.ids(split)[: self.config.limit]
         return self.ids[split]
 
-    def train_dataloader(self) -> ScheduledLoader:
-        """Batches on the schedule, augmented."""
+    def train_transform(self) -> TrainTransform:
+        """Return the augmentation of training photos."""
         config = self.config
-        transform = TrainTransform(
+        return TrainTransform(
             short_side=self.short_side,
             scale=(config.scale[0], config.scale[1]) if config.augment else (1.0, 1.0),
             crop=(config.crop[0], config.crop[1]) if config.crop else None,
@@ -245,10 +280,34 @@ class SegmentationData(pl.LightningDataModule):
             colour=config.colour if config.augment else 0,
             void=self.source.void,
         )
-        loader = self._loader(config.train_split, config.sampling, transform)
+
+    def train_dataloader(self) -> ScheduledLoader:
+        """Batches on the schedule, augmented, or left to a device with data.device_transforms."""
+        loader = self._loader(self.config.train_split, self.config.sampling, self.train_transform())
         epoch, step = divmod(self.start, len(loader))
         loader.load_state_dict({"epoch": epoch, "step": step})
         return loader
+
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int = 0
+    ) -> Any:
+        """Copy a batch from pinned memory, without waiting for a GPU."""
+        if not isinstance(batch, CutBatch):
+            return super().transfer_batch_to_device(batch, device, dataloader_idx)
+        images, masks = (
+            [part.to(device, non_blocking=True) for part in parts]
+            for parts in (batch.images, batch.masks)
+        )
+        return batch._replace(images=images, masks=masks)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int = 0) -> Any:
+        """Augment on the device what the loader has left to it; other batches are ready."""
+        if not isinstance(batch, CutBatch):
+            return batch
+        transform = self.train_transform()
+        pairs = map(transform.apply, batch.images, batch.masks, batch.choices)
+        samples = [(*pair, name) for pair, name in zip(pairs, batch.id, strict=True)]
+        return single(samples, transform.fill, transform.void)
 
     def val_dataloader(self) -> ScheduledLoader:
         """The validation split in its list's order: lists of same-shape batches."""
@@ -287,14 +346,16 @@ class SegmentationData(pl.LightningDataModule):
             processes=trainer.world_size if trainer else 1,
             buckets=buckets,
         )
+        cut = transform is not None and config.device_transforms
+        collate: Any = together if cut else group
+        if transform is not None and not cut:
+            collate = partial(single, fill=transform.fill, void=transform.void)
         return ScheduledLoader(
-            LazyDataset(self.source, ids, transform, self.short_side, self.seed, cache),
+            LazyDataset(self.source, ids, transform, self.short_side, self.seed, cache, cut),
             schedule,
             num_workers=config.workers,
             persistent_workers=config.workers > 0,
-            collate_fn=partial(single, fill=transform.fill, void=transform.void)
-            if transform
-            else group,
+            collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             worker_init_fn=outlive_sigterm,
         )

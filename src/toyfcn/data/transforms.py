@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -40,6 +41,20 @@ def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(mask[None, None], size=size, mode="nearest-exact")[0, 0]
 
 
+# what ``Choices.colours`` numbers
+COLOURS = (V.adjust_brightness, V.adjust_contrast, V.adjust_saturation, V.adjust_hue)
+
+
+class Choices(NamedTuple):
+    """What is done to one window: all that was drawn at random for it, but the window itself."""
+
+    size: tuple[int, int]  # (height, width) that it is resized to
+    corner: tuple[int, int]  # (y, x) of its place on the fill, where it is smaller than the crop
+    flip: bool
+    quarters: int  # of a turn
+    colours: tuple[tuple[int, float], ...]  # (which of COLOURS, its factor), in order
+
+
 @dataclass(frozen=True)
 class TrainTransform:
     """Scale jitter, crop, flip and colour jitter, joint for photo and mask.
@@ -65,72 +80,85 @@ class TrainTransform:
 
     def __call__(self, image: Tensor, mask: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         """Transform a photo (3, H, W) and its mask (H, W), all randomness from ``seed`` alone."""
+        return self.apply(*self.draw(image, mask, seed))
+
+    def draw(self, image: Tensor, mask: Tensor, seed: int) -> tuple[Tensor, Tensor, Choices]:
+        """Cut a window out of a pair, as views, and choose what ``apply`` is to do to it.
+
+        The cheap half, where the photo was read: it looks at the mask.
+        """
         rng = np.random.default_rng(seed)
-        height, width = image.shape[-2:]
-        target = working_size((height, width), self.short_side)
+        target = working_size(mask.shape, self.short_side)
         low, high = self.scale
         if (low, high) != (1.0, 1.0):
             factor = float(np.exp(rng.uniform(np.log(low), np.log(high))))
             target = max(1, round(target[0] * factor)), max(1, round(target[1] * factor))
-        if self.crop is None:
-            image, mask = resize_image(image, target), resize_mask(mask, target)
-        else:
-            image, mask = self._crop(image, mask, target, self.crop, rng)
-        if rng.random() < self.flip:
+        shape, size, corner = target, target, (0, 0)
+        if self.crop is not None:
+            shape, size = self.crop, (min(self.crop[0], target[0]), min(self.crop[1], target[1]))
+            image, mask = self._window(image, mask, target, size, rng)
+            if size != shape:
+                y, x = (int(rng.integers(c - i + 1)) for c, i in zip(shape, size, strict=True))
+                corner = y, x
+        flip, quarters = bool(rng.random() < self.flip), 0
+        if self.turn:
+            quarters = int(rng.integers(4)) if shape[0] == shape[1] else 2 * int(rng.integers(2))
+        colours = []
+        for i in rng.permutation(3) if self.colour > 0 else ():
+            colours.append((int(i), float(rng.uniform(1 - self.colour, 1 + self.colour))))
+        if self.colour > 0:
+            hue = self.colour / 10
+            colours.append((3, float(rng.uniform(-hue, hue))))
+        return image, mask, Choices(size, corner, flip, quarters, tuple(colours))
+
+    def apply(self, image: Tensor, mask: Tensor, choices: Choices) -> tuple[Tensor, Tensor]:
+        """Do what ``draw`` has chosen, on the device where the pair is; a GPU is not waited for."""
+        size = choices.size
+        image, mask = resize_image(image, size), resize_mask(mask, size)
+        if self.crop is not None and size != self.crop:
+            (y, x), (height, width) = choices.corner, size
+            canvas = filled(self.fill, self.crop, image.device)
+            labels = torch.full(self.crop, self.void, dtype=torch.uint8, device=image.device)
+            canvas[:, y : y + height, x : x + width] = image
+            labels[y : y + height, x : x + width] = mask
+            image, mask = canvas, labels
+        if choices.flip:
             image, mask = image.flip(-1), mask.flip(-1)
         if self.turn:
-            quarters = (
-                int(rng.integers(4)) if mask.shape[0] == mask.shape[1] else 2 * int(rng.integers(2))
-            )
+            quarters = choices.quarters
             image, mask = image.rot90(quarters, (-2, -1)), mask.rot90(quarters, (-2, -1))
-        if self.colour > 0:
-            image = self._jitter(image, rng)
+        for i, factor in choices.colours:
+            image = COLOURS[i](image, factor)
         return image, mask
 
-    def _crop(
+    def _window(
         self,
         image: Tensor,
         mask: Tensor,
         target: tuple[int, int],
-        crop: tuple[int, int],
+        inside: tuple[int, int],
         rng: np.random.Generator,
     ) -> tuple[Tensor, Tensor]:
-        """Cut a window of ``crop`` out of the pair as if it had first been resized to ``target``.
+        """Cut what will be ``inside`` pixels large once the pair is resized as to ``target``.
 
         The window is cut from the original pixels and only then resized: the same picture for a
         fraction of the work. A photo smaller than the crop is placed at random on the fill.
         """
-        (height, width), inside = mask.shape, [min(c, t) for c, t in zip(crop, target, strict=True)]
-        size = [
-            max(1, round(n * i / t))
-            for n, i, t in zip((height, width), inside, target, strict=True)
-        ]
+        height, width = (
+            max(1, round(n * i / t)) for n, i, t in zip(mask.shape, inside, target, strict=True)
+        )
         for _ in range(10):
-            top = int(rng.integers(height - size[0] + 1))
-            left = int(rng.integers(width - size[1] + 1))
-            window = mask[top : top + size[0], left : left + size[1]]
+            top = int(rng.integers(mask.shape[0] - height + 1))
+            left = int(rng.integers(mask.shape[1] - width + 1))
+            window = mask[top : top + height, left : left + width]
             if self.max_share >= 1 or largest_share(window, self.void) <= self.max_share:
                 break
-        image = resize_image(
-            image[:, top : top + size[0], left : left + size[1]], (inside[0], inside[1])
-        )
-        mask = resize_mask(window, (inside[0], inside[1]))
-        if (inside[0], inside[1]) == crop:
-            return image, mask
-        y, x = (int(rng.integers(c - i + 1)) for c, i in zip(crop, inside, strict=True))
-        canvas = torch.tensor(self.fill, dtype=torch.uint8)[:, None, None].repeat(1, *crop)
-        labels = torch.full(crop, self.void, dtype=torch.uint8)
-        canvas[:, y : y + inside[0], x : x + inside[1]] = image
-        labels[y : y + inside[0], x : x + inside[1]] = mask
-        return canvas, labels
+        return image[:, top : top + height, left : left + width], window
 
-    def _jitter(self, image: Tensor, rng: np.random.Generator) -> Tensor:
-        steps = (V.adjust_brightness, V.adjust_contrast, V.adjust_saturation)
-        for i in rng.permutation(len(steps)):
-            image = steps[i](image, float(rng.uniform(1 - self.colour, 1 + self.colour)))
-        hue = self.colour / 10
-        shifted: Tensor = V.adjust_hue(image, float(rng.uniform(-hue, hue)))
-        return shifted
+
+def filled(fill: Sequence[int], size: tuple[int, int], device: torch.device) -> Tensor:
+    """Return a picture of one colour, uint8 (3, H, W)."""
+    return torch.stack([torch.full(size, c, dtype=torch.uint8, device=device) for c in fill])
 
 
 def largest_share(mask: Tensor, void: int) -> float:
