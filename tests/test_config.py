@@ -98,6 +98,36 @@ def test_the_papers_recipe_is_one_unit():
     assert (recipe.schedule, config.data.batch_size) == ("constant", 1)
 
 
+@pytest.mark.parametrize(
+    ("name", "stride", "lr"),
+    [
+        ("voc2012_fcn32s", 32, 1e-10),
+        ("voc2012_fcn16s", 16, 1e-12),
+        ("voc2012_fcn8s", 8, 1e-14),
+        ("voc2012_fcn8s model.at_once=true model.weights=imagenet", 8, 1e-10),
+    ],
+)
+def test_the_rungs_of_voc2012_are_the_papers(name, stride, lr):
+    config = made(*f"experiment={name}".split())
+    model, recipe, data = config.model, config.recipe, config.data
+    assert (model.name, model.stride, model.geometry) == ("fcn_vgg16", stride, "paper")
+    assert (model.width, model.dropout, model.last_learned) == (1, 0.5, False)
+    from_imagenet = stride == 32 or model.at_once
+    assert model.weights == ("imagenet" if from_imagenet else None)
+    assert (recipe.lr, recipe.loss, recipe.momentum) == (lr, "sum", 0.99)
+    assert (data.batch_size, data.augment, data.crop, model.short_side) == (1, False, None, None)
+    assert (data.train_split, data.val_split, data.test_split) == ("trainaug", "seg11valid", None)
+    assert config.trainer.max_steps == 100_000
+
+
+def test_a_search_has_crops_that_fit_the_short_side():
+    for side, crop in ((48, [48, 60]), (64, [64, 80]), (96, [96, 120])):
+        config = made("experiment=voc2007_search", f"model.short_side={side}")
+        assert (config.data.crop, config.data.test_split) == (crop, None)
+    assert made("experiment=voc2007_search", "model.short_side=null").data.crop is None
+    assert made("experiment=voc2007_search", "data.crop=[40,40]").data.crop == [40, 40]
+
+
 def test_voc_lies_where_the_environment_says(monkeypatch):
     assert made("data=voc2007").data.root == "data"
     monkeypatch.setenv("TOYFCN_VOC", "/photos")
@@ -227,6 +257,8 @@ def test_debug_overfits_on_what_it_scores():
         ("model=fcn_vgg16 model.activation=tanh", "no option of model=fcn_vgg16"),
         ("model=fcn_vgg16 model.weights=imagenet ckpt=a.ckpt", "ckpt= brings weights, and so does"),
         ("model=fcn_vgg16 recipe.pretrain_steps=5", "needs model=fcn_lenet"),
+        ("model=unet model.upsample=dense", "no option of model=unet"),
+        ("model=unet recipe.pretrain_steps=5", "needs model=fcn_lenet"),
         ("recipe.freeze_steps=5", "needs recipe.freeze=trunk"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What the YAML files may compute: ${short_id:}, ${either:…}, ${jobs_at_once:}, ${gpu_of_job:…}.
+"""What the YAML files may compute: ${short_id:}, ${window:…}, ${jobs_at_once:} and the like.
 
 Jobs of a sweep may be composed in other processes, so command.py registers these when imported.
 """
@@ -17,9 +17,15 @@ def register() -> None:
     new = OmegaConf.register_new_resolver
     new("short_id", lambda: secrets.token_hex(2), use_cache=True, replace=True)
     new("either", lambda first, second: second if first is None else first, replace=True)
+    new("window", window, replace=True)
     new("jobs_at_once", jobs_at_once, replace=True)
     new("gpus_a_job", lambda: min(1, len(gpus())), replace=True)
     new("gpu_of_job", gpu_of_job, replace=True)
+
+
+def window(short_side: int | None) -> list[int] | None:
+    """Return a data.crop [height, width] for a short side: as high, and a quarter wider."""
+    return None if short_side is None else [short_side, round(short_side * 5 / 4)]
 
 
 def gpus() -> list[str]:
