@@ -144,6 +144,18 @@ def test_nothing_breaks_the_terminal(sweep: Path) -> None:
     assert len(clean("a" * 999)) == 120
 
 
+def test_a_narrow_terminal_shows_whole_parameters(sweep: Path) -> None:
+    plan = json.loads((sweep / "sweep.json").read_text())
+    plan["jobs"][3]["parameters"]["recipe.lr"] = "0.022746866942740366"
+    (sweep / "sweep.json").write_text(json.dumps(plan))
+    for width, said in ((200, "0.02275"), (72, "lr=0.02275")):
+        file = io.StringIO()
+        tables.print_results(collect(sweep), Console(file=file, width=width))
+        assert said in file.getvalue()
+    assert tables.brief("0.022746866942740366") == "0.02275"
+    assert tables.brief("0.01") == "0.01" and tables.brief("[1.0,1.25]") == "[1.0,1.25]"
+
+
 def test_formulas_stay_text(sweep: Path) -> None:
     plan = json.loads((sweep / "sweep.json").read_text())
     plan["jobs"][3]["parameters"] |= {"recipe.lr": "=cmd()", "seed": "-1"}

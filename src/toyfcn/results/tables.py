@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,16 @@ def cells(results: Results, run: Result) -> list[str]:
     scores = [run.figure("val.miou"), run.figure("test.miou")]
     if results.metric not in ("val.miou", "test.miou"):
         scores.insert(0, results.score(run))
-    values = [run.parameters.get(name, "") for name in results.parameters]
+    values = [brief(run.parameters.get(name, "")) for name in results.parameters]
     return [clean(run.name), *values, run.status, *map(number, scores), duration(run.seconds)]
+
+
+def brief(value: str) -> str:
+    """Write a parameter for reading: a drawn number to four digits. results.csv has all of them."""
+    try:
+        return f"{float(value):.4g}" if len(value) > 8 else value
+    except ValueError:
+        return value
 
 
 def number(value: float | None) -> str:
@@ -57,7 +66,7 @@ def group_cells(group: Group) -> list[str]:
     """Return the texts of a row over seeds: parameters, mean ± std, boundary IU, n."""
     spread = "" if group.std is None else f" ± {group.std:.4f}"
     score = f"{group.mean:.4f}{spread}"
-    return [*group.parameters.values(), score, number(group.boundary), str(group.count)]
+    return [*map(brief, group.parameters.values()), score, number(group.boundary), str(group.count)]
 
 
 def group_headings(results: Results) -> list[str]:
@@ -75,19 +84,22 @@ def print_results(results: Results, console: Console | None = None) -> None:
     console = console or Console()
     table = Table(title=Text(f"{clean(results.title)}: {results.metric}"), title_justify="left")
     table.box = box.SIMPLE_HEAD
-    names = headings(results)
+    names, rows = headings(results), [cells(results, run) for run in results.runs[:MOST]]
     short = {name: name.rpartition(".")[2] for name in results.parameters}
     if len(set(short.values())) < len(short):
         short = {}
+    if sum(max(map(len, column)) + 2 for column in zip(names, *rows, strict=True)) > console.width:
+        names, rows = in_one_column(results.parameters, short, names, rows)
     for name in names:
         right = name in (results.metric, "val mean IU", "test mean IU", "time")
         side: Any = "right" if right else "left"
         fixed = right or name == "status"
         heading = Text(clean(short.get(name, name).replace(" mean IU", " IU")))
-        table.add_column(heading, justify=side, no_wrap=fixed)
+        wide = 16 if name == "parameters" else None
+        table.add_column(heading, justify=side, no_wrap=fixed, min_width=wide)
     at = names.index("status")
-    for place, run in enumerate(results.runs[:MOST]):
-        row = [Text(cell) for cell in cells(results, run)]
+    for place, (run, texts) in enumerate(zip(results.runs, rows, strict=False)):
+        row = [Text(text) for text in texts]
         row[at].stylize(STYLE.get(run.status, "dim"))
         table.add_row(*row, style="bold" if place == 0 and run.finished else "")
     console.print(table)
@@ -105,6 +117,19 @@ def print_results(results: Results, console: Console | None = None) -> None:
         for line in lines(judgement):
             console.print(Text(f"  {clean(line)}"))
         console.print(Text(f"verdict: {judgement.verdict}", style="bold"))
+
+
+def in_one_column(
+    parameters: Sequence[str], short: dict[str, str], names: list[str], rows: list[list[str]]
+) -> tuple[list[str], list[list[str]]]:
+    """Return headings and rows with all parameters of a run in its second column: a=1 b=2."""
+    last = 1 + len(parameters)
+    keys = [short.get(name, name) for name in parameters]
+    joined = [
+        [row[0], " ".join(f"{k}={v}" for k, v in zip(keys, row[1:last], strict=True)), *row[last:]]
+        for row in rows
+    ]
+    return [names[0], "parameters", *names[last:]], joined
 
 
 def write_csv(results: Results, path: Path) -> None:
