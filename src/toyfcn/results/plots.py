@@ -189,7 +189,10 @@ def parameters(results: Results, theme: Theme) -> Figure | None:
             ax.scatter(x, y, s=44, facecolor=face, edgecolor=colour, linewidth=1.5, zorder=3)
         if len(by_place) < sum(run.finished for run in runs) and name != "seed":
             means = sorted((x, sum(found) / len(found)) for x, found in by_place.items())
-            ax.plot(*zip(*means, strict=True), color=theme.muted, linewidth=1.2, zorder=2)
+            if ticks is None:
+                ax.plot(*zip(*means, strict=True), color=theme.muted, linewidth=1.2, zorder=2)
+            for x, mean in means if ticks else ():  # nothing lies between two words
+                ax.hlines(mean, x - 0.25, x + 0.25, color=theme.muted, linewidth=1.2, zorder=2)
             ax.set_xlabel("line: mean of the runs with a value")
         _axis(ax, places, ticks)
         ax.set_title(plain(name))
