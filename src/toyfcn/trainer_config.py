@@ -39,13 +39,13 @@ class TrainerConfig(Checked):
     threads: int | None = option(None, "CPU threads, null: PyTorch's choice", low=1)
     reuse_memory: bool = option(
         False,
-        "CPU on Linux: keep freed memory for the next step; faster, for up to twice the memory",
+        "CPU on Linux: keep freed memory for the next step; faster, for more memory",
     )
     fused: bool = option(
         True, "upsampling and loss in one pass, equal and faster; false: the plain formulation"
     )
     compile: bool = option(
-        False, "compile the trunk: faster after half a minute, and as long for each size of photos"
+        False, "compile the trunk: faster after the first step of each size of photos, which takes long"
     )
     profile: bool = option(False, "tell where a step's time goes, with a trace; see debug=profile")
     save_every: int | None = option(

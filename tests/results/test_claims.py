@@ -5,6 +5,9 @@ import math
 from pathlib import Path
 
 import pytest
+import yaml
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from toyfcn.results.claims import compare, judge
 from toyfcn.results.runs import collect
@@ -66,6 +69,36 @@ def test_a_sweeps_folder_is_judged(tmp_path: Path) -> None:
         "k=a": {"0": 0.6, "1": 0.62},
         "k=b": {"0": 0.5, "1": 0.51, "2": 0.9},
     }
+
+
+CLAIMS = [
+    path
+    for path in sorted((Path(__file__).parents[2] / "conf" / "experiment").rglob("*.yaml"))
+    if "claim" in (yaml.safe_load(path.read_text()).get("sweep") or {})
+]
+
+
+@pytest.mark.parametrize("path", CLAIMS, ids=lambda path: path.stem)
+def test_every_claims_settings_are_those_of_its_sweep(path: Path, tmp_path: Path) -> None:
+    sweep = yaml.safe_load(path.read_text())["sweep"]
+    parsed = OverridesParser.create().parse_overrides(sweep["space"])
+    (combinations,) = BasicSweeper.split_arguments(parsed, None)
+    jobs = []
+    for number, words in enumerate(combinations):
+        place = tmp_path / str(number)
+        place.mkdir()
+        (place / "run.json").write_text(json.dumps({"status": "finished"}))
+        (place / "metrics.json").write_text(json.dumps({"val": {"miou": 0.5}, "test": None}))
+        parameters = dict(word.split("=", 1) for word in words)
+        jobs.append({"name": str(number), "parameters": parameters})
+    names = {override.get_key_element(): "" for override in parsed}
+    plan = {"metric": "val.miou", "parameters": names, "claim": sweep["claim"], "jobs": jobs}
+    (tmp_path / "sweep.json").write_text(json.dumps(plan))
+    judgement = judge(collect(tmp_path))
+    assert judgement is not None
+    assert {setting: len(found) for setting, found in judgement.scores.items()} == dict.fromkeys(
+        sweep["claim"]["settings"], 3
+    )
 
 
 def test_a_claim_needs_settings() -> None:

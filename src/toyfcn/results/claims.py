@@ -68,7 +68,8 @@ def by_seed(results: Results, setting: str) -> dict[str, float]:
     found = {}
     for run in results.runs:
         score = results.score(run)
-        if run.finished and score is not None and run.parameters.get(key) == value:
+        has = run.parameters.get(key, "").lower() == value.lower()  # true is told as True
+        if run.finished and score is not None and has:
             found[run.parameters.get("seed", "0")] = score
     return found
 
