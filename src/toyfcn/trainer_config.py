@@ -45,7 +45,7 @@ class TrainerConfig(Checked):
         True, "upsampling and loss in one pass, equal and faster; false: the plain formulation"
     )
     compile: bool = option(
-        False, "compile the trunk: faster after the first step of each size of photos, which takes long"
+        False, "compile the trunk: faster after the first, long step of each size of photos"
     )
     profile: bool = option(False, "tell where a step's time goes, with a trace; see debug=profile")
     save_every: int | None = option(
