@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from pytorch_lightning.utilities import rank_zero_only
 
 log = logging.getLogger(__name__)
 
+ENDS = ("best/", "confusion/", "_hparams_/")  # tags of how a run ended
+
 
 class Curves(TensorBoardLogger):
     """Lightning's logger, with which a run goes on where the disk is full: points are lost then."""
@@ -19,6 +22,7 @@ class Curves(TensorBoardLogger):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, name="tensorboard", version="", default_hp_metric=False)
         self.told = False
+        threading.excepthook = writers_apart
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -54,19 +58,30 @@ class Curves(TensorBoardLogger):
             self._experiment = None  # what comes next begins a file of its own
 
 
+def writers_apart(args: threading.ExceptHookArgs) -> None:
+    """Leave out what TensorBoard's writing thread cannot write: ``Curves.attempt`` tells of it."""
+    writer = type(args.thread).__name__ == "_AsyncWriterThread"
+    if not (writer and isinstance(args.exc_value, OSError)):
+        threading.__excepthook__(args)
+
+
 def cut(folder: Path, step: int | None, validated: bool = True) -> None:
     """Drop what a killed run logged after the step that it goes on from; None: all of it.
 
-    Of the step itself everything is kept, but a validation's figures where that is done again.
+    Of the step itself everything is kept, but a validation's figures where that is done again, and
+    what ``board.log_results`` says of the best checkpoint: it is scored again when a run goes on.
     """
     from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.summary.writer.record_writer import RecordWriter
 
     def keep(event: Any) -> bool:
+        tags = [value.tag for value in event.summary.value]
+        if any(tag.startswith(ENDS) for tag in tags):
+            return False
         if event.step != step or validated:
             return bool(event.step <= step)
-        return not any(value.tag.startswith(("val", "panels")) for value in event.summary.value)
+        return not any(tag.startswith(("val", "panels")) for tag in tags)
 
     for path in sorted(folder.glob("events.out.tfevents.*")):
         if step is None:
