@@ -28,9 +28,11 @@ from torchvision.datasets import VOCSegmentation
 from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms import v2
 
+from toyfcn.data.batch import single
 from toyfcn.data.cache import PixelCache
 from toyfcn.data.config import VOCConfig
-from toyfcn.data.datamodule import LazyDataset, ScheduledLoader, open_source, single
+from toyfcn.data.datamodule import open_source
+from toyfcn.data.loader import LazyDataset, ScheduledLoader
 from toyfcn.data.pixels import read_image, read_mask
 from toyfcn.data.schedule import Schedule
 from toyfcn.data.transforms import TrainTransform

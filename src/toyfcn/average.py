@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EMAWeightAveraging
 
-from toyfcn.data.datamodule import Batch
+from toyfcn.data.batch import Batch
 
 
 class Average(EMAWeightAveraging):

@@ -13,7 +13,8 @@ from pytorch_lightning.callbacks import Callback, RichProgressBar
 
 from toyfcn import visual
 from toyfcn.curves import Curves
-from toyfcn.data.datamodule import Batch, SegmentationData
+from toyfcn.data.batch import Batch
+from toyfcn.data.datamodule import SegmentationData
 from toyfcn.data.transforms import resize_image, working_size
 from toyfcn.history import read_history, write_history
 from toyfcn.task import SegmentationTask

@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
-from toyfcn.data.datamodule import Batch
+from toyfcn.data.batch import Batch
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from pytorch_lightning.callbacks import Callback, Checkpoint, WeightAveraging
 
 from toyfcn import checkpoint
 from toyfcn.atomic import copy_aside
-from toyfcn.data.datamodule import Batch
+from toyfcn.data.batch import Batch
 from toyfcn.interrupt import Interrupted, Interruption
 from toyfcn.resume import first_line, refuse_other
 

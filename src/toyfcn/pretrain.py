@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from toyfcn.config import TrainConfig
-from toyfcn.data.datamodule import Batch, SegmentationData, sample_seed
+from toyfcn.data.batch import Batch
+from toyfcn.data.datamodule import SegmentationData
+from toyfcn.data.loader import sample_seed
 from toyfcn.models.lenet import MAPS, PATCH, LeNet
 from toyfcn.optimizers import make_optimizer, make_schedule
 from toyfcn.task import pixel_loss

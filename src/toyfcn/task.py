@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from toyfcn.data.datamodule import Batch, sample_seed
+from toyfcn.data.batch import Batch
+from toyfcn.data.loader import sample_seed
 from toyfcn.metrics import BoundaryIU, ConfusionMatrix, Scores
 from toyfcn.models.argmax import likeliest
 from toyfcn.models.bilinear import Deconvolution

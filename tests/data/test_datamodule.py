@@ -11,8 +11,10 @@ import torch
 
 from toyfcn import pretrain
 from toyfcn.data import datamodule, voc
+from toyfcn.data.batch import Batch
 from toyfcn.data.config import VOCConfig
-from toyfcn.data.datamodule import Batch, ScheduledLoader, SegmentationData, open_source
+from toyfcn.data.datamodule import SegmentationData, open_source
+from toyfcn.data.loader import ScheduledLoader
 from toyfcn.metrics import confusion
 from toyfcn.task import pixel_loss
 

@@ -17,7 +17,7 @@ import torch
 from killer import same_end, start
 
 from toyfcn import faults
-from toyfcn.data.datamodule import Batch
+from toyfcn.data.batch import Batch
 from toyfcn.finite import FiniteLoss
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes and mounts of Linux")
