@@ -17,7 +17,7 @@ def execute(path: Path) -> Any:
     Raises:
         CellExecutionError: a cell fails.
     """
-    notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+    notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]  # it has no types
     with tempfile.TemporaryDirectory() as folder:
         client = NotebookClient(
             notebook,

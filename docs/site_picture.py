@@ -15,6 +15,7 @@ from torch import nn
 
 from toyfcn.checkpoint import build
 from toyfcn.describe import Row, layers
+from toyfcn.models.bilinear import Deconvolution
 from toyfcn.models.config import ModelConfig
 from toyfcn.models.fcn import FCN
 
@@ -116,6 +117,7 @@ def svg(net: FCN, rows: Sequence[Row], size: tuple[int, int]) -> str:
         below = line[int(heads[number].grid.stride)]
         y = below + HIGH // 2 - 46 - LOW // 2
         module = net.get_submodule(up.name)
+        assert isinstance(module, Deconvolution)
         goal = line[stride] + HIGH // 2
         cut = f", crop {up.crop}" if up.crop else ""
         if number:
@@ -127,8 +129,8 @@ def svg(net: FCN, rows: Sequence[Row], size: tuple[int, int]) -> str:
                 f'<circle class="sum" cx="{rise}" cy="{goal}" r="11"/>'
                 + text(rise, goal + 5, "+", "middle")
             )
-        factor = module.stride
-        label = f"{2 * int(factor)}×{2 * int(factor)}{cut}"  # type: ignore[arg-type]
+        factor, side = module.stride, 2 * module.stride
+        label = f"{side}×{side}{cut}"
         parts.append(box(rise - WIDE // 2, y, f"upsample ×{factor}", label, "", "up", high=LOW))
     parts.append(box(rise - WIDE // 2, line[1], "scores", "21 classes", "", "image"))
 

@@ -3,6 +3,7 @@
 import csv
 import multiprocessing
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -62,9 +63,9 @@ def test_commands_log_what_they_score(monkeypatch: pytest.MonkeyPatch, one_threa
     tiny = "data.train_images=4 data.val_images=2 data.test_images=3 data.size=[48,48]"
     short = "data.batch_size=2 model.width=0.3 trainer.max_steps=1 hydra.run.dir=run"
 
-    def run(main: object, name: str, words: str) -> None:
+    def run(main: Callable[[], None], name: str, words: str) -> None:
         monkeypatch.setattr(sys, "argv", [f"bin/{name}", *words.split()])
-        main()  # type: ignore[operator]
+        main()
 
     run(train.main, "toyfcn-train", f"{tiny} {short}")
     best = "run/checkpoints/best.ckpt"

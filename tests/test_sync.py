@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from toyfcn.average import Average
 from toyfcn.callbacks import Monitor
 from toyfcn.checkpoint import build
+from toyfcn.data.batch import Batch
 from toyfcn.data.config import VOCConfig
 from toyfcn.data.datamodule import SegmentationData, open_source
 from toyfcn.finite import FiniteLoss
@@ -115,13 +116,13 @@ def test_the_loss_copies_nothing_to_a_gpu(fused: bool) -> None:
                 if buffer is not None:
                     module._buffers[name] = torch.empty_like(buffer, device="cuda")
         task.class_weights = torch.ones(21, device="cuda")
-        batch = {
+        batch: Batch = {
             "image": torch.zeros(2, 3, 40, 50, dtype=torch.uint8, device="cuda"),
             "mask": torch.zeros(2, 40, 50, dtype=torch.uint8, device="cuda"),
             "id": ["a", "b"],
         }
         watch.seen.clear()
-        total, _ = task.loss_sums_of(batch)  # type: ignore[arg-type]
+        total, _ = task.loss_sums_of(batch)
     assert total.is_cuda and watch.seen == []
 
 

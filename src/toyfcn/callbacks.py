@@ -128,18 +128,18 @@ class History(Callback):
 
 
 class ProgressBar(RichProgressBar):
-    """A rich bar with loss, mean IU and images/s."""
+    """A rich bar with loss, mean IU and images/s; ``every`` is logger.every."""
 
-    def __init__(self, monitor: Monitor) -> None:
+    def __init__(self, monitor: Monitor, every: int) -> None:
         super().__init__(leave=False)
-        self.monitor = monitor
+        self.monitor, self.every = monitor, every
         self.seen: dict[str, float] = {}
 
     def get_metrics(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
         """Name the figures behind the bar; a GPU is asked for the loss when the curves are."""
-        if trainer.validating or trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        if trainer.validating or trainer.global_step % self.every == 0:
             found = trainer.callback_metrics
             shown = {"train/loss": "loss", "val/miou": "mean IU"}
             self.seen |= {shown[key]: float(found[key]) for key in shown if key in found}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from toyfcn.command import launch, run_folder
 from toyfcn.config import EvalConfig
 from toyfcn.data.config import KINDS, DataConfig
-from toyfcn.trainer_config import TrainerConfig
+from toyfcn.trainer_config import PRECISIONS, TrainerConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -97,11 +97,12 @@ def score(
     task = SegmentationTask(
         loaded.net, RecipeConfig(), loaded.card, boundary=True, views=config.test_views
     )
+    assert config.precision in PRECISIONS
     trainer = pl.Trainer(
         accelerator=config.accelerator,
         devices=1,
         plugins=LightningEnvironment(),  # alone, however many SLURM has started
-        precision=config.precision,  # type: ignore[arg-type]  # option() knows the choices
+        precision=config.precision,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping
 from torch import Tensor
+from torch.utils import deterministic
 
 from toyfcn import board, checkpoint, curves, keeper, machine, report, resume, visual
 from toyfcn.atomic import AtomicIO
@@ -34,6 +35,7 @@ from toyfcn.scorings import note_scoring
 from toyfcn.start import bring_weights, score_first
 from toyfcn.sweep.search import open_pruning
 from toyfcn.task import SegmentationTask
+from toyfcn.trainer_config import PRECISIONS
 
 log = logging.getLogger(__name__)
 
@@ -68,9 +70,8 @@ def fit_and_score(
         machine.reuse_memory()
     machine.settle_threads(config.trainer)
     pl.seed_everything(config.seed, verbose=False)
-    # filling fresh memory is a debugging aid of the deterministic mode, and not free; torch gives
-    # the property to its module as it runs, where types do not see it
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    # filling fresh memory is a debugging aid of the deterministic mode, and not free
+    deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # added as it runs
 
     parts = build(config)
     content = starting_point(config, folder, parts, processes)
@@ -209,13 +210,15 @@ def make_trainer(
     val_every = divisor_near(parts.steps, config.trainer.val_every)
     callbacks = make_callbacks(config, folder, parts.data, processes, monitor, val_every)
     profiled = config.trainer.profile and processes.first
+    precision = config.trainer.precision
+    assert precision in PRECISIONS
     return pl.Trainer(
         accelerator=config.trainer.accelerator,
         devices=config.trainer.devices,
         num_nodes=config.trainer.nodes,
         strategy=strategy(config),
         sync_batchnorm=synchronised(config),
-        precision=config.trainer.precision,  # type: ignore[arg-type]  # option() knows the choices
+        precision=precision,
         max_steps=parts.steps,
         max_epochs=-(-parts.steps // parts.epoch_steps),
         val_check_interval=val_every,
@@ -261,7 +264,7 @@ def make_callbacks(
     callbacks.append(History(history, config.optimized_metric, open_pruning(folder, config.sweep)))
     callbacks.append(monitor)  # after the panels, so that its clock leaves their time out
     if config.trainer.progress and sys.stdout.isatty():
-        callbacks.append(ProgressBar(monitor))
+        callbacks.append(ProgressBar(monitor, config.logger.every))
     return callbacks
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from toyfcn.option import Checked, option
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 @dataclass
@@ -19,9 +23,7 @@ class TrainerConfig(Checked):
     sync_batchnorm: bool = option(
         False, "GPUs: batch normalisation over all processes; false: over each one's share"
     )
-    precision: str = option(
-        "32-true", "number format", choices=("32-true", "bf16-mixed", "16-mixed", "64-true")
-    )
+    precision: str = option("32-true", "number format", choices=PRECISIONS)
     max_steps: int = option(2000, "batches to train on; -1: only max_epochs counts", low=-1)
     max_epochs: int = option(-1, "passes over the images; -1: only max_steps counts", low=-1)
     val_every: int = option(

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -155,20 +156,24 @@ def taken(data: SegmentationData, device: str = "cpu", batches: int = 5) -> list
     loader, place = data.train_dataloader(), torch.device(device)
     endless = (batch for _ in range(batches) for batch in loader)
     there = (data.transfer_batch_to_device(batch, place) for batch in endless)
-    return [data.on_after_batch_transfer(batch) for _, batch in zip(range(batches), there)]  # noqa: B905
+    return [data.on_after_batch_transfer(batch) for batch in islice(there, batches)]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("options", [WINDOWS | {"cache": "disk"}, WINDOWS, AUGMENTED])
 def test_a_device_makes_the_batches_that_the_loader_makes(
-    tiny_voc: Path, options: dict[str, object], workers: int
+    tiny_voc: Path,
+    options: dict[str, object],
+    workers: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     options = options | {"batch_size": 3, "colour": 0.3, "cache_folder": str(tiny_voc / "cache")}
     for place in (None, SimpleNamespace(global_rank=1, world_size=2)):  # alone, or one of two
         plain = whole(tiny_voc, **options)
         device = whole(tiny_voc, **options, device_transforms=True, workers=workers)
         for data in (plain, device):
-            data.trainer, data.start = place, 1  # type: ignore[assignment]
+            monkeypatch.setattr(data, "trainer", place)
+            data.start = 1
         for a, b in zip(taken(plain), taken(device), strict=True):
             assert same(a, b) and a["image"].shape == b["image"].shape
         # the smaller share of a batch of one is nothing

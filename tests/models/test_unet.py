@@ -107,7 +107,7 @@ TINY = """
     model=unet model.width=0.3 trainer.max_steps=3 trainer.val_every=3
     """
 BEST = "run/checkpoints/best.ckpt"
-Command = Callable[[object, str], None]
+Command = Callable[[Callable[[], None], str], None]
 
 
 @pytest.fixture
@@ -115,9 +115,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None) -> Co
     """Runs a command; a tiny training has been run already, in the folder run."""
     monkeypatch.chdir(tmp_path)
 
-    def command(main: object, words: str) -> None:
+    def command(main: Callable[[], None], words: str) -> None:
         monkeypatch.setattr(sys, "argv", ["toyfcn", *words.split()])
-        main()  # type: ignore[operator]
+        main()
 
     command(train.main, f"{TINY} recipe=muon hydra.run.dir=run")
     return command

@@ -80,5 +80,9 @@ def _stack(samples: list[Sample]) -> Batch:
 
 def together(samples: list[CutSample]) -> CutBatch:
     """Put cut samples into one batch as they are."""
-    images, masks, names, choices = ([sample[i] for sample in samples] for i in range(4))
-    return CutBatch(images, masks, names, choices)  # type: ignore[arg-type]
+    return CutBatch(
+        images=[image for image, _, _, _ in samples],
+        masks=[mask for _, mask, _, _ in samples],
+        id=[name for _, _, name, _ in samples],
+        choices=[choices for _, _, _, choices in samples],
+    )

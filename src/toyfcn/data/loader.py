@@ -82,7 +82,7 @@ class ScheduledLoader(DataLoader[Sample | CutSample]):
         self.schedule = schedule
         super().__init__(dataset, batch_sampler=_Order(schedule, self.position), **settings)
 
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a generator is an iterator
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch names a private class
         if self.schedule.sampling == "list":  # scoring always begins at the beginning
             self.position.update(step=0)
         elif self.position["step"] >= self.schedule.steps:

@@ -138,7 +138,7 @@ def plain_png(coded: bytes) -> np.ndarray | None:
     stream, size = decompressobj(), (width + 1) * height
     try:
         raw = stream.decompress(data, size + 1)
-    except IsalError:  # type: ignore[misc]  # its stub leaves the base out
+    except IsalError:  # type: ignore[misc]  # stubbed as an instance
         return None
     if len(raw) != size or not stream.eof:
         return None
