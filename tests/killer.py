@@ -6,6 +6,7 @@ Every session is a process of its own, forked from one that has the libraries lo
 """
 
 import argparse
+import importlib
 import json
 import multiprocessing
 import os
@@ -83,9 +84,16 @@ def same_end(run: Path, calm: Path) -> None:
 
 
 # ---- killing ----
-def session(home: str, arguments: list[str]) -> None:
+def session(home: str, arguments: list[str], deadly: str | None) -> None:
     """Run toyfcn-train in this process, its output in a file."""
     from toyfcn import train
+
+    def strike(*given: Any) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    if deadly is not None:
+        module, _, name = deadly.rpartition(".")
+        setattr(importlib.import_module(module), name, strike)
 
     os.chdir(home)
     log = os.open("log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -95,11 +103,11 @@ def session(home: str, arguments: list[str]) -> None:
     train.main()
 
 
-def start(home: Path, *arguments: str) -> Any:
-    """Start a session; return its process."""
+def start(home: Path, *arguments: str, deadly: str | None = None) -> Any:
+    """Start a session, which kills itself when it calls ``deadly``; return its process."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
-    process = context.Process(target=session, args=(str(home), list(arguments)))
+    process = context.Process(target=session, args=(str(home), list(arguments), deadly))
     process.start()
     return process
 

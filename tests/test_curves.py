@@ -22,6 +22,28 @@ def test_a_run_that_goes_on_says_again_how_it_ended(tmp_path: Path) -> None:
     assert kept == {"train/loss": [50, 60], "val/miou": [50, 60]}
 
 
+def test_a_kill_while_points_are_dropped_doubles_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = SummaryWriter(str(tmp_path))
+    for step in (50, 60):
+        writer.add_scalar("train/loss", step, step)
+    writer.close()
+
+    def killed(path: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            curves.cut(tmp_path, 50)
+    assert len(list(tmp_path.iterdir())) == 2
+    points = EventAccumulator(str(tmp_path)).Reload().Scalars("train/loss")
+    assert [event.step for event in points] == [50, 60]
+    curves.cut(tmp_path, None)
+    assert not list(tmp_path.iterdir())
+
+
 class _AsyncWriterThread(threading.Thread):  # as TensorBoard names its own
     pass
 

@@ -63,6 +63,7 @@ def copy_aside(source: Path, target: Path) -> None:
             aside.unlink(missing_ok=True)
             raise
     aside.replace(target)
+    aside.unlink(missing_ok=True)  # renaming does nothing where both are one file already
     sync_folder(target.parent)
 
 

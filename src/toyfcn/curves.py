@@ -83,11 +83,12 @@ def cut(folder: Path, step: int | None, validated: bool = True) -> None:
             return bool(event.step <= step)
         return not any(tag.startswith(("val", "panels")) for tag in tags)
 
+    aside = folder / "cut.tmp"  # a name that TensorBoard passes over
+    aside.unlink(missing_ok=True)
     for path in sorted(folder.glob("events.out.tfevents.*")):
         if step is None:
             path.unlink()
             continue
-        aside = path.with_name(f"cut.{path.name}")
         with aside.open("wb") as file:
             writer = RecordWriter(file)
             for record in RawEventFileLoader(str(path)).Load():

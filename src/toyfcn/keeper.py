@@ -82,6 +82,7 @@ class Keeper(Checkpoint):  # Lightning calls callbacks of this kind after all ot
         self.last, self.best = folder / "last.ckpt", folder / "best.ckpt"
         self.interruption, self.every, self.stop_on_failure = interruption, every, stop_on_failure
         self.place = place | {"version": VERSION, "step": 0, "validated": True, "stopped": False}
+        self.place["best"] = False  # what last.ckpt holds is the best so far
         self.score: float | None = None  # of best.ckpt
         self.started = False
         self.group: Any = None  # in which several processes agree to leave
@@ -96,12 +97,13 @@ class Keeper(Checkpoint):  # Lightning calls callbacks of this kind after all ot
         del checkpoint["loops"]
         checkpoint[KEY] = self.place | {"score": self.score}
 
-    def save(self, trainer: pl.Trainer, validated: bool = True) -> bool:
+    def save(self, trainer: pl.Trainer, validated: bool = True, best: bool = False) -> bool:
         """Write last.ckpt, of ``trainer.global_step``; tell whether that went well."""
         self.place |= {
             "step": trainer.global_step,
             "validated": validated,
             "stopped": trainer.should_stop,
+            "best": best,
         }
         try:
             if trainer.is_global_zero and trainer.logger is not None:
@@ -127,7 +129,7 @@ class Keeper(Checkpoint):  # Lightning calls callbacks of this kind after all ot
         before, score = self.score, float(trainer.callback_metrics["val/miou"])
         better = before is None or score > before
         self.score = score if better else before
-        saved = self.save(trainer)
+        saved = self.save(trainer, best=better)
         if better and trainer.is_global_zero:
             try:
                 if saved:
@@ -258,6 +260,8 @@ class Keeper(Checkpoint):  # Lightning calls callbacks of this kind after all ot
             vars(progress).update(dict.fromkeys(done, epoch))
         trainer.should_stop = bool(self.place["stopped"])
         self.started, self.whole = True, step > 0
+        if self.place["best"] and trainer.is_global_zero:
+            copy_aside(self.last, self.best)  # a kill may have come between these two
         if not self.place["validated"]:
             trainer.validating = True
             batches.val_loop.run()

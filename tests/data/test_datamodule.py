@@ -1,5 +1,7 @@
 """Loaders: the same batches for any number of workers, lazy, restartable, flat in memory."""
 
+import os
+import signal
 import subprocess
 import sys
 from itertools import islice
@@ -184,6 +186,22 @@ def test_pretraining_takes_what_a_device_would_get(tiny_voc: Path) -> None:
     plain, device = (whole(tiny_voc, **WINDOWS, device_transforms=flag) for flag in (False, True))
     for a, b, _ in zip(*map(pretrain.batches, (plain, device)), range(3), strict=False):
         assert same(a, b)
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals of POSIX")
+def test_workers_outlive_a_signal_that_comes_as_they_start(
+    tiny_voc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready = datamodule.outlive_sigterm
+
+    def struck(worker: int) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        ready(worker)
+
+    monkeypatch.setattr(datamodule, "outlive_sigterm", struck)
+    loader = data_of(tiny_voc, workers=2).train_dataloader()
+    assert len(list(loader)) == 2
+    assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import Command
-from killer import kill_at_random, same_end
+from killer import kill_at_random, same_end, start
 
 from toyfcn import pretrain
 from toyfcn.task import SegmentationTask
@@ -139,6 +139,21 @@ def test_stopped_while_pretraining(
 )
 def test_killed_at_random_moments(tmp_path: Path, kills: int, terms: int, steps: int) -> None:
     print(kill_at_random(tmp_path, kills, terms, seed=kills, steps=steps))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forkserver with preloaded libraries")
+def test_killed_between_last_and_best(train: Command, tmp_path: Path) -> None:
+    options = [*RUN, "trainer.max_steps=3"]
+    process = start(tmp_path, *options, "hydra.run.dir=run", deadly="toyfcn.keeper.copy_aside")
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    checkpoints = tmp_path / "run" / "checkpoints"
+    assert [path.name for path in checkpoints.iterdir()] == ["last.ckpt"]
+    answer = train("resume=run")
+    assert answer.code == 0, answer.err
+    assert sorted(path.name for path in checkpoints.iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert train(*options, "hydra.run.dir=calm").code == 0
+    same_end(tmp_path / "run", tmp_path / "calm")
 
 
 def test_resume_auto_finds_the_unfinished_run(

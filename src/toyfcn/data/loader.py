@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -58,17 +59,33 @@ def sample_seed(seed: int, number: int, name: str) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 
 
+@contextmanager
+def sigterm_waits() -> Iterator[None]:
+    """Hold SIGTERM back, here and in the processes that start meanwhile."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows has none to hold back
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def outlive_sigterm(worker: int) -> None:
     """Make a loader worker pass over the first SIGTERM, and end at the second.
 
     Batch systems send it to all processes at once, but the run wants its batches until it has
     saved; it ends its workers itself. The parent's own way of ending one that hangs asks twice.
+    One that came before, and waits (see ``sigterm_waits``), is the first.
     """
 
     def note(number: int, frame: object) -> None:
         signal.signal(number, signal.SIG_DFL)
 
     signal.signal(signal.SIGTERM, note)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
 
 
 class ScheduledLoader(DataLoader[Sample | CutSample]):
@@ -87,7 +104,9 @@ class ScheduledLoader(DataLoader[Sample | CutSample]):
             self.position.update(step=0)
         elif self.position["step"] >= self.schedule.steps:
             self.position.update(epoch=self.position["epoch"] + 1, step=0)
-        for batch in super().__iter__():
+        with sigterm_waits():  # torch's own handler would end workers that have only just started
+            batches = super().__iter__()
+        for batch in batches:
             self.position["step"] += 1
             yield batch
 
