@@ -19,17 +19,19 @@ def likeliest(scores: Tensor) -> Tensor:
     rows = height if scores.is_cuda else max(1, 50_000 // width)
     for b, top in itertools.product(range(batch), range(0, height, rows)):
         stretch = scores[b, :, top : top + rows]
-        labels[b, top : top + rows] = first_where(stretch == stretch.amax(0))
+        # as numbers: to compare into booleans is four times as slow
+        highest = torch.eq(stretch, stretch.amax(0), out=torch.empty_like(stretch))
+        labels[b, top : top + rows] = first_where(highest)
     return labels
 
 
 def first_where(found: Tensor) -> Tensor:
-    """Return the first of at most 255 rows that is true in each column, uint8; 0 if none is.
+    """Return the first of at most 255 rows that is 1 and not 0 in each column, uint8; 0 if none is.
 
-    Overwrites ``found``.
+    Overwrites ``found``, which holds floats.
     """
     rows = len(found)
-    falling = torch.arange(rows, 0, -1, dtype=torch.uint8, device=found.device)
-    highest = found.view(torch.uint8).mul_(falling.view(-1, *[1] * (found.ndim - 1)))
-    # 0 where nothing was true, which is the row 0 as well
-    return (rows - highest.amax(0)) % rows
+    falling = torch.arange(rows, 0, -1, dtype=found.dtype, device=found.device)
+    highest = found.mul_(falling.view(-1, *[1] * (found.ndim - 1))).amax(0).byte()
+    # 0 where nothing was found, which is the row 0 as well
+    return (rows - highest) % rows

@@ -12,6 +12,7 @@ With the four cells in a column, it is a matrix product: (classes · s², classe
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,7 +151,9 @@ def one_pass(
     row = classes * len(labels) * columns
     budget = STRETCH.get(cells.device.type, 1 << 24)
     images, height = max(1, budget // (row * rows)), min(rows, max(1, budget // row))
-    store = cells.new_empty(min(images, batch) * height * row)  # fresh memory costs page faults
+    # fresh memory costs page faults: the scores, and what is equal to the highest
+    store = cells.new_empty(1 if likeliest is None else 2, min(images, batch) * height * row)
+    in_bits = weight / math.log(2)  # powers of two are quicker than those of e
     for b, top in itertools.product(range(0, batch, images), range(0, rows, height)):
         bottom = min(rows, top + height)
         corners = [
@@ -159,19 +162,20 @@ def one_pass(
         ]
         taps = torch.stack([cells[corner] for corner in corners], 1)
         shape, taps = taps.shape, taps.view(groups, share * 4, -1)
-        out = store[: weight.shape[0] * weight.shape[1] * taps.shape[2]]
-        scores = torch.bmm(weight, taps, out=out.view(*weight.shape[:2], -1)).view(classes, -1)
+        out = store[:, : weight.shape[0] * weight.shape[1] * taps.shape[2]]
+        scores = torch.bmm(in_bits, taps, out=out[0].view(*weight.shape[:2], -1)).view(classes, -1)
         label = labels[:, b : b + images, top:bottom].reshape(1, -1).long()
-        w = weights[label[0]]
+        w = weights.index_select(0, label[0])
         label = label.masked_fill_(label == void, 0)  # of weight 0: any class will do
 
         scores -= scores.amax(0)
         if likeliest is not None:
             into = likeliest[:, b : b + images, top:bottom]
-            into.copy_(first_where(scores == 0).view(into.shape))
+            highest = torch.eq(scores, 0, out=out[1].view(classes, -1))
+            into.copy_(first_where(highest).view(into.shape))
         of_truth = scores.gather(0, label)[0]
-        sums = scores.exp_().sum(0)
-        total += torch.dot(w, sums.log() - of_truth)
+        sums = scores.exp2_().sum(0)
+        total += torch.dot(w, sums.log2() - of_truth) * math.log(2)
         weight_sum += w.sum()
         if cells_grad is None and weight_grad is None:
             continue
