@@ -14,11 +14,12 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from toyfcn.checkpoint import build
 from toyfcn.machine import reuse_memory
@@ -75,18 +76,33 @@ def fused(net: FCN, image: Tensor, truth: Tensor) -> Tensor:
     return total / weight
 
 
-# name: loss, upsampling, memory reuse, bf16, compiled
-VARIANTS: dict[str, tuple[Loss, str, bool, bool, bool]] = {
-    "naive": (naive, "dense", False, False, False),
-    "naive, memory reuse": (naive, "dense", True, False, False),
-    "torchfcn's loss and figures": (torchfcn, "dense", False, False, False),
-    "ours, plain formulation": (plain, "channel", False, False, False),
-    "ours": (fused, "channel", False, False, False),
-    "ours, memory reuse": (fused, "channel", True, False, False),
-    "ours, dense": (fused, "dense", False, False, False),
-    "ours, dense, memory reuse": (fused, "dense", True, False, False),
-    "ours, bf16, memory reuse": (fused, "channel", True, True, False),
-    "ours, compiled, memory reuse": (fused, "channel", True, False, True),
+@dataclass(frozen=True)
+class Variant:
+    """A way to take the step. ``classic``: LeNet's own layers, without batch normalisation."""
+
+    loss: Loss
+    upsample: str
+    reuse: bool = False
+    classic: bool = False
+    half: bool = False
+    compiled: bool = False
+
+
+VARIANTS = {
+    "naive": Variant(naive, "dense"),
+    "naive, memory reuse": Variant(naive, "dense", reuse=True),
+    "torchfcn's loss and figures": Variant(torchfcn, "dense"),
+    "ours, plain formulation": Variant(plain, "channel"),
+    "ours": Variant(fused, "channel"),
+    "ours, memory reuse": Variant(fused, "channel", reuse=True),
+    "ours, dense": Variant(fused, "dense"),
+    "ours, dense, memory reuse": Variant(fused, "dense", reuse=True),
+    "classic, naive": Variant(naive, "dense", classic=True),
+    "classic, ours": Variant(fused, "channel", classic=True),
+    "classic, ours, memory reuse": Variant(fused, "channel", reuse=True, classic=True),
+    "classic, ours, dense, memory reuse": Variant(fused, "dense", reuse=True, classic=True),
+    "ours, bf16, memory reuse": Variant(fused, "channel", reuse=True, half=True),
+    "ours, compiled, memory reuse": Variant(fused, "channel", reuse=True, compiled=True),
 }
 
 
@@ -124,14 +140,19 @@ def memory(field: str) -> float:
 
 def measure(variant: str, size: tuple[int, int], batch: int, steps: int) -> dict[str, float]:
     """Take steps; return ms an image, the memory's peak in MB, GFLOP an image and GFLOP/s."""
-    loss, upsample, reuse, half, compiled = VARIANTS[variant]
-    if reuse:
+    way = VARIANTS[variant]
+    if way.reuse:
         reuse_memory()
     torch.manual_seed(0)
-    net = build(ModelConfig(stride=4, upsample=upsample), CLASSES).train()
-    if loss in (naive, torchfcn):
+    config = ModelConfig(stride=4, upsample=way.upsample)
+    if way.classic:
+        config = replace(config, activation="tanh", norm="none")
+    net = build(config, CLASSES).train()
+    if way.loss in (naive, torchfcn):
         net = net.to(memory_format=torch.contiguous_format)
-    if compiled:
+        for block in (net.trunk.c1_s2, net.trunk.c3_s4):
+            block[1] = nn.MaxPool2d(2, ceil_mode=True)
+    if way.compiled:
         net.trunk.compile(dynamic=False)
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, fused=True)
     image = torch.randint(0, 256, (batch, 3, *size), dtype=torch.uint8)
@@ -139,13 +160,13 @@ def measure(variant: str, size: tuple[int, int], batch: int, steps: int) -> dict
     truth[:, :, ::20] = VOID
 
     def step(image: Tensor, truth: Tensor) -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            value = loss(net, image, truth)
+        with torch.autocast("cpu", torch.bfloat16, enabled=way.half):
+            value = way.loss(net, image, truth)
         value.backward()
         optimizer.step()
         optimizer.zero_grad()
 
-    if not compiled:  # libraries loaded and moments made before memory is counted
+    if not way.compiled:  # libraries loaded and moments made before memory is counted
         step(image[:2, :, :32, :32], truth[:2, :32, :32])
     before = memory("VmRSS")
     try:

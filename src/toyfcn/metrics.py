@@ -31,9 +31,10 @@ def confusion(truth: Tensor, prediction: Tensor, classes: int, void: int = 255) 
         )
     # one code a pixel: the truth, void included, picks the row and the prediction the column
     small = torch.int16 if 256 * classes < 2**15 else torch.int32
-    if int(prediction.max()) >= classes or int(prediction.min()) < 0:
+    lowest, highest = prediction.aminmax()
+    if int(highest) >= classes or int(lowest) < 0:
         raise ValueError(f"a prediction lies outside the {classes} classes")
-    codes = torch.add(prediction.to(small), truth.to(small), alpha=classes)
+    codes = truth.to(small, copy=True).mul_(classes).add_(prediction)
     counts = torch.bincount(codes.flatten(), minlength=256 * classes).view(256, classes)
     stray = counts[classes:].sum() - (counts[void].sum() if void >= classes else 0)
     if int(stray) > 0:

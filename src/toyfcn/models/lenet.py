@@ -18,10 +18,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from toyfcn.models.fcn import Normalize, Trunk
+from toyfcn.models.pool import MaxPool
 
 PATCH = 32  # pixels of a side of what the classifier sees
 MAPS = (6, 16, 120, 84)  # channels of C1, C3, C5 and F6
@@ -32,7 +32,7 @@ class ScaledTanh(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply it elementwise."""
-        return 1.7159 * torch.tanh(x * (2 / 3))
+        return 1.7159 * (x * (2 / 3)).tanh_()
 
 
 class LeNetTrunk(Trunk):
@@ -93,7 +93,7 @@ def block(
         nn.ReLU(inplace=True) if activation == "relu" else ScaledTanh(),
     ]
     if pool == "max":  # a maximum passes through rising functions: pool early
-        steps.insert(1, nn.MaxPool2d(2, ceil_mode=True))
+        steps.insert(1, MaxPool())
     elif pool == "avg":
         steps.append(nn.AvgPool2d(2, ceil_mode=True))
     return nn.Sequential(*steps)
