@@ -96,7 +96,8 @@ def epochs(root: str, workers: int) -> dict[str, list[float]]:
 
     with tempfile.TemporaryDirectory() as folder:
         cache = PixelCache(source, ids, Path(folder))
-        peer = DataLoader(Peer(root, "2007", "train"), BATCH, shuffle=True, **settings)
+        voc = Peer(root, "2007", "train")
+        peer: DataLoader[Any] = DataLoader(voc, BATCH, shuffle=True, **settings)
         ours, cached = loader(None), loader(cache)
         ways: dict[str, Callable[[], Iterable[Any]]] = {
             "peer": lambda: peer,

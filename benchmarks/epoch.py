@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from step import CLASSES, VOID, naive_scores
+from step import CLASSES, VOID, naive_scores, network
 from torch.utils.data import DataLoader, Subset
 from torchvision import tv_tensors
 from torchvision.datasets import VOCSegmentation
@@ -88,7 +88,7 @@ def loop(root: str, images: int) -> float:
     for batch in data.train_dataloader():
         total, weight = task.loss_sums_of(batch)
         optimizer.zero_grad()
-        (total / weight.clamp(min=1e-6)).backward()
+        torch.autograd.backward(total / weight.clamp(min=1e-6))
         optimizer.step()
         schedule["scheduler"].step()
         seen += len(batch["id"])
@@ -114,17 +114,17 @@ def straightforward(root: str, images: int) -> float:
             image, mask = super().__getitem__(index)
             return joint(image, tv_tensors.Mask(np.array(mask)))
 
-    net = build(ModelConfig(upsample="dense"), CLASSES).to(memory_format=torch.contiguous_format)
+    net = network(ModelConfig(upsample="dense")).to(memory_format=torch.contiguous_format)
     net.set_submodule("normalize", torch.nn.Identity())  # the transforms do it
     optimizer = torch.optim.AdamW(net.train().parameters(), lr=1e-3)
     matrix = MulticlassConfusionMatrix(CLASSES, ignore_index=VOID, validate_args=False)
-    pairs = Subset(Pairs(root, "2007", "train"), range(images))
+    pairs: Subset[Any] = Subset(Pairs(root, "2007", "train"), range(images))
     seen, start = 0, time.perf_counter()
     for image, mask in DataLoader(pairs, BATCH, shuffle=True):
         scores = naive_scores(net, image)
         loss = F.cross_entropy(scores, mask.long(), ignore_index=VOID)
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
         matrix.update(scores.argmax(1), mask.long())
         seen += len(image)

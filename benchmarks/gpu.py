@@ -19,13 +19,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from step import CLASSES, VOID, gflop_an_image
+from step import CLASSES, VOID, gflop_an_image, network
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from toyfcn.checkpoint import build
 from toyfcn.data.config import ShapesConfig
 from toyfcn.data.datamodule import SegmentationData, open_source
+from toyfcn.models.bilinear import Deconvolution
 from toyfcn.models.config import ModelConfig
 from toyfcn.models.fused import Upsampling, upsampled_cross_entropy
 
@@ -79,17 +79,18 @@ def measure(config: ModelConfig, batch: int, steps: int, workers: int) -> dict[s
         while True:
             yield from loader
 
-    quick = build(config, CLASSES).cuda().train()
+    quick = network(config).cuda().train()
     optimizer = torch.optim.AdamW(quick.parameters(), lr=1e-4, fused=True)
     pinned = forever(DataLoader(TensorDataset(images, masks), batch, pin_memory=True))
     weights = torch.ones(CLASSES, device="cuda")
 
     def train(image: Tensor, truth: Tensor) -> None:
-        up: Any = quick.ups[-1]
+        up = quick.ups[-1]
+        assert isinstance(up, Deconvolution)
         total, weight = upsampled_cross_entropy(
             Upsampling(quick.score_map(image), up, truth, weights, VOID, quick.offset)
         )
-        (total / weight).backward()
+        torch.autograd.backward(total / weight)
         optimizer.step()
         optimizer.zero_grad()
 
@@ -97,14 +98,14 @@ def measure(config: ModelConfig, batch: int, steps: int, workers: int) -> dict[s
         image, truth = (part.cuda(non_blocking=True) for part in next(pinned))
         train(image, truth)
 
-    naive = build(config, CLASSES).to(memory_format=torch.contiguous_format).cuda().train()
+    naive = network(config).to(memory_format=torch.contiguous_format).cuda().train()
     other = torch.optim.AdamW(naive.parameters(), lr=1e-4)
     plain = forever(DataLoader(TensorDataset(images.float(), masks.long()), batch))
 
     def loop() -> None:
         image, truth = (part.cuda() for part in next(plain))
         loss = F.cross_entropy(naive(image), truth, ignore_index=VOID)
-        loss.backward()
+        torch.autograd.backward(loss)
         other.step()
         other.zero_grad()
 

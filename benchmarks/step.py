@@ -27,10 +27,18 @@ from toyfcn.models.bilinear import Deconvolution
 from toyfcn.models.config import ModelConfig
 from toyfcn.models.fcn import FCN
 from toyfcn.models.fused import Upsampling, upsampled_cross_entropy
+from toyfcn.models.lenet import LeNetTrunk
 from toyfcn.task import pixel_loss
 
 CLASSES, VOID = 21, 255
 Loss = Callable[[FCN, Tensor, Tensor], Tensor]
+
+
+def network(config: ModelConfig) -> FCN:
+    """Make the FCN of a config."""
+    net = build(config, CLASSES)
+    assert isinstance(net, FCN)
+    return net
 
 
 def naive_scores(net: FCN, image: Tensor) -> Tensor:
@@ -123,11 +131,12 @@ def gflop_an_image(net: FCN, image: Tensor) -> float:
 
     with FlopCounterMode(display=False) as counter:
         scores = net.score_map(image)
-        scores.sum().backward()
+        torch.autograd.backward(scores.sum())
     up = net.ups[-1]
     assert isinstance(up, Deconvolution)
     by_hand = 6 * scores.shape[-2] * scores.shape[-1] * up.weight.numel()
-    return counter.get_total_flops() / len(image) / 1e9 + by_hand / 1e9
+    counted: int = counter.get_total_flops()
+    return counted / len(image) / 1e9 + by_hand / 1e9
 
 
 def memory(field: str) -> float:
@@ -147,9 +156,10 @@ def measure(variant: str, size: tuple[int, int], batch: int, steps: int) -> dict
     config = ModelConfig(stride=4, upsample=way.upsample)
     if way.classic:
         config = replace(config, activation="tanh", norm="none")
-    net = build(config, CLASSES).train()
+    net = network(config).train()
     if way.loss in (naive, torchfcn):
         net = net.to(memory_format=torch.contiguous_format)
+        assert isinstance(net.trunk, LeNetTrunk)
         for block in (net.trunk.c1_s2, net.trunk.c3_s4):
             block[1] = nn.MaxPool2d(2, ceil_mode=True)
     if way.compiled:
@@ -162,7 +172,7 @@ def measure(variant: str, size: tuple[int, int], batch: int, steps: int) -> dict
     def step(image: Tensor, truth: Tensor) -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=way.half):
             value = way.loss(net, image, truth)
-        value.backward()
+        torch.autograd.backward(value)
         optimizer.step()
         optimizer.zero_grad()
 

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -43,13 +44,14 @@ class Plain(nn.Module):
         self.net, self.offsets = net, OFFSETS[stride]
         self.ups = nn.ModuleList()
         for up in net.ups:
+            assert isinstance(up, Deconvolution)
             dense = Deconvolution(CLASSES, up.stride, "dense", up.weight.requires_grad, False)
             self.ups.append(dense)
 
     def upsampled(self, features: list[Tensor], photo: Tensor) -> Tensor:
         """Score features, finest first, at the photo's size."""
         net = self.net
-        scores = net.heads[0](features[-1])
+        scores: Tensor = net.heads[0](features[-1])
         for up, head, feature, offset in zip(
             self.ups, net.heads[1:], features[-2::-1], self.offsets, strict=False
         ):
@@ -71,7 +73,9 @@ def network(geometry: str, stride: int, width: float) -> FCN:
     torch.manual_seed(0)
     config = ModelConfig("fcn_vgg16", stride, width, norm="none", geometry=geometry, dropout=0.0)
     net = build(config, CLASSES)
+    assert isinstance(net, FCN)
     for head in net.heads:
+        assert isinstance(head, nn.Conv2d)
         nn.init.normal_(head.weight, std=0.01)
     return net
 
@@ -97,6 +101,11 @@ def loss_of(way: str, stride: int, width: float, truth: Tensor) -> Callable[[Ten
     return ours
 
 
+def backward(compute: Callable[[Tensor], Tensor], photo: Tensor) -> None:
+    """Take a photo's loss, forward and backward."""
+    torch.autograd.backward(compute(photo))
+
+
 def head_of(way: str, stride: int, truth: Tensor) -> Callable[[], None]:
     """Return what takes the last upsampling and the loss, forward and backward, alone."""
     weights = torch.ones(CLASSES)
@@ -105,21 +114,22 @@ def head_of(way: str, stride: int, truth: Tensor) -> Callable[[], None]:
     with torch.no_grad():
         scores = torch.randn_like(net.score_map(photo))
     scores = scores.contiguous().requires_grad_()
-    offset = net.offset
+    offset, up = net.offset, net.ups[-1]
+    assert isinstance(up, Deconvolution)
     if way == "plain":
-        up = Deconvolution(CLASSES, net.ups[-1].stride, "dense", True, False)
+        dense = Deconvolution(CLASSES, up.stride, "dense", True, False)
 
         def run() -> None:
-            full = up(scores)
+            full = dense(scores)
             full = full[..., offset : offset + truth.shape[1], offset : offset + truth.shape[2]]
-            F.cross_entropy(full, truth.long(), ignore_index=VOID, reduction="sum").backward()
+            loss = F.cross_entropy(full, truth.long(), ignore_index=VOID, reduction="sum")
+            torch.autograd.backward(loss)
 
     else:
-        up = net.ups[-1]
 
         def run() -> None:
             left = Upsampling(scores, up, truth, weights, VOID, offset)
-            upsampled_cross_entropy(left)[0].backward()
+            torch.autograd.backward(upsampled_cross_entropy(left)[0])
 
     return run
 
@@ -162,7 +172,7 @@ def main() -> None:
         way, stride = given.one[0], int(given.one[1])
         compute = loss_of(way, stride, given.width, truth)
         for _ in range(2):
-            compute(photo).backward()
+            backward(compute, photo)
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
         return
     for stride in given.strides:
@@ -179,10 +189,7 @@ def main() -> None:
         values = {way: compute(photo).item() for way, compute in losses.items()}
         assert abs(values["paper"] / values["plain"] - 1) < 1e-4, values
         times = turns(
-            {
-                way: lambda compute=compute: compute(photo).backward()
-                for way, compute in losses.items()
-            },
+            {way: partial(backward, compute, photo) for way, compute in losses.items()},
             given.repeats,
         )
         seconds = ", ".join(f"{way} {statistics.median(t):.2f} s" for way, t in times.items())
