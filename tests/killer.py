@@ -141,7 +141,7 @@ def kill_at_random(home: Path, kills: int, terms: int, seed: int = 0, steps: int
     for strike in strikes:
         before = lines(home)
         workers = f"data.workers={rng.choice((0, 0, 1, 2))}"
-        begun = (home / "run" / ".hydra" / "config.yaml").exists()
+        begun = (home / "run" / "run.json").exists()  # Hydra writes its files before, bit by bit
         place = ["resume=run"] if begun else [*options, "hydra.run.dir=run"]
         process = start(home, *place, workers)
         while process.is_alive() and lines(home) == before and rng.random() > 0.002:

@@ -224,6 +224,8 @@ class Keeper(Checkpoint):  # Lightning calls callbacks of this kind after all ot
             if not resumed or self.started:
                 raise
             raise ValueError(f"{path} is damaged: {first_line(error)}") from error
+        finally:  # where a validation is left, Lightning ends the workers of validation alone
+            trainer.fit_loop.teardown()
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]

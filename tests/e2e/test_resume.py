@@ -105,6 +105,16 @@ def test_stopped_at_any_step(
     assert run["status"] == "finished" and len(run["resumed"]) == len(stops)
 
 
+def test_no_worker_is_left_where_a_validation_is(
+    train: Command, stop_at: Callable[..., None]
+) -> None:
+    """One that is would be waited for without end, since it passes over the first SIGTERM."""
+    stop_at(3, "validation_step")
+    answer = train(*RUN, "data.val_images=5", "data.workers=1", "hydra.run.dir=run")
+    assert answer.code == 143 and "step 3/12" not in answer.out, answer.err
+    assert not multiprocessing.active_children()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_while_pretraining(
     train: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
