@@ -9,7 +9,7 @@ import yaml
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from toyfcn.results.claims import compare, judge
+from toyfcn.results.claims import Judgement, compare, judge, lines
 from toyfcn.results.runs import collect
 from toyfcn.sweep.config import ClaimConfig
 
@@ -48,6 +48,8 @@ def test_verdicts(differences: list[float], claim: ClaimConfig, said: str) -> No
 def test_only_equal_seeds_are_compared() -> None:
     found = compare("a", "b", {"0": 0.5, "1": 0.9}, {"1": 0.4, "2": 0.1}, BETTER)
     assert found.differences == (0.5,)
+    (said,) = lines(Judgement("a beats b", {}, (found,)))
+    assert said == "a against b: fewer than two seeds in common: undecided"
 
 
 def test_a_sweeps_folder_is_judged(tmp_path: Path) -> None:

@@ -113,5 +113,7 @@ def lines(judgement: Judgement) -> list[str]:
         said.append(f"{setting}: {score} over {len(found)} seeds")
     for pair in judgement.comparisons:
         between = f"{pair.mean:+.4f} (90 % interval ± {pair.bound:.4f})"
+        if math.isnan(pair.bound):
+            between = "fewer than two seeds in common"
         said.append(f"{pair.first} against {pair.second}: {between}: {pair.verdict}")
     return said
