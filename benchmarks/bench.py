@@ -94,13 +94,7 @@ def step(quick: bool) -> list[Row]:
         classic = name.startswith("classic")  # each network against its own naive step
         base = found["classic, naive" if classic else "naive"]
         ratio = base["ms_an_image"] / figures["ms_an_image"]
-        rows.append(
-            (
-                f"{name}: times the naive step's speed",
-                ratio,
-                bar,
-            )
-        )
+        rows.append((f"{name}: times the naive step's speed", ratio, bar))
         limit = 1000 * figures["gflop_an_image"] / figures["gflops"]
         share = limit / figures["ms_an_image"]
         bound = "≥ 0.45" if name.endswith("ours, memory reuse") else ""
@@ -241,10 +235,10 @@ def main() -> None:
     machine = {"machine": name, "threads": torch.get_num_threads(), "torch": torch.__version__}
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
-    written = out / f"{name}.json"  # whose other sections stay as they were measured
-    found: dict[str, list[Row]] = (
-        json.loads(written.read_text())["figures"] if written.exists() else {}
-    )
+    written = out / f"{name}.json"
+    before = json.loads(written.read_text()) if written.exists() else {}
+    # sections that were measured at another time stay, if it was with the same torch and threads
+    found: dict[str, list[Row]] = before["figures"] if before.items() >= machine.items() else {}
     for section in args.only.split(","):
         print(f"{section}: {SECTIONS[section].__doc__}", file=sys.stderr)
         if not (rows := SECTIONS[section](args.quick)):

@@ -81,8 +81,9 @@ class Keeper(Checkpoint):  # Lightning calls callbacks of this kind after all ot
     ) -> None:
         self.last, self.best = folder / "last.ckpt", folder / "best.ckpt"
         self.interruption, self.every, self.stop_on_failure = interruption, every, stop_on_failure
-        self.place = place | {"version": VERSION, "step": 0, "validated": True, "stopped": False}
-        self.place["best"] = False  # what last.ckpt holds is the best so far
+        # of last.ckpt; ``best`` says that what it holds is the best so far
+        start = {"step": 0, "validated": True, "stopped": False, "best": False}
+        self.place = place | {"version": VERSION} | start
         self.score: float | None = None  # of best.ckpt
         self.started = False
         self.group: Any = None  # in which several processes agree to leave

@@ -75,7 +75,7 @@ class Normalize(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Map photos (B, 3, H, W), RGB in 0..255 (uint8 or float), to floats around 0."""
-        return torch.sub(image, self.mean).div_(self.std)
+        return (image.to(self.mean.dtype) - self.mean).div_(self.std)
 
 
 class FCN(nn.Module):
