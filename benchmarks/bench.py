@@ -69,6 +69,7 @@ def step(quick: bool) -> list[Row]:
         "torchfcn's loss and figures",
         "ours, plain formulation",
         "ours",
+        "ours, memory given back",
         "ours, memory reuse",
         "ours, dense",
         "ours, dense, memory reuse",
@@ -76,7 +77,6 @@ def step(quick: bool) -> list[Row]:
         "classic, ours",
         "classic, ours, memory reuse",
         "classic, ours, dense, memory reuse",
-        "ours, bf16, memory reuse",
     ]
     names = ["naive", "ours", "ours, memory reuse", "ours, dense, memory reuse"] if quick else names
 

@@ -36,7 +36,8 @@ from toyfcn.data.loader import LazyDataset, ScheduledLoader
 from toyfcn.data.pixels import read_image, read_mask
 from toyfcn.data.schedule import Schedule
 from toyfcn.data.transforms import TrainTransform
-from toyfcn.machine import reuse_memory
+from toyfcn.machine import keep_memory
+from toyfcn.trainer_config import TrainerConfig
 
 REPEATS, BATCH = 9, 16
 join = functools.partial(single, fill=(124, 116, 104), void=255)
@@ -174,7 +175,8 @@ def main() -> None:
     rows: list[tuple[str, float, str]] = []  # what, how much, bar
     for workers, reuse in ((0, False), (1, False), (2, False), (0, True)):
         if reuse:
-            reuse_memory()  # from here on: as toyfcn-train does, for all alike
+            # from here on, for all alike: as toyfcn-train does
+            keep_memory(TrainerConfig(reuse_memory=True))
         ms = epochs(root, workers)
         memory = "memory reused" if reuse else "memory as it is"
         where = f"{workers} workers, {memory}"

@@ -31,10 +31,11 @@ from torchvision.transforms import v2
 from toyfcn.checkpoint import build
 from toyfcn.data.config import VOCConfig
 from toyfcn.data.datamodule import SegmentationData, open_source
-from toyfcn.machine import reuse_memory
+from toyfcn.machine import keep_memory
 from toyfcn.models.config import ModelConfig
 from toyfcn.recipe_config import RecipeConfig
 from toyfcn.task import SegmentationTask
+from toyfcn.trainer_config import TrainerConfig
 
 SIZE, BATCH = (375, 500), 8
 
@@ -144,8 +145,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    if args.reuse:
-        reuse_memory()
+    if args.reuse or args.way != "straightforward":  # which leaves the allocator alone
+        keep_memory(TrainerConfig(reuse_memory=args.reuse))
     print(json.dumps({"images_per_s": ways[args.way](os.environ["TOYFCN_VOC"], args.images)}))
 
 

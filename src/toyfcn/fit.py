@@ -66,8 +66,7 @@ def fit_and_score(
 
     Of several processes only the first has a ``record``, scores and writes.
     """
-    if config.trainer.reuse_memory:
-        machine.reuse_memory()
+    machine.keep_memory(config.trainer)
     machine.settle_threads(config.trainer)
     pl.seed_everything(config.seed, verbose=False)
     # filling fresh memory is a debugging aid of the deterministic mode, and not free

@@ -22,15 +22,25 @@ def settle_threads(trainer: TrainerConfig) -> None:
         torch.set_num_threads(max(1, torch.get_num_threads() // trainer.devices))
 
 
-def reuse_memory() -> None:
-    """Tell glibc to keep freed memory: a step then spends no time in page faults."""
+def keep_memory(trainer: TrainerConfig) -> None:
+    """Tell glibc to keep freed memory for the next step, for fresh memory costs page faults.
+
+    ``trainer.reuse_memory`` keeps all of it, ``trainer.keep_mb`` some: blocks of up to 64 MB,
+    together up to so many MB. Without either the system does as it always does.
+    """
+    if trainer.reuse_memory:
+        largest, kept = 1 << 30, (1 << 31) - 1
+    elif trainer.keep_mb:
+        largest, kept = 64 << 20, trainer.keep_mb << 20
+    else:
+        return
     trim_threshold, mmap_threshold = -1, -3  # of mallopt(3)
     try:
         libc = ctypes.CDLL("libc.so.6")
-        done = libc.mallopt(mmap_threshold, 1 << 30) and libc.mallopt(trim_threshold, (1 << 31) - 1)
+        done = libc.mallopt(mmap_threshold, largest) and libc.mallopt(trim_threshold, kept)
     except (OSError, AttributeError):
         done = 0
-    if not done:
+    if not done and trainer.reuse_memory:
         log.warning("trainer.reuse_memory=true is ignored: this system's allocator has no mallopt")
 
 

@@ -39,9 +39,14 @@ class TrainerConfig(Checked):
         None, "stop early after this many validations without a better mean IU, null: never", low=1
     )
     threads: int | None = option(None, "CPU threads, null: PyTorch's choice", low=1)
+    keep_mb: int = option(
+        256,
+        "CPU on Linux: MB of freed memory kept for the next step, in blocks of up to 64; 0: none",
+        low=0,
+        high=2047,
+    )
     reuse_memory: bool = option(
-        False,
-        "CPU on Linux: keep freed memory for the next step; faster, for more memory",
+        False, "CPU on Linux: keep all freed memory, for large steps; faster, for more memory"
     )
     fused: bool = option(
         True, "upsampling and loss in one pass, equal and faster; false: the plain formulation"

@@ -21,6 +21,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from toyfcn.models.fcn import Normalize, Trunk
+from toyfcn.models.pixelwise import BatchNorm, Convolution
 from toyfcn.models.pool import MaxPool
 
 PATCH = 32  # pixels of a side of what the classifier sees
@@ -66,7 +67,7 @@ class LeNetTrunk(Trunk):
         def layer(
             inputs: int, outputs: int, kernel: int, padding: int, halve: bool = False
         ) -> nn.Sequential:
-            conv = nn.Conv2d(inputs, outputs, kernel, padding=padding, bias=norm == "none")
+            conv = Convolution(inputs, outputs, kernel, padding, bias=norm == "none")
             return block(conv, norm, activation, pool if halve else None)
 
         self.c1_s2 = layer(channels, c1, 5, first, halve=True)
@@ -86,7 +87,7 @@ def block(
     if layer.bias is not None:  # a norm brings its own
         nn.init.zeros_(layer.bias)
     outputs = layer.weight.shape[0]
-    batch: type[Any] = nn.BatchNorm2d if isinstance(layer, nn.Conv2d) else nn.BatchNorm1d
+    batch: type[Any] = BatchNorm if isinstance(layer, nn.Conv2d) else nn.BatchNorm1d
     steps: list[nn.Module] = [
         layer,
         batch(outputs) if norm == "batch" else nn.Identity(),

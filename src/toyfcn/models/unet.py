@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from toyfcn.models.fcn import Normalize, Trunk, score_layer
+from toyfcn.models.pixelwise import BatchNorm, Convolution
 
 MAPS = (10, 20, 40, 80)  # channels of each level, finest first: 189,251 parameters for 21 classes
 
@@ -88,13 +89,13 @@ def convolutions(inputs: int, outputs: int, norm: str) -> list[nn.Module]:
     """Return two 3x3 convolutions, each with its norm and ReLU."""
     layers: list[nn.Module] = []
     for count in (inputs, outputs):
-        conv = nn.Conv2d(count, outputs, 3, padding=1, bias=norm == "none")
+        conv = Convolution(count, outputs, 3, padding=1, bias=norm == "none")
         nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
         if conv.bias is not None:  # a norm brings its own
             nn.init.zeros_(conv.bias)
         layers.append(conv)
         if norm == "batch":
-            layers.append(nn.BatchNorm2d(outputs))
+            layers.append(BatchNorm(outputs))
         layers.append(nn.ReLU(inplace=True))
     return layers
 
