@@ -159,7 +159,8 @@ def measure(variant: str, size: tuple[int, int], batch: int, steps: int) -> dict
     way = VARIANTS[variant]
     naively = way.loss in (naive, torchfcn)
     if way.reuse or not naively:  # what one writes first leaves the allocator alone
-        keep_memory(TrainerConfig(reuse_memory=way.reuse, **({} if way.keep else {"keep_mb": 0})))
+        default = TrainerConfig().keep_mb
+        keep_memory(TrainerConfig(reuse_memory=way.reuse, keep_mb=default if way.keep else 0))
     torch.manual_seed(0)
     config = ModelConfig(stride=4, upsample=way.upsample)
     if way.classic:
