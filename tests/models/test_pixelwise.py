@@ -120,6 +120,13 @@ def test_batch_norm_equals_pytorchs(channels: int, training: bool) -> None:
         assert torch.allclose(one.double(), other.double(), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize(("channels", "side"), [(1, 4), (6, 1)])
+def test_batch_norm_of_maps_that_lie_both_ways(channels: int, side: int) -> None:
+    x = torch.randn(3, channels, side, side, requires_grad=True)
+    nn.Sequential(BatchNorm(channels), nn.ReLU(inplace=True))(x).square().sum().backward()
+    assert x.grad is not None
+
+
 def test_a_trunk_uses_them(taken: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     """C5 has 5 · 16 = 80 columns; with PyTorch's layers all gradients are the same."""
     torch.manual_seed(0)

@@ -106,9 +106,9 @@ class Relaid(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, layout: torch.memory_format, was: torch.memory_format) -> Any:
-        """Copy ``x``."""
+        """Copy ``x``, also where it happens to lie both ways: what follows may write into it."""
         ctx.was = was
-        return x.contiguous(memory_format=layout)
+        return x.clone(memory_format=layout)
 
     @staticmethod
     @once_differentiable
