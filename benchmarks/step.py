@@ -194,7 +194,6 @@ def measure(variant: str, size: tuple[int, int], batch: int, steps: int) -> dict
         before = float("nan")
     for _ in range(4):  # until the allocator has what it needs
         step(image, truth)
-    peak = memory("VmHWM") - before
     taken, speeds = [], []
     for _ in range(steps):
         start = time.perf_counter()
@@ -203,7 +202,7 @@ def measure(variant: str, size: tuple[int, int], batch: int, steps: int) -> dict
         speeds.append(matrix_speed(2))
     return {
         "ms_an_image": 1000 * statistics.median(taken) / batch,
-        "peak_mb": peak,
+        "peak_mb": memory("VmHWM") - before,
         "gflop_an_image": gflop_an_image(net, image[:1]),
         "gflops": statistics.median(speeds),
     }

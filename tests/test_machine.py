@@ -53,4 +53,6 @@ def test_without_mallopt_only_what_was_asked_for_is_warned_of(
         machine.keep_memory(TrainerConfig())
         assert not caplog.records
         machine.keep_memory(TrainerConfig(reuse_memory=True))
+        machine.keep_memory(TrainerConfig(keep_mb=100))
     assert "reuse_memory=true is ignored" in caplog.text
+    assert "keep_mb=100 is ignored" in caplog.text

@@ -40,8 +40,9 @@ def keep_memory(trainer: TrainerConfig) -> None:
         done = libc.mallopt(mmap_threshold, largest) and libc.mallopt(trim_threshold, kept)
     except (OSError, AttributeError):
         done = 0
-    if not done and trainer.reuse_memory:
-        log.warning("trainer.reuse_memory=true is ignored: this system's allocator has no mallopt")
+    asked = "reuse_memory=true" if trainer.reuse_memory else f"keep_mb={trainer.keep_mb}"
+    if not done and (trainer.reuse_memory or trainer.keep_mb != TrainerConfig.keep_mb):
+        log.warning("trainer.%s is ignored: this system's allocator has no mallopt", asked)
 
 
 def compile_trunk(trunk: Any, accelerator: str) -> None:

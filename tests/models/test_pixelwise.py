@@ -120,11 +120,24 @@ def test_batch_norm_equals_pytorchs(channels: int, training: bool) -> None:
         assert torch.allclose(one.double(), other.double(), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize(("channels", "planes"), [(1, True), (15, True), (16, False)])
+def test_few_channels_are_normalised_by_planes(channels: int, planes: bool) -> None:
+    x = torch.randn(2, channels, 4, 4).contiguous(memory_format=torch.channels_last)
+    norm = BatchNorm(channels)
+    assert (type(norm(x).grad_fn).__name__ == "RelaidBackward") is planes
+    assert type(norm.eval()(x).grad_fn).__name__ != "RelaidBackward"
+
+
 @pytest.mark.parametrize(("channels", "side"), [(1, 4), (6, 1)])
 def test_batch_norm_of_maps_that_lie_both_ways(channels: int, side: int) -> None:
-    x = torch.randn(3, channels, side, side, requires_grad=True)
-    nn.Sequential(BatchNorm(channels), nn.ReLU(inplace=True))(x).square().sum().backward()
-    assert x.grad is not None
+    """What follows writes into the result: that may not be the norm's own copy."""
+    x = torch.randn(3, channels, side, side, dtype=torch.float64)
+    ours, plain = (
+        nn.Sequential(norm(channels), nn.ReLU(inplace=True)).double()
+        for norm in (BatchNorm, nn.BatchNorm2d)
+    )
+    for one, other in zip(*both(ours, plain, x), strict=True):
+        assert torch.allclose(one, other, rtol=0, atol=1e-9)
 
 
 def test_a_trunk_uses_them(taken: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
