@@ -14,140 +14,36 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import tempfile
-import time
 import warnings
-from typing import Any
 
-import numpy as np
-import torch
-import torch.nn.functional as F
-from step import CLASSES, VOID, naive_scores, network
-from torch.utils.data import DataLoader, Subset
-from torchvision import tv_tensors
-from torchvision.datasets import VOCSegmentation
-from torchvision.transforms import v2
-
-from toyfcn.checkpoint import build
-from toyfcn.data.config import VOCConfig
-from toyfcn.data.datamodule import SegmentationData, open_source
-from toyfcn.machine import keep_memory
-from toyfcn.models.config import ModelConfig
-from toyfcn.recipe_config import RecipeConfig
-from toyfcn.task import SegmentationTask
-from toyfcn.trainer_config import TrainerConfig
-
-SIZE, BATCH = (375, 500), 8
-
-
-def parts(root: str, images: int) -> tuple[SegmentationData, SegmentationTask, int]:
-    """Return our data, our task and the steps of the epoch."""
-    config = VOCConfig(root=root, crop=list(SIZE), batch_size=BATCH, test_split=None, workers=0)
-    data = SegmentationData(open_source(config), config)
-    data.setup()
-    data.ids["train"] = data.split_ids("train")[:images]
-    steps = len(data.train_dataloader())
-    card = {"classes": list(data.source.classes), "void": VOID}
-    torch.manual_seed(0)
-    net = build(ModelConfig(), CLASSES).train()
-    return data, SegmentationTask(net, RecipeConfig(), card, total_steps=steps), steps
-
-
-def toyfcn(root: str, images: int) -> float:
-    """Train under Lightning; return images/s of the epoch."""
-    import pytorch_lightning as pl
-    from pytorch_lightning.loggers import TensorBoardLogger
-
-    from toyfcn.callbacks import Monitor
-
-    data, task, steps = parts(root, images)
-    monitor = Monitor()
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = pl.Trainer(
-            accelerator="cpu",
-            max_steps=steps,
-            limit_val_batches=0,
-            logger=TensorBoardLogger(folder, default_hp_metric=False),
-            log_every_n_steps=10,
-            callbacks=[monitor],
-            deterministic=True,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-        )
-        trainer.fit(task, data.train_dataloader())
-    return monitor.images_per_second
-
-
-def loop(root: str, images: int) -> float:
-    """Do the same work in a plain loop."""
-    data, task, _ = parts(root, images)
-    torch.use_deterministic_algorithms(True)
-    [optimizer], [schedule] = task.configure_optimizers()
-    seen, start = 0, time.perf_counter()
-    for batch in data.train_dataloader():
-        total, weight = task.loss_sums_of(batch)
-        optimizer.zero_grad()
-        torch.autograd.backward(total / weight.clamp(min=1e-6))
-        optimizer.step()
-        schedule["scheduler"].step()
-        seen += len(batch["id"])
-    return seen / (time.perf_counter() - start)
-
-
-def straightforward(root: str, images: int) -> float:
-    """Do it with the libraries' own parts."""
-    from torchmetrics.classification import MulticlassConfusionMatrix
-
-    joint = v2.Compose(
-        [
-            v2.ToImage(),
-            v2.RandomCrop(SIZE, pad_if_needed=True, fill={tv_tensors.Image: 0, "others": VOID}),
-            v2.RandomHorizontalFlip(),
-            v2.ToDtype({tv_tensors.Image: torch.float32, "others": None}, scale=True),
-            v2.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-        ]
-    )
-
-    class Pairs(VOCSegmentation):
-        def __getitem__(self, index: int) -> Any:
-            image, mask = super().__getitem__(index)
-            return joint(image, tv_tensors.Mask(np.array(mask)))
-
-    net = network(ModelConfig(upsample="dense")).to(memory_format=torch.contiguous_format)
-    net.set_submodule("normalize", torch.nn.Identity())  # the transforms do it
-    optimizer = torch.optim.AdamW(net.train().parameters(), lr=1e-3)
-    matrix = MulticlassConfusionMatrix(CLASSES, ignore_index=VOID, validate_args=False)
-    pairs: Subset[Any] = Subset(Pairs(root, "2007", "train"), range(images))
-    seen, start = 0, time.perf_counter()
-    for image, mask in DataLoader(pairs, BATCH, shuffle=True):
-        scores = naive_scores(net, image)
-        loss = F.cross_entropy(scores, mask.long(), ignore_index=VOID)
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        optimizer.step()
-        matrix.update(scores.argmax(1), mask.long())
-        seen += len(image)
-    return seen / (time.perf_counter() - start)
+from toyfcn.entry import restart
 
 
 def main() -> None:
     """Measure the way that the command line names."""
     warnings.simplefilter("ignore")
-    ways = {"toyfcn": toyfcn, "loop": loop, "straightforward": straightforward}
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("way", choices=ways)
+    parser.add_argument("way", choices=("toyfcn", "loop", "straightforward"))
     parser.add_argument("--reuse", action="store_true", help="trainer.reuse_memory=true")
     parser.add_argument("--images", type=int, default=209)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--threads", type=int, help="default: PyTorch's choice")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    if args.reuse or args.way != "straightforward":  # which leaves the allocator alone
+    if args.way != "straightforward":  # which leaves the allocator alone
+        restart()
+
+    import torch  # late: this process may have started anew
+    from ways import WAYS
+
+    from toyfcn.machine import keep_memory
+    from toyfcn.trainer_config import TrainerConfig
+
+    if args.reuse or args.way != "straightforward":
         keep_memory(TrainerConfig(reuse_memory=args.reuse))
-    print(json.dumps({"images_per_s": ways[args.way](os.environ["TOYFCN_VOC"], args.images)}))
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    print(json.dumps({"images_per_s": WAYS[args.way](os.environ["TOYFCN_VOC"], args.images)}))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from step import CLASSES, VOID, gflop_an_image, network
+from losses import CLASSES, VOID, gflop_an_image, network
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 

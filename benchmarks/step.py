@@ -13,76 +13,14 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from toyfcn.entry import restart
 
-from toyfcn.checkpoint import build
-from toyfcn.machine import keep_memory
-from toyfcn.models.bilinear import Deconvolution
-from toyfcn.models.config import ModelConfig
-from toyfcn.models.fcn import FCN
-from toyfcn.models.fused import Upsampling, upsampled_cross_entropy
-from toyfcn.models.lenet import LeNetTrunk
-from toyfcn.task import pixel_loss
-from toyfcn.trainer_config import TrainerConfig
-
-CLASSES, VOID = 21, 255
-Loss = Callable[[FCN, Tensor, Tensor], Tensor]
-
-
-def network(config: ModelConfig) -> FCN:
-    """Make the FCN of a config."""
-    net = build(config, CLASSES)
-    assert isinstance(net, FCN)
-    return net
-
-
-def naive_scores(net: FCN, image: Tensor) -> Tensor:
-    """Planes throughout, and the scores of the whole image stored."""
-    scores = net.heads[0](net.trunk(net.normalize(image))[-1])
-    full: Tensor = net.ups[-1](scores)[..., : image.shape[-2], : image.shape[-1]]
-    return full
-
-
-def naive(net: FCN, image: Tensor, truth: Tensor) -> Tensor:
-    """What one writes first."""
-    return F.cross_entropy(naive_scores(net, image), truth.long(), ignore_index=VOID)
-
-
-def torchfcn(net: FCN, image: Tensor, truth: Tensor) -> Tensor:
-    """Loss and figures as torchfcn describes them: masked log-softmax, a histogram every step."""
-    scores, target = naive_scores(net, image), truth.long()
-    logs = F.log_softmax(scores, 1).permute(0, 2, 3, 1).contiguous()
-    known = target != VOID
-    logs = logs[known[..., None].expand_as(logs)].view(-1, CLASSES)
-    loss = F.nll_loss(logs, target[known], reduction="sum") / known.sum()
-    said = scores.detach().max(1)[1].numpy()
-    for one, true in zip(said, target.numpy(), strict=True):
-        labelled = (true >= 0) & (true < CLASSES)
-        codes = CLASSES * true[labelled].astype(int) + one[labelled]
-        torch.bincount(torch.from_numpy(codes), minlength=CLASSES**2)
-    return loss
-
-
-def plain(net: FCN, image: Tensor, truth: Tensor) -> Tensor:
-    """Our network with the plain formulation of the loss (trainer.fused=false)."""
-    total, weight = pixel_loss(net(image), truth, torch.ones(CLASSES), VOID)
-    return total / weight
-
-
-def fused(net: FCN, image: Tensor, truth: Tensor) -> Tensor:
-    """Our network as it is trained."""
-    scores, up = net.score_map(image), net.ups[-1]
-    assert isinstance(up, Deconvolution)
-    total, weight = upsampled_cross_entropy(
-        Upsampling(scores, up, truth, torch.ones(CLASSES), VOID)
-    )
-    return total / weight
+if TYPE_CHECKING:  # imported late: a process may start anew before
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -90,10 +28,10 @@ class Variant:
     """A way to take the step.
 
     ``reuse`` and ``keep``: freed memory is kept, all of it or what trainer.keep_mb says.
-    ``classic``: LeNet's own layers, without batch normalisation.
+    ``classic``: LeNet's own layers, without batch normalisation. ``loss``: one of losses.py.
     """
 
-    loss: Loss
+    loss: str
     upsample: str
     reuse: bool = False
     keep: bool = True
@@ -103,26 +41,28 @@ class Variant:
 
 
 VARIANTS = {
-    "naive": Variant(naive, "dense"),
-    "naive, memory reuse": Variant(naive, "dense", reuse=True),
-    "torchfcn's loss and figures": Variant(torchfcn, "dense"),
-    "ours, plain formulation": Variant(plain, "channel"),
-    "ours": Variant(fused, "channel"),
-    "ours, memory given back": Variant(fused, "channel", keep=False),
-    "ours, memory reuse": Variant(fused, "channel", reuse=True),
-    "ours, dense": Variant(fused, "dense"),
-    "ours, dense, memory reuse": Variant(fused, "dense", reuse=True),
-    "classic, naive": Variant(naive, "dense", classic=True),
-    "classic, ours": Variant(fused, "channel", classic=True),
-    "classic, ours, memory reuse": Variant(fused, "channel", reuse=True, classic=True),
-    "classic, ours, dense, memory reuse": Variant(fused, "dense", reuse=True, classic=True),
-    "ours, bf16, memory reuse": Variant(fused, "channel", reuse=True, half=True),
-    "ours, compiled, memory reuse": Variant(fused, "channel", reuse=True, compiled=True),
+    "naive": Variant("naive", "dense"),
+    "naive, memory reuse": Variant("naive", "dense", reuse=True),
+    "torchfcn's loss and figures": Variant("torchfcn", "dense"),
+    "ours, plain formulation": Variant("plain", "channel"),
+    "ours": Variant("fused", "channel"),
+    "ours, memory given back": Variant("fused", "channel", keep=False),
+    "ours, memory reuse": Variant("fused", "channel", reuse=True),
+    "ours, dense": Variant("fused", "dense"),
+    "ours, dense, memory reuse": Variant("fused", "dense", reuse=True),
+    "classic, naive": Variant("naive", "dense", classic=True),
+    "classic, ours": Variant("fused", "channel", classic=True),
+    "classic, ours, memory reuse": Variant("fused", "channel", reuse=True, classic=True),
+    "classic, ours, dense, memory reuse": Variant("fused", "dense", reuse=True, classic=True),
+    "ours, bf16, memory reuse": Variant("fused", "channel", reuse=True, half=True),
+    "ours, compiled, memory reuse": Variant("fused", "channel", reuse=True, compiled=True),
 }
 
 
 def matrix_speed(repeats: int = 5) -> float:
     """Return GFLOP/s of a float32 matrix product: the limit of the step's arithmetic."""
+    import torch
+
     size, taken = 1536, []
     a, b = torch.rand(size, size), torch.rand(size, size)
     for _ in range(repeats):
@@ -130,20 +70,6 @@ def matrix_speed(repeats: int = 5) -> float:
         torch.mm(a, b)
         taken.append(time.perf_counter() - start)
     return 2 * size**3 / min(taken) / 1e9
-
-
-def gflop_an_image(net: FCN, image: Tensor) -> float:
-    """Return the arithmetic of a step: convolutions counted by torch, the deconvolution by hand."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with FlopCounterMode(display=False) as counter:
-        scores = net.score_map(image)
-        torch.autograd.backward(scores.sum())
-    up = net.ups[-1]
-    assert isinstance(up, Deconvolution)
-    by_hand = 6 * scores.shape[-2] * scores.shape[-1] * up.weight.numel()
-    counted: int = counter.get_total_flops()
-    return counted / len(image) / 1e9 + by_hand / 1e9
 
 
 def memory(field: str) -> float:
@@ -154,13 +80,29 @@ def memory(field: str) -> float:
     return float("nan")
 
 
-def measure(variant: str, size: tuple[int, int], batch: int, steps: int) -> dict[str, float]:
+def measure(
+    variant: str, size: tuple[int, int], batch: int, steps: int, threads: int | None = None
+) -> dict[str, float]:
     """Take steps; return ms an image, the memory's peak in MB, GFLOP an image and GFLOP/s."""
     way = VARIANTS[variant]
-    naively = way.loss in (naive, torchfcn)
-    if way.reuse or not naively:  # what one writes first leaves the allocator alone
+    naively = way.loss in ("naive", "torchfcn")
+    if not naively:  # what one writes first leaves the allocator alone
+        restart()
+
+    import torch
+    from losses import CLASSES, LOSSES, VOID, gflop_an_image, network
+    from torch import nn
+
+    from toyfcn.machine import keep_memory
+    from toyfcn.models.config import ModelConfig
+    from toyfcn.models.lenet import LeNetTrunk
+    from toyfcn.trainer_config import TrainerConfig
+
+    if way.reuse or not naively:
         default = TrainerConfig().keep_mb
         keep_memory(TrainerConfig(reuse_memory=way.reuse, keep_mb=default if way.keep else 0))
+    if threads:
+        torch.set_num_threads(threads)
     torch.manual_seed(0)
     config = ModelConfig(stride=4, upsample=way.upsample)
     if way.classic:
@@ -180,7 +122,7 @@ def measure(variant: str, size: tuple[int, int], batch: int, steps: int) -> dict
 
     def step(image: Tensor, truth: Tensor) -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=way.half):
-            value = way.loss(net, image, truth)
+            value = LOSSES[way.loss](net, image, truth)
         torch.autograd.backward(value)
         optimizer.step()
         optimizer.zero_grad()
@@ -218,10 +160,10 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=500)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--steps", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--threads", type=int, help="default: PyTorch's choice")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    print(json.dumps(measure(args.variant, (args.height, args.width), args.batch, args.steps)))
+    size = args.height, args.width
+    print(json.dumps(measure(args.variant, size, args.batch, args.steps, args.threads)))
 
 
 if __name__ == "__main__":
