@@ -115,6 +115,20 @@ def test_far_scores_neither_overflow_nor_vanish():
     assert_equal(outcome(in_one_pass, *args), outcome(plain, *args), 1e-5)
 
 
+@pytest.mark.parametrize("size", [1, 65, 69, 70, 100])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_small_scores_need_no_maximum_and_others_do(size, dtype):
+    """100 bits are 69.3 in powers of e; of all classes far below 0, too, the sums are numbers."""
+    scores, _, truth, weights = case("channel", 4, True, 0, (9, 9))
+    scores, up, weights = scores.to(dtype), Deconvolution(5, 4).to(dtype), weights.to(dtype)
+    for sign in (1, -1):
+        spread = scores.clamp(-1, 1) * size
+        far = spread if sign == 1 else torch.full_like(spread, -size) + spread / 100
+        args = far, up, truth, weights, 255, 0
+        near = 1e-5 if dtype == torch.float32 else 1e-9
+        assert_equal(outcome(in_one_pass, *args), outcome(plain, *args), near)
+
+
 def test_repeats_bit_for_bit():
     args = case("channel", 4, True, 0, (60, 70))
     first, second = (outcome(in_one_pass, *args) for _ in range(2))

@@ -33,5 +33,5 @@ def first_where(found: Tensor) -> Tensor:
     rows = len(found)
     falling = torch.arange(rows, 0, -1, dtype=found.dtype, device=found.device)
     highest = found.mul_(falling.view(-1, *[1] * (found.ndim - 1))).amax(0).byte()
-    # 0 where nothing was found, which is the row 0 as well
-    return (rows - highest) % rows
+    # where nothing was found, 0 - 1 is 255 in a byte
+    return rows - 1 - (highest - 1).clamp_(max=rows - 1)

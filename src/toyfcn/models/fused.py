@@ -25,6 +25,7 @@ from toyfcn.models.bilinear import Deconvolution
 
 # scores that are in memory at once: few enough for a CPU's cache, enough to keep a GPU busy
 STRETCH = {"cpu": 1 << 20, "cuda": 1 << 26}
+SMALL = 100  # in bits: 2^100, summed over 255 classes, and 2^-100 are float32's own numbers
 CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))  # of the 2x2 cells, as per_block lays the weight out
 
 
@@ -154,6 +155,10 @@ def one_pass(
     # fresh memory costs page faults: the scores, and what is equal to the highest
     store = cells.new_empty(1 if likeliest is None else 2, min(images, batch) * height * row)
     in_bits = weight / math.log(2)  # powers of two are quicker than those of e
+    # powers of small scores are numbers as they are; elsewhere each pixel's highest is taken off
+    # first. A GPU is not asked, for it would have to be waited for
+    bound = cells.abs().amax() * in_bits.abs().sum(-1).amax()
+    small = not cells.is_cuda and bool(bound < SMALL)
     for b, top in itertools.product(range(0, batch, images), range(0, rows, height)):
         bottom = min(rows, top + height)
         corners = [
@@ -168,11 +173,14 @@ def one_pass(
         w = weights.index_select(0, label[0])
         label = label.masked_fill_(label == void, 0)  # of weight 0: any class will do
 
-        scores -= scores.amax(0)
-        if likeliest is not None:
-            into = likeliest[:, b : b + images, top:bottom]
-            highest = torch.eq(scores, 0, out=out[1].view(classes, -1))
-            into.copy_(first_where(highest).view(into.shape))
+        if likeliest is not None or not small:
+            highest = scores.amax(0)
+            if likeliest is not None:
+                into = likeliest[:, b : b + images, top:bottom]
+                found = torch.eq(scores, highest, out=out[1].view(classes, -1))
+                into.copy_(first_where(found).view(into.shape))
+            if not small:
+                scores -= highest
         of_truth = scores.gather(0, label)[0]
         sums = scores.exp2_().sum(0)
         total += torch.dot(w, sums.log2() - of_truth) * math.log(2)
