@@ -72,6 +72,20 @@ def test_nothing_happens_without_glibc(monkeypatch: pytest.MonkeyPatch, library:
     assert "GLIBC_TUNABLES" not in os.environ
 
 
+def test_a_debugger_keeps_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: Any) -> None:
+        raise AssertionError("started anew")
+
+    monkeypatch.setattr(entry.os, "execv", never)
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    before = sys.gettrace()
+    sys.settrace(lambda *_: None)
+    try:
+        entry.restart()
+    finally:
+        sys.settrace(before)
+
+
 @glibc
 def test_toyfcn_train_starts_so() -> None:
     """What the shell calls asks for it, and its children have it too."""

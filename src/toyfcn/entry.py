@@ -23,11 +23,11 @@ def restart() -> None:
     PyTorch asks for its maps at multiples of 64 bytes, so glibc cuts some bytes off each block that
     it finds. In the cache these pieces never join the map beside them when it is freed: a map of
     the same size does not fit there, and the heap that ``trainer.keep_mb`` keeps grows by holes.
-    Nothing happens where the variable names this tunable already, whatever its value, or where
-    there is no glibc.
+    Nothing happens where the variable names this tunable already, whatever its value, where there
+    is no glibc, or where a debugger is at work, which would lose sight of the process.
     """
     asked = os.environ.get(VARIABLE, "")
-    if TUNABLE in asked or not has_glibc() or not sys.executable:
+    if TUNABLE in asked or not has_glibc() or not sys.executable or sys.gettrace() is not None:
         return
     os.environ[VARIABLE] = f"{asked}:{TUNABLE}=0".lstrip(":")
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

@@ -155,10 +155,7 @@ def one_pass(
     # fresh memory costs page faults: the scores, and what is equal to the highest
     store = cells.new_empty(1 if likeliest is None else 2, min(images, batch) * height * row)
     in_bits = weight / math.log(2)  # powers of two are quicker than those of e
-    # powers of small scores are numbers as they are; elsewhere each pixel's highest is taken off
-    # first. A GPU is not asked, for it would have to be waited for
-    bound = cells.abs().amax() * in_bits.abs().sum(-1).amax()
-    small = not cells.is_cuda and bool(bound < SMALL)
+    small = known_small(cells, in_bits)
     for b, top in itertools.product(range(0, batch, images), range(0, rows, height)):
         bottom = min(rows, top + height)
         corners = [
@@ -202,6 +199,14 @@ def one_pass(
             for i, corner in enumerate(corners):
                 cells_grad[corner] += by_tap[:, i]
     return total, weight_sum
+
+
+def known_small(cells: Tensor, in_bits: Tensor) -> bool:
+    """Whether powers of all scores are numbers as they are, before a pixel's highest is taken off.
+
+    A GPU is not asked, for it would have to be waited for.
+    """
+    return not cells.is_cuda and bool(cells.abs().amax() * in_bits.abs().sum(-1).amax() < SMALL)
 
 
 class UpsampledCrossEntropy(torch.autograd.Function):
