@@ -108,20 +108,29 @@ def epoch(quick: bool) -> list[Row]:
     """A training epoch on VOC2007 at 375x500."""
     if quick or not os.environ.get("TOYFCN_VOC"):
         return []
-    ways = ["toyfcn", "loop", "straightforward", "toyfcn --reuse", "loop --reuse"]
+    ways = ["ours", "straightforward", "ours --reuse"]
     runs = in_turns(ways, 3, lambda way: child(str(HERE / "epoch.py"), *way.split()))
-    rate = {way: median_of(values)["images_per_s"] for way, values in runs.items()}
+    rates = {way: median_of(values) for way, values in runs.items()}
+    plain, reuse = (
+        statistics.median(run["toyfcn"] / run["loop"] for run in runs[way])
+        for way in ("ours", "ours --reuse")
+    )
+    straightforward = rates["straightforward"]["straightforward"]
     return [
-        *((f"{way}: images/s", value, "") for way, value in rate.items()),
-        ("toyfcn / plain loop", rate["toyfcn"] / rate["loop"], "≥ 0.97"),
-        ("the same, memory reuse", rate["toyfcn --reuse"] / rate["loop --reuse"], "≥ 0.97"),
-        ("toyfcn / straightforward", rate["toyfcn"] / rate["straightforward"], "≥ 2.5"),
+        ("toyfcn: images/s", rates["ours"]["toyfcn"], ""),
+        ("plain loop, in turns with it: images/s", rates["ours"]["loop"], ""),
+        ("straightforward: images/s", straightforward, ""),
+        ("toyfcn, memory reuse: images/s", rates["ours --reuse"]["toyfcn"], ""),
+        ("toyfcn / plain loop", plain, "≥ 0.97"),
+        ("the same, memory reuse", reuse, "≥ 0.97"),
+        ("toyfcn / straightforward", rates["ours"]["toyfcn"] / straightforward, "≥ 2.5"),
     ]
 
 
 def scoring(quick: bool) -> list[Row]:
     """Labels and confusion matrix of scores 8x21x375x500; validation against the forward pass."""
     import torch
+    import torch.nn.functional as F
     from torchmetrics.classification import MulticlassConfusionMatrix
 
     from toyfcn.checkpoint import build
@@ -156,7 +165,17 @@ def scoring(quick: bool) -> list[Row]:
         "labels and matrix, argmax + torchmetrics": lambda: peer.update(scores.argmax(1), target),
         "labels and matrix, ours": lambda: confusion(truth, likeliest(scores), classes),
     }
-    alternating = {"an image, forward pass": lambda: net(image), "an image, validation": validate}
+
+    def usually() -> None:
+        full, target = net(image), truth[:1].long()
+        F.cross_entropy(full, target, ignore_index=255)
+        peer.update(full.argmax(1), target)
+
+    alternating: dict[str, Callable[[], Any]] = {
+        "an image, forward pass": lambda: net(image),
+        "an image, validation": validate,
+        "an image, validated the usual way": usually,
+    }
     with torch.no_grad():
         taken = timed(ways, 3 if quick else 9)
         keep_memory(TrainerConfig())  # as a training's validation has it
@@ -164,12 +183,13 @@ def scoring(quick: bool) -> list[Row]:
     ms = {name: 1000 * seconds for name, seconds in taken.items()}
     both = "labels and matrix, argmax + torchmetrics", "labels and matrix, ours"
     alone = ms["matrix, torchmetrics"] / ms["matrix, ours"]
-    longer = ms["an image, validation"] / ms["an image, forward pass"]
+    forward, validation, usual = (ms[name] for name in alternating)
     return [
         *((f"{name}: ms", value, "") for name, value in ms.items()),
         ("matrix: times torchmetrics' speed", alone, "≥ 8"),
         ("labels and matrix: times the usual speed", ms[both[0]] / ms[both[1]], "≥ 4"),
-        ("validation / forward pass", longer, "≤ 1.15"),
+        ("validation / forward pass", validation / forward, "≤ 1.15"),
+        ("the usual way / forward pass", usual / forward, ""),
     ]
 
 
