@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from toyfcn import config as schema
-from toyfcn import faults, resolvers
+from toyfcn import faults, outlet, resolvers
 from toyfcn.help import describe
 from toyfcn.targets import guard
 
@@ -47,6 +47,7 @@ def launch(
 
     ``settle`` rewrites the command line before Hydra reads it.
     """
+    outlet.keep_open()
     if {"--help", "-h"} & set(sys.argv[1:]):
         print(describe(command, schema.COMMANDS[config_name], CONF))
         return

@@ -11,9 +11,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from toyfcn import outlet
+
 
 def main() -> None:
     """Start the command."""
+    outlet.keep_open()
     parser = argparse.ArgumentParser(
         "toyfcn-report",
         description="Rank the runs of a folder, finished or not: a table here, and in the folder "

@@ -1,5 +1,6 @@
 """Help, mistakes and completion as a user meets them: quick, without torch, in fresh processes."""
 
+import json
 import os
 import subprocess
 import sys
@@ -55,6 +56,31 @@ def test_hydras_own_flags_still_work(tmp_path: Path) -> None:
     done = shell("toyfcn-train", "model.stride=2", "--cfg", "job", cwd=tmp_path)
     assert "stride: 2" in done.stdout
     assert "provider" in shell("toyfcn-train", "--info", "searchpath", cwd=tmp_path).stdout.lower()
+
+
+UNREAD = {
+    "help": "toyfcn-eval --help",
+    "config": "toyfcn-train --cfg job",
+    "mistake": "toyfcn-train recipe.lrr=1",
+    "training": "toyfcn-train debug=fast trainer.max_steps=1 hydra.run.dir=run data.root=drawn",
+}
+
+
+@pytest.mark.parametrize("name", UNREAD)
+def test_nobody_reads_what_is_printed(tmp_path: Path, name: str) -> None:
+    """As with ``| head``: the other end of both streams is closed before anything is printed."""
+    read, write = os.pipe()
+    os.close(read)
+    environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"}
+    words = UNREAD[name].split()
+    done = subprocess.run(
+        words, cwd=tmp_path, env=environment, stdout=write, stderr=write, check=False
+    )
+    os.close(write)
+    assert done.returncode == (2 if name == "mistake" else 0)
+    if name == "training":  # all of it is done, to the last file
+        assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "finished"
+        assert "mean IU" in (tmp_path / "run" / "train.log").read_text()
 
 
 @pytest.mark.parametrize(
