@@ -13,11 +13,13 @@ loader workers.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import warnings
 
 from toyfcn.entry import restart
+from toyfcn.garbage import loading
 
 
 def main() -> None:
@@ -31,11 +33,13 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=209)
     parser.add_argument("--threads", type=int, help="default: PyTorch's choice")
     args = parser.parse_args()
-    if args.way != "straightforward":  # which leaves the allocator alone
+    if args.way != "straightforward":  # which leaves allocator and garbage collector alone
         restart()
 
-    import torch  # late: this process may have started anew
-    from ways import WAYS
+    # late: this process may have started anew
+    with contextlib.nullcontext() if args.way == "straightforward" else loading():
+        import torch
+        from ways import WAYS
 
     from toyfcn.machine import keep_memory
     from toyfcn.trainer_config import TrainerConfig

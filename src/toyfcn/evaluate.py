@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from toyfcn.command import launch, run_folder
 from toyfcn.config import EvalConfig
 from toyfcn.data.config import KINDS, DataConfig
+from toyfcn.garbage import loading
 from toyfcn.trainer_config import PRECISIONS, TrainerConfig
 
 if TYPE_CHECKING:
@@ -27,9 +28,10 @@ def main() -> None:
 
 def evaluate(config: EvalConfig) -> float:
     """Score ``config.ckpt`` on ``config.split``; write metrics.json into the run's folder."""
-    from toyfcn import checkpoint, record, report
-    from toyfcn.data.datamodule import SegmentationData, open_source
-    from toyfcn.scorings import note_scoring
+    with loading():
+        from toyfcn import checkpoint, record, report
+        from toyfcn.data.datamodule import SegmentationData, open_source
+        from toyfcn.scorings import note_scoring
 
     loaded = checkpoint.load(config.ckpt)
     data_config = as_trained(config.data, loaded.data)

@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from toyfcn import faults, rerun, resume
 from toyfcn.command import in_sweep, launch, run_folder
 from toyfcn.config import TrainConfig
+from toyfcn.garbage import loading
 from toyfcn.interrupt import Interrupted, Interruption
 from toyfcn.processes import Processes, refuse_scattered
 from toyfcn.processes import rank as rank_of
@@ -41,12 +42,13 @@ def train(config: TrainConfig) -> float:
         if before.get("status") == "finished":
             log.info("%s has finished already", folder)
             return optimised(config, resume.read_json(folder / "metrics.json"))
-        record = RunRecord(folder, config.seed, before)
+        with loading():
+            record = RunRecord(folder, config.seed, before)
         if config.rerun is not None:
             rerun.warn_of_changes(read_run(Path(config.rerun)), record.content)
         try:
-            from toyfcn.fit import fit_and_score
-
+            with loading():
+                from toyfcn.fit import fit_and_score
             with Processes(config.trainer) as processes:
                 metrics = fit_and_score(config, folder, record, interruption, processes)
         except Interrupted as error:
@@ -80,8 +82,8 @@ def refuse_launcher() -> None:
 
 def train_along(config: TrainConfig, folder: Path) -> None:
     """Train as one of several processes that is not the first: it says and writes nothing."""
-    from toyfcn.fit import fit_and_score
-
+    with loading():
+        from toyfcn.fit import fit_and_score
     logging.disable(logging.WARNING)
     config.trainer.progress, config.sweep.trial = False, None
     with Interruption() as interruption, Processes(config.trainer) as processes:
