@@ -12,8 +12,9 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
-# SLURM warns with SIGTERM before it preempts a job, or with SIGUSR1 where --signal asks for it
-NAMES = ("SIGINT", "SIGTERM", "SIGUSR1")
+# SLURM warns with SIGTERM before it preempts a job, or with SIGUSR1 where --signal asks for it;
+# a terminal that is closed, or whose connection breaks, sends SIGHUP
+NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
 SIGNALS = [signal.Signals[name] for name in NAMES if hasattr(signal, name)]
 
 
@@ -50,7 +51,13 @@ class Interruption:
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
-            self.before = {number: signal.getsignal(number) for number in SIGNALS}
+            handlers = {number: signal.getsignal(number) for number in SIGNALS}
+            # nohup starts what shall go on with SIGHUP ignored
+            self.before = {
+                number: handler
+                for number, handler in handlers.items()
+                if not (number.name == "SIGHUP" and handler == signal.SIG_IGN)
+            }
         self.take()
         return self
 

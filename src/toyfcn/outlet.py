@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import Any, TextIO
+
+GONE = {errno.EPIPE, errno.EIO}  # the reader of a pipe, or the terminal
 
 
 def keep_open() -> None:
@@ -16,7 +19,7 @@ def keep_open() -> None:
 
 
 class Outlet:
-    """A text stream that takes a broken pipe for the end of interest, not for an error."""
+    """A text stream whose reader may go: that is the end of interest, not an error."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -25,19 +28,21 @@ class Outlet:
         """Write, or forget, ``text``; return its length."""
         try:
             return self.stream.write(text)
-        except BrokenPipeError:
-            self.forget()
+        except OSError as error:
+            self.forget(error)
             return len(text)
 
     def flush(self) -> None:
         """Write what is buffered, or forget it."""
         try:
             self.stream.flush()
-        except BrokenPipeError:
-            self.forget()
+        except OSError as error:
+            self.forget(error)
 
-    def forget(self) -> None:
+    def forget(self, error: OSError) -> None:
         """Lead the stream, its buffer and what other code writes to the same file nowhere."""
+        if error.errno not in GONE:
+            raise error
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self.stream.fileno())
         os.close(nowhere)

@@ -1,11 +1,14 @@
 """A run that is stopped and continued ends as one that was left alone, bit for bit."""
 
+import contextlib
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -140,6 +143,36 @@ def test_stopped_while_pretraining(
     assert answer.code == 0 and len(steps) == 4 + 6, answer.err
     assert train(*options, "hydra.run.dir=calm").code == 0
     same_end(tmp_path / "run", tmp_path / "calm")
+
+
+@pytest.mark.skipif(shutil.which("setsid") is None, reason="setsid gives a run its terminal")
+@pytest.mark.parametrize("nohup", [[], ["nohup"]], ids=["terminal", "nohup"])
+def test_the_terminal_closes(train: Command, tmp_path: Path, nohup: list[str]) -> None:
+    """All its processes get SIGHUP, and nothing can be printed any more."""
+    steps = ["data.workers=2", "trainer.max_steps=600", "trainer.val_every=300"]
+    command = [Path(sys.executable).parent / "toyfcn-train", *RUN, *steps, "hydra.run.dir=run"]
+    master, terminal = os.openpty()
+    words = ["setsid", "--ctty", *nohup, *command]
+    with subprocess.Popen(
+        words, cwd=tmp_path, stdin=terminal, stdout=terminal, stderr=terminal
+    ) as process:
+        os.close(terminal)
+        os.set_blocking(master, False)
+        validated, deadline = tmp_path / "run" / "history.csv", time.monotonic() + 120
+        while not validated.exists() and process.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(OSError):  # nothing printed yet; or all of it, into nohup.out
+                os.read(master, 1 << 16)
+            time.sleep(0.05)
+        os.close(master)
+        code = process.wait(timeout=120)
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    if nohup:
+        assert (code, record["status"]) == (0, "finished"), record
+        return
+    assert (code, record["status"]) == (129, "interrupted"), record
+    saved = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert 300 <= saved["global_step"] < 600
+    assert train("resume=run").code == 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forkserver with preloaded libraries")

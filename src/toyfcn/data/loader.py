@@ -60,24 +60,24 @@ def sample_seed(seed: int, number: int, name: str) -> int:
 
 
 @contextmanager
-def sigterm_waits() -> Iterator[None]:
-    """Hold SIGTERM back, here and in the processes that start meanwhile."""
+def signals_wait() -> Iterator[None]:
+    """Hold SIGTERM and SIGHUP back, here and in the processes that start meanwhile."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows has none to hold back
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGHUP])
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def outlive_sigterm(worker: int) -> None:
-    """Make a loader worker pass over the first SIGTERM, and end at the second.
+def outlive_signals(worker: int) -> None:
+    """Make a loader worker ignore SIGHUP, pass over the first SIGTERM, and end at the second.
 
-    Batch systems send it to all processes at once, but the run wants its batches until it has
-    saved; it ends its workers itself. The parent's own way of ending one that hangs asks twice.
-    One that came before, and waits (see ``sigterm_waits``), is the first.
+    A terminal that closes and batch systems send them to all processes at once, but the run wants
+    its batches until it has saved; it ends its workers itself. The parent's own way of ending one
+    that hangs asks twice. One that came before, and waits (see ``signals_wait``), is the first.
     """
 
     def note(number: int, frame: object) -> None:
@@ -85,7 +85,8 @@ def outlive_sigterm(worker: int) -> None:
 
     signal.signal(signal.SIGTERM, note)
     if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM, signal.SIGHUP])
 
 
 class ScheduledLoader(DataLoader[Sample | CutSample]):
@@ -104,7 +105,7 @@ class ScheduledLoader(DataLoader[Sample | CutSample]):
             self.position.update(step=0)
         elif self.position["step"] >= self.schedule.steps:
             self.position.update(epoch=self.position["epoch"] + 1, step=0)
-        with sigterm_waits():  # torch's own handler would end workers that have only just started
+        with signals_wait():  # torch's own handler would end workers that have only just started
             batches = super().__iter__()
         for batch in batches:
             self.position["step"] += 1
