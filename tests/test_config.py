@@ -146,10 +146,12 @@ def test_every_option_tells_its_meaning(kind):
 @pytest.mark.parametrize(
     ("override", "close"),
     [
-        ("recipe.lrr=0.1", "lr"),
-        ("data.batchsize=4", "batch_size"),
-        ("model.with=2", "width"),
-        ("trainer.maxsteps=5", "max_steps"),
+        ("recipe.lrr=0.1", "recipe.lr?"),
+        ("data.batchsize=4", "data.batch_size"),
+        ("model.with=2", "model.width"),
+        ("trainer.maxsteps=5", "trainer.max_steps"),
+        ("lr=0.1", "recipe.lr?"),
+        ("n_trials=3", "sweep.n_trials?"),
         ("sed=3", "seed"),
     ],
 )

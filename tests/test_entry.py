@@ -97,5 +97,8 @@ def test_toyfcn_train_starts_so() -> None:
         "toyfcn.train.main = lambda: print(os.environ['GLIBC_TUNABLES'])\n"
         "entry.train()\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    environment = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
     assert "tcache_count=0" in done.stdout

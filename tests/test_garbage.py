@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -30,10 +31,21 @@ with loading():
     import pytorch_lightning
 assert not gc.isenabled() and not gc.get_freeze_count(), "whoever disabled it has their reasons"
 """
+TRAINING = """
+import gc, sys
+from toyfcn import command, train
+def run(config):
+    train.train(config)
+    assert gc.get_freeze_count() > 100_000
+sys.argv = ["toyfcn-train", "debug=fast", "trainer.max_steps=1"]
+command.launch("toyfcn-train", "train", run)
+"""
 
 
-@pytest.mark.parametrize("code", [COUNTS, DISABLED], ids=["loading", "disabled before"])
-def test_what_is_imported_stays_out_of_the_collectors_way(code: str) -> None:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+@pytest.mark.parametrize("code", [COUNTS, DISABLED, TRAINING], ids=["loading", "disabled", "used"])
+def test_what_is_imported_stays_out_of_the_collectors_way(code: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     assert "leak" not in done.stderr  # at the end all is let go

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from toyfcn import machine
 from toyfcn.trainer_config import TrainerConfig
@@ -56,3 +57,10 @@ def test_without_mallopt_only_what_was_asked_for_is_warned_of(
         machine.keep_memory(TrainerConfig(keep_mb=100))
     assert "reuse_memory=true is ignored" in caplog.text
     assert "keep_mb=100 is ignored" in caplog.text
+
+
+def test_a_gpu_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    machine.refuse_missing_gpu(TrainerConfig())
+    with pytest.raises(ValueError, match="PyTorch finds no GPU here: set trainer"):
+        machine.refuse_missing_gpu(TrainerConfig(accelerator="gpu"))

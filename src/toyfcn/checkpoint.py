@@ -140,6 +140,8 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: no file, or none that can be read safely; the message says why.
     """
+    if path.is_dir():
+        raise ValueError(f"ckpt={path} is a folder: name a file, such as checkpoints/best.ckpt")
     if not path.is_file():
         raise ValueError(f"ckpt={path} does not exist")
     try:

@@ -18,7 +18,7 @@ import hydra
 import yaml
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
@@ -59,6 +59,7 @@ def launch(
     logging.raiseExceptions = False  # a log that cannot be written is no matter of a traceback
 
     def run(composed: DictConfig) -> Any:
+        outlet.keep_open()  # a launcher's job may have a process of its own
         # Lightning's advertisements, and its use of what PyTorch has since renamed
         logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
         warnings.filterwarnings("ignore", message=".*LeafSpec", category=Warning)
@@ -75,7 +76,7 @@ def launch(
             stop(command, error)
 
     try:
-        sys.argv[1:] = flags_first(sys.argv[1:])
+        sys.argv[1:] = flags_first([quoted(word) for word in sys.argv[1:]])
         if settle is not None:
             sys.argv[1:] = settle(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(run)()
@@ -104,6 +105,13 @@ def flags_first(words: list[str]) -> list[str]:
     return [w for w, last in zip(words, late, strict=True) if not last] + [
         w for w, last in zip(words, late, strict=True) if last
     ]
+
+
+def quoted(word: str) -> str:
+    """Quote a value with letters that Hydra's grammar does not know, such as a path with an é."""
+    key, given, value = word.partition("=")
+    known = value.isascii() or word.startswith("-") or set(value) & set("'\"\\,()[]{}$")
+    return word if known or not given else f"{key}='{value}'"
 
 
 def typed(composed: Any, known: Any = None) -> Any:
@@ -161,14 +169,15 @@ def refuse_unknown(composed: Any, config: Any, prefix: str = "") -> None:
     known = [item.name for item in dataclasses.fields(config)]
     for key in composed:
         if key not in known:
-            raise ValueError(f"no option is called {prefix}{key} ({hint(str(key), known)})")
+            raise ValueError(f"no option is called {prefix}{key} ({hint(str(key), known, prefix)})")
         if dataclasses.is_dataclass(value := getattr(config, key)):
             refuse_unknown(composed[key], value, f"{prefix}{key}.")
 
 
-def hint(key: str, known: list[str]) -> str:
+def hint(key: str, known: list[str], prefix: str = "") -> str:
     """Suggest the valid keys closest to a misspelt one, or tell them all."""
-    close = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
+    found = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
+    close = [prefix + name for name in found]
     return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known)}"
 
 
@@ -220,14 +229,28 @@ def explain(error: BaseException) -> str:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ConfigKeyError | ConfigAttributeError) and cause.key is not None:
-            known = [str(key) for key in getattr(cause.parent_node, "keys", list)()]
-            return (
-                f"no option is called {cause.full_key or cause.key} ({hint(str(cause.key), known)})"
-            )
+            return unknown(cause)
         cause = cause.__cause__
+    if isinstance(error, OverrideParseException):
+        return (
+            f"{error.override} cannot be read: a value with more than letters, digits and "
+            "-_./:%+@ needs quotes of its own, inside those of the shell: 'key=\"value\"'"
+        )
     if isinstance(error, HydraException) and error.__cause__ is not None:
         text += ": " + str(error.__cause__).partition("\n")[0]
     return " ".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+def unknown(error: ConfigKeyError | ConfigAttributeError) -> str:
+    """Say that a key was not found, and which one of its level, or of a group there, was meant."""
+    key, full, level = str(error.key), str(error.full_key or error.key), error.parent_node
+    level = level if isinstance(level, DictConfig) else OmegaConf.create()
+    below = {str(name): level._get_node(name) for name in level}
+    groups = {name: node for name, node in below.items() if isinstance(node, DictConfig)}
+    deeper = [f"{name}.{key}" for name, group in groups.items() if group and key in group]
+    if deeper:
+        return f"no option is called {full} (did you mean {' or '.join(deeper)}?)"
+    return f"no option is called {full} ({hint(key, list(below), full[: -len(key)])})"
 
 
 def groups() -> list[str]:

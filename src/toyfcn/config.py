@@ -28,6 +28,7 @@ def _all_null(*configs: type[DataConfig]) -> type:
     )
 
 
+FIGURES = ("miou", "boundary_miou", "pixel_acc", "mean_acc", "fwiou", "loss")  # of a split's scores
 AsTrainedConfig = _all_null(*KINDS.values())  # toyfcn-eval: null means as the checkpoint has it
 
 
@@ -73,10 +74,16 @@ class TrainConfig(Checked):
         scored = {"val": self.data.val_split, "test": self.data.test_split}
         if scored["val"] is None and self.trainer.patience is not None:
             raise ValueError("trainer.patience needs a data.val_split to be patient about")
-        if scored.get(self.optimized_metric.partition(".")[0], "") is None:
+        split, _, figure = self.optimized_metric.partition(".")
+        if split not in scored or figure not in FIGURES:
+            raise ValueError(
+                f"optimized_metric={self.optimized_metric} is no figure of metrics.json: name one "
+                f"of {' or '.join(scored)}, such as val.miou (known: {', '.join(FIGURES)})"
+            )
+        if scored[split] is None:
             raise ValueError(
                 f"optimized_metric={self.optimized_metric} needs the split that "
-                f"data.{self.optimized_metric.partition('.')[0]}_split=null leaves out"
+                f"data.{split}_split=null leaves out"
             )
         processes = self.trainer.devices * self.trainer.nodes
         if recipe.freeze_steps is not None and processes > 1:
@@ -155,7 +162,11 @@ class ExportConfig(Checked):
 
 @dataclass
 class DescribeConfig(Checked):
-    """toyfcn-model."""
+    """Print a network layer by layer: sizes, strides, receptive fields, weights, arithmetic.
+
+    toyfcn-model model=fcn_lenet model.stride=2
+    toyfcn-model model=fcn_vgg16 model.stride=8 size=[500,500]
+    """
 
     model: ModelConfig = field(default_factory=ModelConfig)
     classes: int = option(21, "classes to score, background included", low=2, high=255)

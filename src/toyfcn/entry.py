@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
@@ -30,7 +31,8 @@ def restart() -> None:
     if TUNABLE in asked or not has_glibc() or not sys.executable or sys.gettrace() is not None:
         return
     os.environ[VARIABLE] = f"{asked}:{TUNABLE}=0".lstrip(":")
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    with contextlib.suppress(OSError):  # where that is forbidden: then with the cache
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def has_glibc() -> bool:

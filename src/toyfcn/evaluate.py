@@ -29,10 +29,11 @@ def main() -> None:
 def evaluate(config: EvalConfig) -> float:
     """Score ``config.ckpt`` on ``config.split``; write metrics.json into the run's folder."""
     with loading():
-        from toyfcn import checkpoint, record, report
+        from toyfcn import checkpoint, machine, record, report
         from toyfcn.data.datamodule import SegmentationData, open_source
         from toyfcn.scorings import note_scoring
 
+    machine.refuse_missing_gpu(config.trainer)
     loaded = checkpoint.load(config.ckpt)
     data_config = as_trained(config.data, loaded.data)
     source = open_source(data_config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,7 @@ def fit_and_score(
 
     Of several processes only the first has a ``record``, scores and writes.
     """
+    machine.refuse_missing_gpu(config.trainer)
     machine.keep_memory(config.trainer)
     machine.settle_threads(config.trainer)
     pl.seed_everything(config.seed, verbose=False)
@@ -107,7 +109,7 @@ def fit_and_score(
     )
     report.print_scores(metrics)
     print(f"run folder:   {folder}\npictures:     {folder / 'predictions.png'}")
-    print(f"curves:       tensorboard --logdir {folder / 'tensorboard'}")
+    print(f"curves:       tensorboard --logdir {shlex.quote(str(folder / 'tensorboard'))}")
     return metrics
 
 

@@ -16,8 +16,8 @@ from typing import Any, get_type_hints
 
 NOTES = """\
 -m runs every combination of comma-separated values, --cfg job prints the config that a run would
-have, --config-dir DIR adds a folder of your own configs, --hydra-help tells of Hydra's other flags.
-Tab completion in bash: eval "$({executable} -sc install=bash)\""""
+have, --config-dir DIR adds a folder of your configs, --hydra-help tells of Hydra's own flags."""
+COMPLETION = 'Tab completion in bash: eval "$({command} -sc install=bash)"'
 COLUMN = 26  # where values begin
 
 
@@ -48,7 +48,9 @@ def describe(command: str, schema: type, conf: Path) -> str:
             if own:
                 title = f"{name}, only for: {inspect.getdoc(special)}".partition("\n")[0]
                 parts.append(f"{title}\n{option_lines(own, f'{name}.', width)}")
-    return "\n\n".join([*parts, NOTES.format(executable=command.partition(" ")[0])])
+    # a command of several words has none
+    ending = NOTES if " " in command else f"{NOTES}\n{COMPLETION.format(command=command)}"
+    return "\n\n".join([*parts, ending])
 
 
 def groups_in(schema: type, prefix: str = "") -> dict[str, type]:

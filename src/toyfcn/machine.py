@@ -1,4 +1,4 @@
-"""What a training asks of the machine before it starts: threads, memory, a compiler."""
+"""What a training asks of the machine before it starts: a GPU, threads, memory, a compiler."""
 
 from __future__ import annotations
 
@@ -20,6 +20,15 @@ def settle_threads(trainer: TrainerConfig) -> None:
         torch.set_num_threads(trainer.threads)
     elif trainer.devices > 1:
         torch.set_num_threads(max(1, torch.get_num_threads() // trainer.devices))
+
+
+def refuse_missing_gpu(trainer: TrainerConfig) -> None:
+    """Raise ValueError if a GPU is asked for where PyTorch finds none."""
+    if trainer.accelerator == "gpu" and not torch.accelerator.is_available():
+        raise ValueError(
+            "trainer.accelerator=gpu, but PyTorch finds no GPU here: set trainer.accelerator=auto "
+            "or cpu"
+        )
 
 
 def keep_memory(trainer: TrainerConfig) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections.abc import Iterable
 from typing import Any, TextIO
 
 GONE = {errno.EPIPE, errno.EIO}  # the reader of a pipe, or the terminal
@@ -19,7 +20,10 @@ def keep_open() -> None:
 
 
 class Outlet:
-    """A text stream whose reader may go: that is the end of interest, not an error."""
+    """A text stream whose reader may go: that is the end of interest, not an error.
+
+    Bytes that go past it, into its ``buffer``, are still lost with an error.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -31,6 +35,11 @@ class Outlet:
         except OSError as error:
             self.forget(error)
             return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write, or forget, ``lines`` one after the other."""
+        for line in lines:
+            self.write(line)
 
     def flush(self) -> None:
         """Write what is buffered, or forget it."""
@@ -48,4 +57,6 @@ class Outlet:
         os.close(nowhere)
 
     def __getattr__(self, name: str) -> Any:
+        if name == "stream":  # a copy in the making has none yet
+            raise AttributeError(name)
         return getattr(self.stream, name)

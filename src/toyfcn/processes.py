@@ -192,9 +192,10 @@ def follow() -> None:
     """Be one of the others: the first process has written the task to our standard input."""
     from omegaconf import OmegaConf
 
-    from toyfcn import resume
+    from toyfcn import outlet, resume
     from toyfcn.train import train_along
 
+    outlet.keep_open()
     task = json.load(sys.stdin)
     config = resume.typed_config(OmegaConf.create(task["config"]))
     try:

@@ -54,6 +54,7 @@ def settle(arguments: list[str]) -> list[str]:
     if not wanted or wanted[-1] in ("", "null"):
         for place in placed:
             refuse_running(place)
+            refuse_replacing(place)
         return arguments
     folder: Path | None
     if unquote(wanted[-1]) == "auto":
@@ -251,6 +252,15 @@ def refuse_running(folder: Path) -> None:
     """Raise ValueError if another process trains in a folder."""
     if running(folder):
         raise ValueError(f"{folder} is in use by another process: one run a folder")
+
+
+def refuse_replacing(folder: Path) -> None:
+    """Raise ValueError if a folder holds what another run has learned."""
+    if any(folder.glob("checkpoints/*.ckpt")):
+        ended = read_json(folder / "run.json").get("status") in ("finished", "pruned")
+        other = "choose another hydra.run.dir, or delete it"
+        advice = other if ended else f"go on with resume={folder}, or {other}"
+        raise ValueError(f"{folder} holds another run's checkpoints: {advice}")
 
 
 def running(folder: Path) -> bool:

@@ -53,7 +53,9 @@ def train(config: TrainConfig) -> float:
                 metrics = fit_and_score(config, folder, record, interruption, processes)
         except Interrupted as error:
             record.update("interrupted", error=str(error))
-            print(f"toyfcn-train: {error}; go on with: {resume.command(folder)}", file=sys.stderr)
+            if not in_sweep():  # which says itself how it goes on
+                told = f"{error}; go on with: {resume.command(folder)}"
+                print(f"toyfcn-train: {told}", file=sys.stderr)
             raise
         except BaseException as error:
             record.update(how_it_ended(error), error=f"{type(error).__name__}: {error}")

@@ -12,7 +12,7 @@ Pixels = NDArray[np.uint8]
 
 PAPER, INK, MUTED = (255, 255, 255), (32, 33, 36), (112, 117, 122)
 WRONG, RIGHT = (214, 39, 40), (222, 226, 230)
-HEADINGS = ("photo", "truth", "prediction", "errors")
+HEADINGS = ("photo", "truth", "prediction", "errors: red, void: white")
 
 
 def colour(mask: Pixels, palette: Sequence[int]) -> Pixels:

@@ -31,7 +31,7 @@ def data(
         ("", "it is missing (known: check, draw, download)"),
         ("chek data=voc2007", "did you mean check?"),
         ("data=voc2007 check", "'data=voc2007'"),
-        ("check data.rot=x", "did you mean root"),
+        ("check data.rot=x", "did you mean data.root"),
         ("check workers=0", "workers=0 is below 1"),
         ("check data=voc2007", "no VOC2007 found"),
         ("draw data=voc2007", "use data=shapes"),

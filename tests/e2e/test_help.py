@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,7 @@ for module, words in {asked!r}:
         assert words in done.stdout
     for name in COMMANDS:
         assert done.stdout.count(f"toyfcn-{name}") >= 4  # usage and three examples
-    assert "no option is called recipe.lrr (did you mean lr?)" in done.stderr
+    assert "no option is called recipe.lrr (did you mean recipe.lr?)" in done.stderr
     assert done.stdout.rstrip().endswith("recipe.loss= recipe.lr=")
 
 
@@ -81,6 +82,28 @@ def test_nobody_reads_what_is_printed(tmp_path: Path, name: str) -> None:
     if name == "training":  # all of it is done, to the last file
         assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "finished"
         assert "mean IU" in (tmp_path / "run" / "train.log").read_text()
+
+
+@pytest.mark.slow
+def test_the_reader_leaves_a_launchers_jobs(tmp_path: Path) -> None:
+    """Their processes print by themselves."""
+    words = "toyfcn-train -m launcher=joblib debug=fast seed=0,1 hydra.sweep.dir=sweep"
+    environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"}
+    with subprocess.Popen(
+        words.split(),
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
+        assert process.stdout is not None
+        while process.poll() is None and not list(tmp_path.glob("sweep/*/run.json")):
+            time.sleep(0.05)
+        process.stdout.close()
+        assert process.wait(timeout=120) == 0
+    for name in "01":
+        record = json.loads((tmp_path / "sweep" / name / "run.json").read_text())
+        assert record["status"] == "finished", record
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,9 @@ def test_stopped_while_pretraining(
 
 
 @pytest.mark.skipif(shutil.which("setsid") is None, reason="setsid gives a run its terminal")
-@pytest.mark.parametrize("nohup", [[], ["nohup"]], ids=["terminal", "nohup"])
+@pytest.mark.parametrize(
+    "nohup", [[], pytest.param(["nohup"], marks=SLOW)], ids=["terminal", "nohup"]
+)
 def test_the_terminal_closes(train: Command, tmp_path: Path, nohup: list[str]) -> None:
     """All its processes get SIGHUP, and nothing can be printed any more."""
     steps = ["data.workers=2", "trainer.max_steps=600", "trainer.val_every=300"]
@@ -197,6 +199,22 @@ def test_killed_between_last_and_best(train: Command, tmp_path: Path) -> None:
     assert sorted(path.name for path in checkpoints.iterdir()) == ["best.ckpt", "last.ckpt"]
     assert train(*options, "hydra.run.dir=calm").code == 0
     same_end(tmp_path / "run", tmp_path / "calm")
+
+
+def test_no_run_replaces_another(train: Command, tmp_path: Path, stopped: Path) -> None:
+    """Neither one to go on with, nor one that has finished."""
+    config = (stopped / ".hydra" / "config.yaml").read_bytes()
+    answer = train(*RUN, "seed=3", "hydra.run.dir=run")
+    assert answer.code == 2 and "run holds another run's checkpoints: go on with" in answer.err
+    assert train("resume=run").code == 0
+    answer = train(*RUN, "hydra.run.dir=run")
+    assert answer.code == 2 and "checkpoints: choose another hydra.run.dir" in answer.err
+    assert (stopped / ".hydra" / "config.yaml").read_bytes() == config
+
+
+def test_a_folder_with_letters_of_any_language(train: Command, tmp_path: Path) -> None:
+    assert train(*RUN, "trainer.max_steps=1", "hydra.run.dir=Größe/é").code == 0
+    assert (tmp_path / "Größe" / "é" / "metrics.json").is_file()
 
 
 def test_resume_auto_finds_the_unfinished_run(

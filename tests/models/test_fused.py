@@ -1,5 +1,7 @@
 """The fused head against the plain formulation: upsample, crop, cross-entropy."""
 
+import math
+
 import pytest
 import torch
 
@@ -127,6 +129,17 @@ def test_small_scores_need_no_maximum_and_others_do(size, dtype):
         args = far, up, truth, weights, 255, 0
         near = 1e-5 if dtype == torch.float32 else 1e-9
         assert_equal(outcome(in_one_pass, *args), outcome(plain, *args), near)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_powers_of_small_scores_are_numbers_in_float32(sign):
+    """Of 255 classes, all just below the bound; what is asked stands a little beyond it."""
+    cells, weight = torch.full((255, 1, 2, 2), sign * 1.0), torch.full((255, 1, 4), 0.25)
+    assert fused.known_small(99 * cells, weight) and not fused.known_small(101 * cells, weight)
+    sums = (99 * cells).exp2().sum(0)
+    assert torch.isfinite(sums).all()
+    assert (sums.log2() - sign * 99 - math.log2(255)).abs().max() < 1e-4
+    assert not fused.known_small((99 * cells).to("meta"), weight)  # no CPU
 
 
 def test_repeats_bit_for_bit():

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from toyfcn import report
 from toyfcn.history import read_history, write_history
-from toyfcn.results import tables
+from toyfcn.results import plots, tables, theme
 from toyfcn.results.runs import clean, collect, over_seeds
 
 SCORES = {"0.01": (0.60, 0.64, 0.68), "0.03": (0.70, 0.50, None)}
@@ -176,6 +176,30 @@ def test_a_single_run_and_a_folder_of_runs(sweep: Path, tmp_path: Path) -> None:
     results = collect(tmp_path)
     assert results.parameters == ("recipe.lr", "seed")  # those in which the six runs differ
     assert results.runs[0].parameters["recipe.lr"] == "0.03"
+
+
+def test_a_folder_of_runs_tells_apart_by_what_they_are(tmp_path: Path) -> None:
+    """Not by where they read or how they went on; and what a run does not set takes no room."""
+    for name, chosen in {"a": "recipe.lr=0.5", "b": "resume=x\n- data.root=y\n- seed=3"}.items():
+        (tmp_path / name / ".hydra").mkdir(parents=True)
+        (tmp_path / name / ".hydra" / "overrides.yaml").write_text(f"- {chosen}\n")
+        (tmp_path / name / "run.json").write_text('{"status": "finished"}')
+    results = collect(tmp_path)
+    assert results.parameters == ("recipe.lr", "seed")
+    table = ["run", "recipe.lr", "seed", "time"], [["a", "0.5", "", "1 s"], ["b", "", "3", "2 s"]]
+    headings, rows = tables.in_one_column(results.parameters, {"recipe.lr": "lr"}, *table)
+    assert headings == ["run", "parameters", "time"]
+    assert rows == [["a", "lr=0.5", "1 s"], ["b", "seed=3", "2 s"]]
+
+
+def test_curves_that_hardly_move_look_so(sweep: Path) -> None:
+    for run in sweep.glob("*/history.csv"):
+        rows = read_history(run)
+        write_history(run, [row | {"val_miou": 0.1109 + 1e-7 * row["step"]} for row in rows])
+    figure = plots.curves(collect(sweep), theme.LIGHT)
+    assert figure is not None
+    low, high = figure.axes[0].get_ylim()
+    assert low < 0.1109 < high and high - low == pytest.approx(0.02)
 
 
 def test_what_is_no_folder_of_runs_is_told(tmp_path: Path, command: Command) -> None:

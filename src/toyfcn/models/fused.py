@@ -204,9 +204,11 @@ def one_pass(
 def known_small(cells: Tensor, in_bits: Tensor) -> bool:
     """Whether powers of all scores are numbers as they are, before a pixel's highest is taken off.
 
-    A GPU is not asked, for it would have to be waited for.
+    Only a CPU is asked: a GPU would have to be waited for.
     """
-    return not cells.is_cuda and bool(cells.abs().amax() * in_bits.abs().sum(-1).amax() < SMALL)
+    return cells.device.type == "cpu" and bool(
+        cells.abs().amax() * in_bits.abs().sum(-1).amax() < SMALL
+    )
 
 
 class UpsampledCrossEntropy(torch.autograd.Function):

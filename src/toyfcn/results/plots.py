@@ -20,6 +20,7 @@ from toyfcn.results.runs import Results, clean, label
 from toyfcn.results.theme import LIGHT, Theme, run_colours
 
 SHOWN = 5  # runs compared by class
+NARROWEST = 0.02  # mean IU from bottom to top
 
 
 def draw_all(results: Results, theme: Theme = LIGHT) -> dict[str, bytes]:
@@ -104,9 +105,13 @@ def curves(results: Results, theme: Theme) -> Figure | None:
             color=theme.muted,
         )
     axes[0].set_title("Mean IU on validation")
+    low, high = axes[0].get_ylim()
+    if high - low < NARROWEST:  # what hardly moves shall look so
+        axes[0].set_ylim((low + high - NARROWEST) / 2, (low + high + NARROWEST) / 2)
     axes[1].set_title("Loss on validation")
     for ax in axes:
         ax.set_xlabel("training step")
+        ax.ticklabel_format(useOffset=False)
         ax.margins(x=0.03)
     if len(runs) > 1:
         legend(figure, handles[::-1], labels[::-1])

@@ -14,6 +14,7 @@ from typing import Any
 
 from toyfcn.history import read_history
 from toyfcn.record import read_run, read_status
+from toyfcn.resume import FREE
 from toyfcn.sweep.config import ClaimConfig
 
 HISTORY = {"val.miou": "val_miou", "val.loss": "val_loss", "val.pixel_acc": "val_pixel_acc"}
@@ -159,11 +160,16 @@ def differing(folder: Path) -> tuple[list[tuple[str, dict[str, str]]], tuple[str
             except (OSError, ValueError, yaml.YAMLError):
                 lines = []
             pairs = (str(line).partition("=") for line in lines)
-            found[str(place)] = {key: value for key, _, value in pairs}
+            found[str(place)] = {key: value for key, _, value in pairs if tells_apart(key)}
     keys = dict.fromkeys(key for overrides in found.values() for key in overrides)
     names = tuple(k for k in keys if len({o.get(k, "") for o in found.values()}) > 1)
     jobs = [(run, {k: o.get(k, "") for k in names}) for run, o in found.items()]
     return jobs, tuple(clean(name) for name in names)
+
+
+def tells_apart(key: str) -> bool:
+    """Whether an override says what a run is, rather than where it runs or how it goes on."""
+    return key not in (*FREE, "resume", "rerun", "launcher") and not key.startswith("sweep.")
 
 
 def read_json(path: Path) -> dict[str, Any]:

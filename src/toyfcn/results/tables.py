@@ -126,7 +126,11 @@ def in_one_column(
     last = 1 + len(parameters)
     keys = [short.get(name, name) for name in parameters]
     joined = [
-        [row[0], " ".join(f"{k}={v}" for k, v in zip(keys, row[1:last], strict=True)), *row[last:]]
+        [
+            row[0],
+            " ".join(f"{k}={v}" for k, v in zip(keys, row[1:last], strict=True) if v),
+            *row[last:],
+        ]
         for row in rows
     ]
     return [names[0], "parameters", *names[last:]], joined

@@ -6,6 +6,7 @@ import dataclasses
 import fcntl
 import json
 import logging
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -46,12 +47,17 @@ def run_sweep(config: Any, loader: Any, launcher: Any, arguments: Sequence[str])
 
                 run_search(folder, definition, overrides, launcher, settings, validate)
         except (KeyboardInterrupt, SystemExit):
-            again = f"the same command with hydra.sweep.dir={folder} goes on"
+            again = f"the same command with {placed(folder)} goes on"
             print(f"toyfcn-train: the sweep was stopped; {again}", file=sys.stderr)
             raise
         finally:
             write_report(folder)
     tell_failures(folder)
+
+
+def placed(folder: Path) -> str:
+    """Return the word that names a sweep's folder, as a shell takes it."""
+    return shlex.quote(f"hydra.sweep.dir={folder}")
 
 
 def parse(loader: Any, settings: SweepConfig, arguments: Sequence[str]) -> list[Any]:
@@ -200,7 +206,7 @@ def tell_failures(folder: Path) -> None:
     reason = str(read_run(folder / failed[0]).get("error", "it was interrupted"))
     print(
         f"toyfcn-train: {len(failed)} of {len(jobs)} jobs failed: {', '.join(failed)} "
-        f"(job {failed[0]}: {reason[:200]}); the same command with hydra.sweep.dir={folder} runs "
+        f"(job {failed[0]}: {reason[:200]}); the same command with {placed(folder)} runs "
         f"{'it' if len(failed) == 1 else 'them'} again, and nothing else",
         file=sys.stderr,
     )
