@@ -74,5 +74,5 @@ def test_commands_log_what_they_score(monkeypatch: pytest.MonkeyPatch, one_threa
     kept = [(row["command"], row["folder"], row["checkpoint"], row["photos"]) for row in rows()]
     assert kept == [("toyfcn-train", "run", best, "3"), ("toyfcn-eval", "scored", best, "3")]
     assert rows()[0]["miou"] == rows()[1]["miou"]
-    run(train.main, "toyfcn-train", f"{tiny} {short} data.test_split=null")
+    run(train.main, "toyfcn-train", f"{tiny} {short} hydra.run.dir=next data.test_split=null")
     assert len(rows()) == 2

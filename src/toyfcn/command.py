@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import itertools
 import logging
 import os
 import re
+import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -71,9 +73,11 @@ def launch(
             mistake = isinstance(error, ValueError | OmegaConfBaseException)
             if in_sweep():
                 raise failed_job(error, mistake) from error
-            if not mistake:
+            told = faults.told(error) if isinstance(error, OSError) else None
+            if not mistake and told is None:
                 raise
-            stop(command, error)
+            leave_no_trace(run_folder())
+            stop(command, told or error)
 
     try:
         sys.argv[1:] = flags_first([quoted(word) for word in sys.argv[1:]])
@@ -231,6 +235,8 @@ def explain(error: BaseException) -> str:
         if isinstance(cause, ConfigKeyError | ConfigAttributeError) and cause.key is not None:
             return unknown(cause)
         cause = cause.__cause__
+    if text.startswith("Unable to configure handler") and isinstance(error.__cause__, OSError):
+        text = str(faults.told(error.__cause__) or error.__cause__)
     if isinstance(error, OverrideParseException):
         return (
             f"{error.override} cannot be read: a value with more than letters, digits and "
@@ -271,6 +277,16 @@ def naming(group: str, choice: str) -> Iterator[str]:
 def run_folder() -> Path:
     """Return the folder that Hydra made for this run."""
     return Path(HydraConfig.get().runtime.output_dir)
+
+
+def leave_no_trace(folder: Path) -> None:
+    """Remove the folder of a run that was refused, if Hydra alone has written into it."""
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    refused = sorted(names) in ([".hydra"], [".hydra", "train.log"])
+    if refused and HydraConfig.get().output_subdir is not None:  # None: resume= names a run
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # it holds other runs
+            folder.parent.rmdir()
 
 
 def overrides() -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toyfcn.command import launch, run_folder
@@ -36,7 +37,15 @@ def evaluate(config: EvalConfig) -> float:
     machine.refuse_missing_gpu(config.trainer)
     loaded = checkpoint.load(config.ckpt)
     data_config = as_trained(config.data, loaded.data)
-    source = open_source(data_config)
+    try:
+        source = open_source(data_config)
+    except ValueError as error:
+        if config.data.root is not None or Path(data_config.root).is_absolute():
+            raise
+        where = f"the checkpoint says data.root={data_config.root}, which is read from here"
+        raise ValueError(
+            f"{error}; {where}: set data.root=, or run it where it was trained"
+        ) from None
     if list(source.classes) != loaded.classes:
         raise ValueError(
             f"ckpt={config.ckpt} tells {len(loaded.classes)} classes apart ({loaded.classes[1]}, …)"

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from toyfcn import outlet
+from toyfcn import faults, outlet
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def main() -> None:
     try:
         report(Path(parser.parse_args().folder))
     except (ValueError, OSError) as error:
-        print(f"toyfcn-report: {error}", file=sys.stderr)
+        print(f"toyfcn-report: {faults.told(error) or error}", file=sys.stderr)
         sys.exit(2)
 
 

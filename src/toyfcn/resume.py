@@ -52,7 +52,7 @@ def settle(arguments: list[str]) -> list[str]:
     named = [item.partition("=")[2] for item in others if item.startswith("hydra.run.dir=")]
     placed = [Path(unquote(name)) for name in named]
     if not wanted or wanted[-1] in ("", "null"):
-        for place in placed:
+        for place in placed[-1:]:  # the last one counts
             refuse_running(place)
             refuse_replacing(place)
         return arguments

@@ -192,13 +192,13 @@ def test_pretraining_takes_what_a_device_would_get(tiny_voc: Path) -> None:
 def test_workers_outlive_a_signal_that_comes_as_they_start(
     tiny_voc: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ready = datamodule.outlive_signals
+    ready = datamodule.prepare_worker
 
     def struck(worker: int) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         ready(worker)
 
-    monkeypatch.setattr(datamodule, "outlive_signals", struck)
+    monkeypatch.setattr(datamodule, "prepare_worker", struck)
     loader = data_of(tiny_voc, workers=2).train_dataloader()
     assert len(list(loader)) == 2
     assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, [])

@@ -251,6 +251,8 @@ def test_mistakes_get_one_clear_line(
         answer = command("train", *arguments.format(voc=tiny_voc).split())
     assert answer.code == 2
     assert re.fullmatch(f"toyfcn-train: .*{words}.*\n", answer.err), answer.err
+    left = list(Path().glob("outputs/*/*/*"))
+    assert all((run / "run.json").exists() for run in left), "a config's mistake leaves no folder"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from conftest import Command
@@ -156,7 +157,12 @@ def test_the_terminal_closes(train: Command, tmp_path: Path, nohup: list[str]) -
     master, terminal = os.openpty()
     words = ["setsid", "--ctty", *nohup, *command]
     with subprocess.Popen(
-        words, cwd=tmp_path, stdin=terminal, stdout=terminal, stderr=terminal
+        words,
+        cwd=tmp_path,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # the tests' own nohup
     ) as process:
         os.close(terminal)
         os.set_blocking(master, False)
@@ -199,6 +205,40 @@ def test_killed_between_last_and_best(train: Command, tmp_path: Path) -> None:
     assert sorted(path.name for path in checkpoints.iterdir()) == ["best.ckpt", "last.ckpt"]
     assert train(*options, "hydra.run.dir=calm").code == 0
     same_end(tmp_path / "run", tmp_path / "calm")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="environments of processes are read")
+def test_a_killed_run_leaves_no_process(tmp_path: Path) -> None:
+    """Neither a loader worker nor the server that forked it."""
+    command = [Path(sys.executable).parent / "toyfcn-train", *RUN]
+    command += ["data.workers=2", "trainer.max_steps=6000", "hydra.run.dir=run"]
+
+    def left() -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("MARK") == str(tmp_path):
+                    found.append(process)
+        return found
+
+    log = tmp_path / "log"
+    with (
+        log.open("w") as file,
+        subprocess.Popen(
+            command, cwd=tmp_path, env=os.environ | {"MARK": str(tmp_path)}, stdout=file
+        ) as process,
+    ):
+        while "step 3/" not in log.read_text() and process.poll() is None:
+            time.sleep(0.1)
+        assert len(left()) >= 3, log.read_text()
+        process.kill()
+    deadline = time.monotonic() + 30
+    while left() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    remaining = left()
+    for lost in remaining:
+        lost.kill()
+    assert not remaining
 
 
 def test_no_run_replaces_another(train: Command, tmp_path: Path, stopped: Path) -> None:

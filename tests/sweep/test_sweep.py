@@ -165,6 +165,7 @@ def test_what_else_is_refused(command: Any, trained: Trained, tmp_path: Path) ->
     assert "add sweep=optuna" in command("-m", "recipe.lr=interval(0,1)").err
     assert "nothing to search" in command("-m", "sweep=optuna").err
     assert "did you mean recipe.lr" in command("-m", "recipe.lrr=1,2").err
+    assert not list(tmp_path.glob("outputs/sweeps/*"))
     assert "did you mean recipe.lr" in command("-m", "sweep=optuna", "recipe.lrr=interval(0,1)").err
     folder.mkdir(parents=True)
     with (folder / ".lock").open("w") as held:

@@ -82,8 +82,8 @@ def fault(path: Path, reason: str) -> Fault:
     """Describe a fault, without the file's name in the reason."""
     for lead in (f"cannot read the photo {path}: ", f"cannot read the mask {path}: ", f"{path} "):
         reason = reason.removeprefix(lead)
-    if reason.startswith("cannot identify image file"):
-        reason = "is no picture"
+    if reason.startswith("cannot identify image file"):  # Pillow's, with the name again
+        reason = "it is no picture"
     return {"file": printable(str(path)), "reason": printable(reason)}
 
 

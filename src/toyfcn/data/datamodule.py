@@ -16,7 +16,7 @@ from toyfcn.data.batch import CutBatch, group, single, together
 from toyfcn.data.cache import PixelCache
 from toyfcn.data.config import DataConfig, FolderConfig, ShapesConfig, VOCConfig
 from toyfcn.data.folder import folder_source
-from toyfcn.data.loader import LazyDataset, ScheduledLoader, outlive_signals
+from toyfcn.data.loader import LazyDataset, ScheduledLoader, prepare_worker
 from toyfcn.data.overlap import refuse_overlap
 from toyfcn.data.pixels import image_size
 from toyfcn.data.schedule import Schedule, like_sizes
@@ -178,5 +178,5 @@ class SegmentationData(pl.LightningDataModule):
             persistent_workers=config.workers > 0,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
-            worker_init_fn=outlive_signals,
+            worker_init_fn=prepare_worker,
         )

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -72,7 +75,29 @@ def signals_wait() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def outlive_signals(worker: int) -> None:
+def prepare_worker(worker: int) -> None:
+    """Make a loader worker outlive what asks its run to stop, but not the run itself."""
+    outlive_signals()
+    end_with_parent()
+
+
+def end_with_parent() -> None:
+    """Make a loader worker end when the run has been killed.
+
+    PyTorch's workers watch the process that forked them. Where that is multiprocessing's forkserver
+    it stays as long as they do: both would be there for ever, with all their memory.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def outlive_signals() -> None:
     """Make a loader worker ignore SIGHUP, pass over the first SIGTERM, and end at the second.
 
     A terminal that closes and batch systems send them to all processes at once, but the run wants

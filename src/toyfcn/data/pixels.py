@@ -17,7 +17,7 @@ import numpy as np
 import simplejpeg
 import torch
 from isal.isal_zlib import IsalError, crc32, decompressobj  # zlib's interface, and quicker
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
 
@@ -158,4 +158,6 @@ def _refuse_huge(image: Image.Image) -> None:
 
 def _first_line(error: BaseException) -> str:
     line = (str(error).splitlines() or [type(error).__name__])[0]
+    if isinstance(error, UnidentifiedImageError):  # whose text names an object
+        return "it is no picture"
     return re.sub(r"^\w+, \S+\.cpp:\d+, ", "", line)  # torchvision names its own source first

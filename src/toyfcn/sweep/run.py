@@ -7,6 +7,7 @@ import fcntl
 import json
 import logging
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -103,7 +104,11 @@ def alone_in(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise ValueError(f"another process is running the sweep in {folder}") from None
-        yield
+        try:
+            yield
+        finally:
+            if [path.name for path in folder.iterdir()] == [".lock"]:  # it was refused
+                shutil.rmtree(folder)
 
 
 def agree(folder: Path, definition: dict[str, Any]) -> None:
