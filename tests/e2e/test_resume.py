@@ -208,9 +208,14 @@ def test_killed_between_last_and_best(train: Command, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="environments of processes are read")
-def test_a_killed_run_leaves_no_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["fork", "forkserver"])  # Python's own choice up to 3.13, since
+def test_a_killed_run_leaves_no_process(tmp_path: Path, method: str) -> None:
     """Neither a loader worker nor the server that forked it."""
-    command = [Path(sys.executable).parent / "toyfcn-train", *RUN]
+    code = (
+        f"import multiprocessing; multiprocessing.set_start_method('{method}'); "
+        "from toyfcn.train import main; main()"
+    )
+    command = [sys.executable, "-c", code, *RUN]
     command += ["data.workers=2", "trainer.max_steps=6000", "hydra.run.dir=run"]
 
     def left() -> list[psutil.Process]:
