@@ -280,9 +280,13 @@ def run_folder() -> Path:
 
 
 def leave_no_trace(folder: Path) -> None:
-    """Remove the folder of a run that was refused, if Hydra alone has written into it."""
+    """Remove the folder of a run that was refused, if Hydra alone has written into it.
+
+    A run that has begun holds a lock in it, maybe in another process that this one was to join.
+    """
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     refused = sorted(names) in ([".hydra"], [".hydra", "train.log"])
+    refused = refused and not (folder / ".hydra" / "lock").exists()
     if refused and HydraConfig.get().output_subdir is not None:  # None: resume= names a run
         shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):  # it holds other runs
