@@ -113,7 +113,7 @@ def epoch(quick: bool) -> list[Row]:
         found: dict[str, float] = child(str(HERE / "epoch.py"), *way.split())
         return found
 
-    # the first is what the others are measured against, the second asked for to three per cent
+    # more of those that are asked for to three per cent
     runs = in_turns(["straightforward"], 3, run) | in_turns(["ours", "ours --reuse"], 7, run)
     rates = {way: median_of(values) for way, values in runs.items()}
     plain, reuse = (

@@ -42,7 +42,7 @@ def train(config: TrainConfig) -> float:
         if before.get("status") == "finished":
             log.info("%s has finished already", folder)
             return optimised(config, resume.read_json(folder / "metrics.json"))
-        with loading():
+        with loading():  # it writes PyTorch's version and devices down
             record = RunRecord(folder, config.seed, before)
         if config.rerun is not None:
             rerun.warn_of_changes(read_run(Path(config.rerun)), record.content)

@@ -21,6 +21,7 @@ from rich.table import Table
 from torch import Tensor
 
 from toyfcn.data.overlap import canonical
+from toyfcn.data.pixels import reason_of
 from toyfcn.data.progress import progress
 from toyfcn.data.voc import Source
 
@@ -82,8 +83,6 @@ def fault(path: Path, reason: str) -> Fault:
     """Describe a fault, without the file's name in the reason."""
     for lead in (f"cannot read the photo {path}: ", f"cannot read the mask {path}: ", f"{path} "):
         reason = reason.removeprefix(lead)
-    if reason.startswith("cannot identify image file"):  # Pillow's, with the name again
-        reason = "it is no picture"
     return {"file": printable(str(path)), "reason": printable(reason)}
 
 
@@ -145,7 +144,7 @@ def read_pair(source: Source, name: str) -> Pair:
         size = (labels.shape[0], labels.shape[1])
         pair.counts = torch.bincount(labels.flatten(), minlength=256)
     except (ValueError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        pair.blame(mask, str(error))
+        pair.blame(mask, reason_of(error))
     if pair.size and size and pair.size != size:
         reason = f"is {size[1]} x {size[0]} pixels, but its photo {pair.size[1]} x {pair.size[0]}"
         pair.blame(mask, reason)

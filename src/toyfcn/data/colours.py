@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from toyfcn.data.pixels import MAX_PIXELS
+from toyfcn.data.pixels import MAX_PIXELS, reason_of
 
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")  # what has colours of 8 bits
 Colour = tuple[int, int, int]
@@ -51,8 +51,7 @@ def read_colours(
             size = (image.height, image.width)
             pixels = image.convert("RGB").tobytes("raw", "RGBX")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"cannot read the mask {path}: {reason}") from None
+        raise ValueError(f"cannot read the mask {path}: {reason_of(error)}") from None
     codes = np.frombuffer(pixels, "<u4") & 0xFFFFFF
     found = colour_table(colours, void_colour, void)[codes]
     if not found.all():

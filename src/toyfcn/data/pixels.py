@@ -53,7 +53,7 @@ def read_image(path: Path) -> Tensor:
                 upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
             return torch.from_numpy(np.array(upright.convert("RGB"))).permute(2, 0, 1)
     except (OSError, ValueError, RuntimeError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"cannot read the photo {path}: {_first_line(error)}") from None
+        raise ValueError(f"cannot read the photo {path}: {reason_of(error)}") from None
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -67,7 +67,7 @@ def image_size(path: Path) -> tuple[int, int]:
             turned = image.getexif().get(0x0112, 1) >= 5
             return (image.width, image.height) if turned else (image.height, image.width)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"cannot read the photo {path}: {_first_line(error)}") from None
+        raise ValueError(f"cannot read the photo {path}: {reason_of(error)}") from None
 
 
 def read_mask(path: Path) -> Tensor:
@@ -88,7 +88,7 @@ def read_mask(path: Path) -> Tensor:
             _refuse_huge(image)
             return torch.from_numpy(np.array(image))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"cannot read the mask {path}: {_first_line(error)}") from None
+        raise ValueError(f"cannot read the mask {path}: {reason_of(error)}") from None
 
 
 def jpeg_kind(coded: bytes) -> str | None:
@@ -156,8 +156,9 @@ def _refuse_huge(image: Image.Image) -> None:
         raise ValueError(f"it claims {image.width} x {image.height} pixels")
 
 
-def _first_line(error: BaseException) -> str:
-    line = (str(error).splitlines() or [type(error).__name__])[0]
-    if isinstance(error, UnidentifiedImageError):  # whose text names an object
+def reason_of(error: BaseException) -> str:
+    """Return in a line why a file could not be decoded, without the file's name."""
+    if isinstance(error, UnidentifiedImageError):  # its text names an object, or the file again
         return "it is no picture"
+    line = (str(error).splitlines() or [type(error).__name__])[0]
     return re.sub(r"^\w+, \S+\.cpp:\d+, ", "", line)  # torchvision names its own source first

@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from toyfcn.config import FIGURES
 from toyfcn.results.claims import judge, lines
 from toyfcn.results.runs import Group, Result, Results, clean, over_seeds
 
 MOST = 40  # rows in the terminal
 UNFINISHED = ("failed", "interrupted")
-SCALARS = ("miou", "boundary_miou", "pixel_acc", "mean_acc", "fwiou", "loss")
 STYLE = {"finished": "green", "pruned": "yellow", "failed": "red", "interrupted": "magenta"}
 
 
@@ -138,7 +138,7 @@ def in_one_column(
 
 def write_csv(results: Results, path: Path) -> None:
     """Write a line a run, best first, with every figure of metrics.json but those by class."""
-    figures = [f"{split}.{key}" for split in ("val", "test") for key in SCALARS]
+    figures = [f"{split}.{key}" for split in ("val", "test") for key in FIGURES]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         first = ["rank", "run", "status", *results.parameters]
