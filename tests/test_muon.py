@@ -1,5 +1,7 @@
 """Muon against the singular value decomposition, and against PyTorch's own."""
 
+import copy
+
 import pytest
 import torch
 
@@ -59,3 +61,24 @@ def test_other_groups_are_adamws() -> None:
         adam.step()
     assert torch.equal(ours, theirs)
     assert not torch.equal(filters, torch.ones(2, 3, 1, 1))
+
+
+def test_a_saved_state_goes_on_as_if_it_had_never_been_left() -> None:
+    def moved(stop: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        filters, bias = (torch.nn.Parameter(torch.ones(s)) for s in ((4, 3, 2, 2), (4,)))
+        groups = [{"params": [filters], "orthogonal": True}, {"params": [bias]}]
+        optimizer = Muon([dict(group) for group in groups], lr=0.1)
+        for step in range(4):
+            if stop and step == 2:
+                state = copy.deepcopy(optimizer.state_dict())
+                optimizer = Muon([dict(group) for group in groups], lr=0.1)
+                optimizer.load_state_dict(state)
+                assert optimizer.state_dict()["state"][0].keys() == {"momentum"}
+            for parameter in (filters, bias):
+                parameter.grad = torch.randn(parameter.shape, generator=generator)
+            optimizer.step()
+        return filters.detach(), bias.detach()
+
+    for left, whole in zip(moved(stop=True), moved(stop=False), strict=True):
+        assert torch.equal(left, whole)

@@ -8,6 +8,7 @@ slow at on such small ones.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -49,6 +50,17 @@ class Muon(torch.optim.AdamW):
         super().__init__(groups, lr=lr)
         self.defaults["orthogonal"] = False
         self.momentum = momentum
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over a state, as ``load_state_dict`` does.
+
+        Adam's own method asks each parameter's state for its ``step``: those of orthogonal groups
+        have none, and are put back behind it.
+        """
+        momenta = {p: kept for p, kept in state["state"].items() if "momentum" in kept}
+        adams = {p: kept for p, kept in state["state"].items() if p not in momenta}
+        super().__setstate__(state | {"state": defaultdict(dict, adams)})
+        self.state.update(momenta)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:

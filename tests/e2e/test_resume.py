@@ -20,6 +20,7 @@ from conftest import Command
 from killer import kill_at_random, same_end, start
 
 from toyfcn import pretrain
+from toyfcn.command import CONF
 from toyfcn.task import SegmentationTask
 
 # 14 images in batches of 4: an epoch has 4 steps, its last batch is smaller; validations at 3, 6, …
@@ -72,11 +73,14 @@ VARIANTS = {
 }
 
 
+RECIPES = [path.stem for path in sorted((CONF / "recipe").glob("*.yaml"))]
+VARIANTS |= {name: [f"recipe={name}"] for name in RECIPES}
+VARIANTS["paper"] += ["recipe.lr=1e-8"]  # its own are for VGG's strides
 SLOW = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
-    "variant", ["average", *(pytest.param(v, marks=SLOW) for v in ("plain", "uniform"))]
+    "variant", ["average", *RECIPES, *(pytest.param(v, marks=SLOW) for v in ("plain", "uniform"))]
 )
 def test_stopped_at_any_step(
     train: Command, tmp_path: Path, stop_at: Callable[..., None], variant: str
