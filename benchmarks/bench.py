@@ -138,14 +138,14 @@ def scoring(quick: bool) -> list[Row]:
     import torch.nn.functional as F
     from torchmetrics.classification import MulticlassConfusionMatrix
 
-    from toyfcn.checkpoint import build
-    from toyfcn.machine import keep_memory
-    from toyfcn.metrics import confusion
-    from toyfcn.models.argmax import likeliest
-    from toyfcn.models.config import ModelConfig
-    from toyfcn.recipe_config import RecipeConfig
-    from toyfcn.task import SegmentationTask
-    from toyfcn.trainer_config import TrainerConfig
+    from toyfcn.config.model import ModelConfig
+    from toyfcn.config.recipe import RecipeConfig
+    from toyfcn.config.trainer import TrainerConfig
+    from toyfcn.evaluation.metrics import confusion
+    from toyfcn.models.kernels.argmax import likeliest
+    from toyfcn.runs.checkpoint import build
+    from toyfcn.training.device import keep_memory
+    from toyfcn.training.task import SegmentationTask
 
     classes, size = 21, (48, 64) if quick else (375, 500)
     torch.manual_seed(0)
@@ -213,9 +213,9 @@ def startup(quick: bool) -> list[Row]:
         "bare Hydra: import": "import hydra, omegaconf",
         "torch: import": "import torch",
         "toyfcn-train --help": "import sys; sys.argv[1:] = ['--help']; "
-        "from toyfcn.train import main; main()",
+        "from toyfcn.commands.train import main; main()",
         "toyfcn-train, a typo": "import sys; sys.argv[1:] = ['model.strid=4']; "
-        "from toyfcn.train import main; main()",
+        "from toyfcn.commands.train import main; main()",
     }
 
     def run(code: str) -> Callable[[], Any]:

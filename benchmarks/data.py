@@ -28,16 +28,16 @@ from torchvision.datasets import VOCSegmentation
 from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms import v2
 
-from toyfcn.data.batch import single
+from toyfcn.config.data import VOCConfig
+from toyfcn.config.trainer import TrainerConfig
 from toyfcn.data.cache import PixelCache
-from toyfcn.data.config import VOCConfig
+from toyfcn.data.collate import single
 from toyfcn.data.datamodule import open_source
+from toyfcn.data.image_io import read_image, read_mask
 from toyfcn.data.loader import LazyDataset, ScheduledLoader
-from toyfcn.data.pixels import read_image, read_mask
-from toyfcn.data.schedule import Schedule
+from toyfcn.data.sampler import Schedule
 from toyfcn.data.transforms import TrainTransform
-from toyfcn.machine import keep_memory
-from toyfcn.trainer_config import TrainerConfig
+from toyfcn.training.device import keep_memory
 
 REPEATS, BATCH = 9, 16
 join = functools.partial(single, fill=(124, 116, 104), void=255)

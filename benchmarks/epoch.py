@@ -18,8 +18,8 @@ import json
 import os
 import warnings
 
-from toyfcn.entry import restart
-from toyfcn.garbage import loading
+from toyfcn.cli.entry import restart
+from toyfcn.cli.garbage import loading
 
 
 def main() -> None:
@@ -41,8 +41,8 @@ def main() -> None:
         import torch
         from ways import WAYS
 
-    from toyfcn.machine import keep_memory
-    from toyfcn.trainer_config import TrainerConfig
+    from toyfcn.config.trainer import TrainerConfig
+    from toyfcn.training.device import keep_memory
 
     if args.reuse or args.way != "straightforward":
         keep_memory(TrainerConfig(reuse_memory=args.reuse))

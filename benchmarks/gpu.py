@@ -23,11 +23,11 @@ from losses import CLASSES, VOID, gflop_an_image, network
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from toyfcn.data.config import ShapesConfig
+from toyfcn.config.data import ShapesConfig
+from toyfcn.config.model import ModelConfig
 from toyfcn.data.datamodule import SegmentationData, open_source
-from toyfcn.models.bilinear import Deconvolution
-from toyfcn.models.config import ModelConfig
-from toyfcn.models.fused import Upsampling, upsampled_cross_entropy
+from toyfcn.models.kernels.upsampled_loss import Upsampling, upsampled_cross_entropy
+from toyfcn.models.upsampling import Deconvolution
 
 SIZE = (256, 256)
 NETS = {

@@ -15,9 +15,9 @@ import time
 import torch
 from torch import Tensor, nn
 
-from toyfcn.machine import keep_memory
-from toyfcn.models.pixelwise import BatchNorm, Convolution
-from toyfcn.trainer_config import TrainerConfig
+from toyfcn.config.trainer import TrainerConfig
+from toyfcn.models.kernels.channels_last import BatchNorm, Convolution
+from toyfcn.training.device import keep_memory
 
 CONVOLUTIONS = {  # inputs, outputs, kernel, height, width
     "C5": (16, 120, 5, 94, 125),

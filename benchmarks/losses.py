@@ -7,12 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from toyfcn.checkpoint import build
-from toyfcn.models.bilinear import Deconvolution
-from toyfcn.models.config import ModelConfig
+from toyfcn.config.model import ModelConfig
 from toyfcn.models.fcn import FCN
-from toyfcn.models.fused import Upsampling, upsampled_cross_entropy
-from toyfcn.task import pixel_loss
+from toyfcn.models.kernels.upsampled_loss import Upsampling, upsampled_cross_entropy
+from toyfcn.models.upsampling import Deconvolution
+from toyfcn.runs.checkpoint import build
+from toyfcn.training.task import pixel_loss
 
 CLASSES, VOID = 21, 255
 

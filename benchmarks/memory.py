@@ -50,7 +50,7 @@ def read_all(root: str, size: str, workers: str, cache: str) -> None:
     """Read every image once; print RssAnon of this process and of its largest worker, in kB."""
     import torch
 
-    from toyfcn.data.config import VOCConfig
+    from toyfcn.config.data import VOCConfig
     from toyfcn.data.datamodule import SegmentationData, open_source
 
     torch.set_num_threads(1)

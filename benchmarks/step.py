@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from toyfcn.entry import restart
+from toyfcn.cli.entry import restart
 
 if TYPE_CHECKING:  # imported late: a process may start anew before
     from torch import Tensor
@@ -93,10 +93,10 @@ def measure(
     from losses import CLASSES, LOSSES, VOID, gflop_an_image, network
     from torch import nn
 
-    from toyfcn.machine import keep_memory
-    from toyfcn.models.config import ModelConfig
+    from toyfcn.config.model import ModelConfig
+    from toyfcn.config.trainer import TrainerConfig
     from toyfcn.models.lenet import LeNetTrunk
-    from toyfcn.trainer_config import TrainerConfig
+    from toyfcn.training.device import keep_memory
 
     if way.reuse or not naively:
         default = TrainerConfig().keep_mb

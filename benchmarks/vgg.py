@@ -25,11 +25,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from toyfcn.checkpoint import build
-from toyfcn.models.bilinear import Deconvolution
-from toyfcn.models.config import ModelConfig
+from toyfcn.config.model import ModelConfig
 from toyfcn.models.fcn import FCN
-from toyfcn.models.fused import Upsampling, upsampled_cross_entropy
+from toyfcn.models.kernels.upsampled_loss import Upsampling, upsampled_cross_entropy
+from toyfcn.models.upsampling import Deconvolution
+from toyfcn.runs.checkpoint import build
 
 CLASSES, VOID = 21, 255
 OFFSETS = {32: (19,), 16: (5, 27), 8: (5, 9, 31)}  # as published

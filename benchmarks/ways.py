@@ -16,12 +16,12 @@ from torchvision import tv_tensors
 from torchvision.datasets import VOCSegmentation
 from torchvision.transforms import v2
 
-from toyfcn.checkpoint import build
-from toyfcn.data.config import VOCConfig
+from toyfcn.config.data import VOCConfig
+from toyfcn.config.model import ModelConfig
+from toyfcn.config.recipe import RecipeConfig
 from toyfcn.data.datamodule import SegmentationData, open_source
-from toyfcn.models.config import ModelConfig
-from toyfcn.recipe_config import RecipeConfig
-from toyfcn.task import SegmentationTask
+from toyfcn.runs.checkpoint import build
+from toyfcn.training.task import SegmentationTask
 
 SIZE, BATCH = (375, 500), 8
 
@@ -50,7 +50,7 @@ def ours(root: str, images: int) -> dict[str, float]:
     from pytorch_lightning.callbacks import Callback
     from pytorch_lightning.loggers import TensorBoardLogger
 
-    from toyfcn.callbacks import Monitor
+    from toyfcn.training.callbacks import Monitor
 
     next(loop(*parts(root, images)))
     other = loop(*parts(root, images))

@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from toyfcn import config, help
+from toyfcn.cli import help
+from toyfcn.config import commands
 
 Field = dataclasses.Field[Any]
 
@@ -19,7 +20,7 @@ Field = dataclasses.Field[Any]
 def options(conf: Path) -> str:
     """Return tables of every option of every command, one a group, as Markdown."""
     parts, groups = ["## Commands"], dict[str, type]()
-    for command, schema in config.COMMANDS.items():
+    for command, schema in commands.COMMANDS.items():
         name = "model" if command == "describe" else command
         parts.append(f"### toyfcn-{name}")
         parts.append((inspect.getdoc(schema) or "").partition("\n\n")[0])

@@ -13,11 +13,11 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import nn
 
-from toyfcn.checkpoint import build
-from toyfcn.describe import Row, layers
-from toyfcn.models.bilinear import Deconvolution
-from toyfcn.models.config import ModelConfig
+from toyfcn.commands.model import Row, layers
+from toyfcn.config.model import ModelConfig
 from toyfcn.models.fcn import FCN
+from toyfcn.models.upsampling import Deconvolution
+from toyfcn.runs.checkpoint import build
 
 WIDE, HIGH = 84, 48  # of a box
 LOW = 36  # high: a deconvolution's box

@@ -15,8 +15,6 @@ from PIL import Image
 
 from toyfcn.data.voc import palette
 
-MODULES = {"eval": "evaluate", "data": "data.cli"}  # of the commands that are not called like one
-
 
 class Answer(NamedTuple):
     """What a command leaves: its exit code, and what it has printed."""
@@ -37,7 +35,7 @@ def command(
     monkeypatch.chdir(tmp_path)
 
     def run(name: str, *words: str) -> Answer:
-        main = importlib.import_module(f"toyfcn.{MODULES.get(name, name)}").main
+        main = importlib.import_module(f"toyfcn.commands.{name}").main
         monkeypatch.setattr(sys, "argv", [f"toyfcn-{name}", *words])
         capsys.readouterr()
         code = 0

@@ -29,8 +29,7 @@ WORDS = f"""
     logger.panels=1 trainer.threads=1 trainer.accelerator=cpu trainer.patience=1000
     recipe.average=0.9
     """
-PRELOAD = ["pytorch_lightning", "toyfcn.train", "toyfcn.keeper", "toyfcn.task", "toyfcn.callbacks"]
-PRELOAD += ["torch.utils.tensorboard", "toyfcn.visual", "toyfcn.report", "toyfcn.evaluate"]
+PRELOAD = ["toyfcn.commands.train", "toyfcn.training.run", "torch.utils.tensorboard"]
 
 
 # ---- what two runs are compared by ----
@@ -86,7 +85,7 @@ def same_end(run: Path, calm: Path) -> None:
 # ---- killing ----
 def session(home: str, arguments: list[str], deadly: str | None) -> None:
     """Run toyfcn-train in this process, its output in a file."""
-    from toyfcn import train
+    from toyfcn.commands import train
 
     def strike(*given: Any) -> None:
         os.kill(os.getpid(), signal.SIGKILL)

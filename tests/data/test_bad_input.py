@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from toyfcn.data.check import check_source
+from toyfcn.data.tools.check import check_source
 from toyfcn.data.voc import Source, palette, voc_source
 
 WIDTH, HEIGHT = 24, 16

@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
+from toyfcn.config.data import VOCConfig
 from toyfcn.data import cache, voc
 from toyfcn.data.cache import PixelCache
-from toyfcn.data.config import VOCConfig
 from toyfcn.data.datamodule import SegmentationData, open_source
 
 

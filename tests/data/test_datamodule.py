@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 import torch
 
-from toyfcn import pretrain
+from toyfcn.config.data import VOCConfig
 from toyfcn.data import datamodule, voc
-from toyfcn.data.batch import Batch
-from toyfcn.data.config import VOCConfig
+from toyfcn.data.collate import Batch
 from toyfcn.data.datamodule import SegmentationData, open_source
 from toyfcn.data.loader import ScheduledLoader
-from toyfcn.metrics import confusion
-from toyfcn.task import pixel_loss
+from toyfcn.evaluation.metrics import confusion
+from toyfcn.training import pretrain
+from toyfcn.training.task import pixel_loss
 
 
 def data_of(root: Path, **options: Any) -> SegmentationData:
@@ -220,7 +220,7 @@ MEASURE = """
 import re, sys, torch
 from pathlib import Path
 from typing import Any
-from toyfcn.data.config import VOCConfig
+from toyfcn.config.data import VOCConfig
 from toyfcn.data.datamodule import SegmentationData, open_source
 torch.set_num_threads(1)
 config = VOCConfig(root=sys.argv[1], batch_size=10, train_split=sys.argv[2], cache=sys.argv[3])

@@ -14,9 +14,9 @@ import torch
 from conftest import Command
 from PIL import Image
 
+from toyfcn.config.data import FolderConfig
 from toyfcn.data.cache import fingerprint
-from toyfcn.data.colours import read_colours
-from toyfcn.data.config import FolderConfig
+from toyfcn.data.color_masks import read_colours
 from toyfcn.data.datamodule import SegmentationData, open_source
 from toyfcn.data.folder import FolderSource, folder_source
 from toyfcn.data.splits import draw_splits

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from conftest import Command
 
-from toyfcn.data.config import VOCConfig
+from toyfcn.config.data import VOCConfig
 from toyfcn.data.datamodule import SegmentationData, open_source
 from toyfcn.data.overlap import canonical, identities, shared
 from toyfcn.data.splits import read_list

@@ -11,7 +11,8 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from toyfcn.data import scene, shapes
+from toyfcn.data.shapes import scene
+from toyfcn.data.shapes import world as shapes
 
 SMALL: dict[str, Any] = {"train": 4, "val": 2, "test": 3}
 Pair = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
@@ -26,7 +27,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def scenes(count: int) -> list[Pair]:
-    pairs = [shapes.scene(np.random.default_rng([7, index]), (96, 96)) for index in range(count)]
+    pairs = [scene.scene(np.random.default_rng([7, index]), (96, 96)) for index in range(count)]
     return [(np.asarray(photo), np.asarray(mask)) for photo, mask in pairs]
 
 
@@ -54,7 +55,7 @@ def test_layout_is_exactly_vocs(world: Path) -> None:
     for split, names in ids.items():
         assert (lists / f"{split}.txt").read_text().splitlines() == names
     assert (lists / "trainval.txt").read_text().splitlines() == ids["train"] + ids["val"]
-    assert tuple((world / "classes.txt").read_text().splitlines()) == shapes.CLASSES
+    assert tuple((world / "classes.txt").read_text().splitlines()) == scene.CLASSES
     assert json.loads((world / "world.json").read_text())["seed"] == 0
     assert list(world.parent.iterdir()) == [world], "no scratch folder stays behind"
 
@@ -71,7 +72,7 @@ def test_photos_are_rgb_and_masks_carry_the_voc_palette(world: Path) -> None:
 
 
 def test_size_is_height_then_width() -> None:
-    photo, mask = shapes.scene(np.random.default_rng(0), (48, 80))
+    photo, mask = scene.scene(np.random.default_rng(0), (48, 80))
     assert photo.size == mask.size == (80, 48)
 
 
@@ -80,7 +81,7 @@ def test_same_seed_same_bytes_however_many_processes(
 ) -> None:
     sizes: dict[str, Any] = {"train": 180, "val": 10, "test": 10, "size": (48, 48)}
     pooled = shapes.draw(tmp_path / "pooled", **sizes)
-    monkeypatch.setattr(shapes, "FEW", 201)
+    monkeypatch.setattr(world, "FEW", 201)
     alone = shapes.draw(tmp_path / "alone", **sizes)
     assert digests(alone) == digests(pooled)
 
@@ -110,7 +111,7 @@ def test_progress_hears_of_every_image(tmp_path: Path) -> None:
 
 def test_a_finished_world_is_left_alone(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {path: path.stat().st_mtime_ns for path in world.rglob("*")}
-    monkeypatch.setattr(shapes, "scene", None)
+    monkeypatch.setattr(world, "scene", None)
     assert shapes.draw(world, **SMALL) == world
     assert before == {path: path.stat().st_mtime_ns for path in world.rglob("*")}
 
@@ -159,7 +160,7 @@ def test_who_comes_second_takes_the_world_of_the_first(tmp_path: Path) -> None:
 def test_mask_values_and_shares(many: list[Pair]) -> None:
     masks = np.stack([mask for _, mask in many])
     values, counts = np.unique(masks, return_counts=True)
-    assert values.tolist() == [*range(len(shapes.CLASSES)), scene.VOID]
+    assert values.tolist() == [*range(len(scene.CLASSES)), scene.VOID]
     share = counts / masks.size
     assert 0.6 < share[0] < 0.8
     assert share[1:-1].min() > 0.015, "every class has its share"
@@ -181,7 +182,7 @@ def test_regions_meet_at_void_lines(many: list[Pair]) -> None:
     assert bare < 0.35 * lined, "only an edge that runs along pixel borders needs no void"
 
 
-@pytest.mark.parametrize("kind", range(1, len(shapes.CLASSES)))
+@pytest.mark.parametrize("kind", range(1, len(scene.CLASSES)))
 def test_objects_fit_a_receptive_field_of_32(kind: int) -> None:
     rng = np.random.default_rng(kind)
     for _ in range(50):
@@ -231,6 +232,6 @@ def test_objects_stand_out_from_what_surrounds_them() -> None:
 def test_colour_does_not_tell_the_class(many: list[Pair]) -> None:
     photos = np.concatenate([photo.reshape(-1, 3) for photo, _ in many])
     labels = np.concatenate([mask.ravel() for _, mask in many])
-    means = np.stack([photos[labels == k].mean(0) for k in range(len(shapes.CLASSES))])
+    means = np.stack([photos[labels == k].mean(0) for k in range(len(scene.CLASSES))])
     spread = photos.std(0)
     assert (np.abs(means - means.mean(0)) < 0.35 * spread).all(), means.round()

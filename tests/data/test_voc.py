@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from toyfcn.data import pixels, voc
+from toyfcn.data import image_io, voc
 from toyfcn.data.splits import read_list
 from toyfcn.data.voc import CLASSES, VOCReader, find_voc, read_image, read_mask
 
@@ -277,7 +277,7 @@ def test_a_photo_that_is_none_or_missing_is_named(tmp_path):
 
 def test_a_photo_of_too_many_pixels_is_refused(tmp_path, monkeypatch):
     Image.fromarray(smooth()).save(tmp_path / "big.jpg")
-    monkeypatch.setattr(pixels, "MAX_PIXELS", 24 * 40 - 1)
+    monkeypatch.setattr(image_io, "MAX_PIXELS", 24 * 40 - 1)
     with pytest.raises(ValueError, match=r"big\.jpg.*40 x 24"):
         read_image(tmp_path / "big.jpg")
 
@@ -383,8 +383,8 @@ def test_real_photos_equal_pillows_decoding(real):
         assert mask.shape == image.shape[1:]
         assert image.equal(decoded(real.image_path(name))), name
         assert np.array_equal(mask.numpy(), np.array(Image.open(real.mask_path(name)))), name
-        assert pixels.jpeg_kind(real.image_path(name).read_bytes()), name
-        assert pixels.plain_png(real.mask_path(name).read_bytes()) is not None, name
+        assert image_io.jpeg_kind(real.image_path(name).read_bytes()), name
+        assert image_io.plain_png(real.mask_path(name).read_bytes()) is not None, name
 
 
 def test_the_diary_on_real_photos(voc_root):

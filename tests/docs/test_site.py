@@ -17,7 +17,7 @@ import site_pages
 import site_picture
 from mkdocs.config.defaults import MkDocsConfig
 
-from toyfcn import config
+from toyfcn.config import commands
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -37,7 +37,7 @@ def options_of(schema: type, prefix: str = "") -> set[str]:
 
 def test_the_tables_have_every_option_of_the_schema() -> None:
     page = site_pages.options(ROOT / "conf")
-    wanted = set().union(*(options_of(schema) for schema in config.COMMANDS.values()))
+    wanted = set().union(*(options_of(schema) for schema in commands.COMMANDS.values()))
     assert {"recipe.lr", "data.year", "data.world_seed", "sweep.n_trials"} <= wanted
     assert set(re.findall(r"^\| `([a-z0-9_.]+)` \|", page, re.M)) == wanted
     assert "| `recipe.optimizer` | `adamw` | adamw, sgd, muon |" in page
@@ -106,9 +106,9 @@ def test_a_page_that_nobody_named_is_in_the_menu(tmp_path: Path) -> None:
     for name in ("data.md", "new.md"):
         (tmp_path / name).touch()
     config = MkDocsConfig()
-    config.docs_dir, config.nav = str(tmp_path), [{"Use": [{"Data": "data.md"}]}]
+    commands.docs_dir, commands.nav = str(tmp_path), [{"Use": [{"Data": "data.md"}]}]
     site_hooks.on_config(config)
-    assert config.nav == [{"Use": [{"Data": "data.md"}, "new.md"]}]
+    assert commands.nav == [{"Use": [{"Data": "data.md"}, "new.md"]}]
 
 
 def test_the_workflow_runs_make_targets() -> None:

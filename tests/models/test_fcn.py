@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from toyfcn.checkpoint import build
-from toyfcn.models.config import ModelConfig
+from toyfcn.config.model import ModelConfig
+from toyfcn.runs.checkpoint import build
 
 CLASSIC = {"activation": "tanh", "norm": "none"}
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from toyfcn.checkpoint import build
-from toyfcn.describe import layers
-from toyfcn.models.config import ModelConfig
+from toyfcn.commands.model import layers
+from toyfcn.config.model import ModelConfig
 from toyfcn.models.geometry import Grid, Layer, chain, crop_offset
+from toyfcn.runs.checkpoint import build
 
 
 def made(classes=21, device="meta", **options):

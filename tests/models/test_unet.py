@@ -12,13 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from toyfcn import checkpoint, evaluate, export, predict, train
-from toyfcn.checkpoint import build
-from toyfcn.data.scene import CLASSES, scene
-from toyfcn.describe import layers
-from toyfcn.models.config import ModelConfig
-from toyfcn.recipe_config import RecipeConfig
-from toyfcn.task import SegmentationTask
+from toyfcn.commands import eval, export, predict, train
+from toyfcn.commands.model import layers
+from toyfcn.config.model import ModelConfig
+from toyfcn.config.recipe import RecipeConfig
+from toyfcn.data.shapes.scene import CLASSES, scene
+from toyfcn.runs import checkpoint
+from toyfcn.runs.checkpoint import build
+from toyfcn.training.task import SegmentationTask
 
 UNET = {"name": "unet", "stride": 1}
 
@@ -125,7 +126,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None) -> Co
 
 def test_it_comes_back_from_its_checkpoint(run: Command) -> None:
     found = json.loads(Path("run/metrics.json").read_text())
-    run(evaluate.main, f"ckpt={BEST} split=test hydra.run.dir=scored")
+    run(eval.main, f"ckpt={BEST} split=test hydra.run.dir=scored")
     assert json.loads(Path("scored/metrics.json").read_text())["test"] == found["test"]
     run(train.main, f"{TINY} ckpt={BEST} recipe.freeze=trunk hydra.run.dir=again")
     before, after = (

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from toyfcn.checkpoint import build
-from toyfcn.models.config import STRIDES, ModelConfig
-from toyfcn.models.fused import Upsampling, upsampled_cross_entropy
+from toyfcn.config.model import STRIDES, ModelConfig
+from toyfcn.models.kernels.upsampled_loss import Upsampling, upsampled_cross_entropy
+from toyfcn.runs.checkpoint import build
 
 RUNGS = [(32, False), (16, False), (8, False), (16, True), (8, True)]
 

@@ -6,8 +6,8 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from toyfcn import resolvers
-from toyfcn.sweep.config import SweepConfig
+from toyfcn.cli import resolvers
+from toyfcn.config.sweep import SweepConfig
 from toyfcn.sweep.jobs import quoted
 from toyfcn.sweep.search import distribution, grid_size, make_sampler, mend, values
 

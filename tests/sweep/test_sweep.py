@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from toyfcn import fit, train
-from toyfcn.record import write_json
-from toyfcn.sweep import run
+from toyfcn.commands import train
+from toyfcn.runs.record import write_json
+from toyfcn.sweep import run as sweep
 from toyfcn.sweep.search import open_pruning, open_study
+from toyfcn.training import run as training
 
 GRID = ["-m", "recipe.lr=0.01,0.001", "seed=0,1", "sweep.name=s"]
 SEARCH = [
@@ -63,7 +64,7 @@ class Trained:
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> Trained:
     stand_in = Trained()
-    monkeypatch.setattr(fit, "fit_and_score", stand_in)
+    monkeypatch.setattr(training, "fit_and_score", stand_in)
     return stand_in
 
 
@@ -71,7 +72,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Trained:
 def _quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves the report out, but in the first test."""
     if "loses_no_other" not in request.node.name:
-        monkeypatch.setattr(run, "write_report", lambda folder: None)
+        monkeypatch.setattr(sweep, "write_report", lambda folder: None)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from toyfcn.data.pixels import image_size
+from toyfcn.data.image_io import image_size
 from toyfcn.data.voc import Source
 
 FORMAT = 2

@@ -11,15 +11,15 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
-from toyfcn.data import scene, shapes
-from toyfcn.data.batch import CutBatch, group, single, together
+from toyfcn.config.data import DataConfig, FolderConfig, ShapesConfig, VOCConfig
 from toyfcn.data.cache import PixelCache
-from toyfcn.data.config import DataConfig, FolderConfig, ShapesConfig, VOCConfig
+from toyfcn.data.collate import CutBatch, group, single, together
 from toyfcn.data.folder import folder_source
+from toyfcn.data.image_io import image_size
 from toyfcn.data.loader import LazyDataset, ScheduledLoader, prepare_worker
 from toyfcn.data.overlap import refuse_overlap
-from toyfcn.data.pixels import image_size
-from toyfcn.data.schedule import Schedule, like_sizes
+from toyfcn.data.sampler import Schedule, like_sizes
+from toyfcn.data.shapes import scene, world
 from toyfcn.data.transforms import TrainTransform, working_size
 from toyfcn.data.voc import Source, find_voc, voc_source
 
@@ -35,7 +35,7 @@ def open_source(config: DataConfig) -> Source:
     if isinstance(config, ShapesConfig):
         if not Path(config.root).exists():
             log.info("drawing the shapes world into %s (once)", config.root)
-        folder = shapes.draw(
+        folder = world.draw(
             Path(config.root),
             seed=config.world_seed,
             train=config.train_images,

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from toyfcn.data.colours import Colour, read_colours
-from toyfcn.data.config import FolderConfig
+from toyfcn.config.data import FolderConfig
+from toyfcn.data.color_masks import Colour, read_colours
 from toyfcn.data.splits import DRAWN, draw_splits, id_fault
 from toyfcn.data.voc import VOID, Source, palette
 

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from toyfcn.data.batch import CutSample, Sample
 from toyfcn.data.cache import PixelCache
-from toyfcn.data.schedule import Key, Schedule
+from toyfcn.data.collate import CutSample, Sample
+from toyfcn.data.sampler import Key, Schedule
 from toyfcn.data.transforms import TrainTransform, resize_image, working_size
 from toyfcn.data.voc import Source
 

@@ -14,7 +14,7 @@ from typing import TypedDict
 import numpy as np
 from torch import Tensor
 
-from toyfcn.data.pixels import read_image, read_mask
+from toyfcn.data.image_io import read_image, read_mask
 from toyfcn.data.splits import id_fault, no_file, read_lines, sound_ids
 
 VOID = 255  # labels of pixels that are neither learned nor scored

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from toyfcn.models.bilinear import Deconvolution
 from toyfcn.models.geometry import Grid, Layer, chain, crop_offset
+from toyfcn.models.upsampling import Deconvolution
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)  # of RGB in 0..255
 IMAGENET_STD = (58.395, 57.12, 57.375)

@@ -21,8 +21,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from toyfcn.models.fcn import Normalize, Trunk
-from toyfcn.models.pixelwise import BatchNorm, Convolution
-from toyfcn.models.pool import MaxPool
+from toyfcn.models.kernels.channels_last import BatchNorm, Convolution
+from toyfcn.models.kernels.max_pool import MaxPool
 
 PATCH = 32  # pixels of a side of what the classifier sees
 MAPS = (6, 16, 120, 84)  # channels of C1, C3, C5 and F6

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from toyfcn.models.fcn import Normalize, Trunk, score_layer
-from toyfcn.models.pixelwise import BatchNorm, Convolution
+from toyfcn.models.kernels.channels_last import BatchNorm, Convolution
 
 MAPS = (10, 20, 40, 80)  # channels of each level, finest first: 189,251 parameters for 21 classes
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toyfcn.record import read_status, write_json
+from toyfcn.runs.record import read_status, write_json
 
 log = logging.getLogger(__name__)
 ENDED = ("finished", "pruned")

@@ -15,9 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from toyfcn.command import typed
-from toyfcn.record import read_run, read_status, write_json
-from toyfcn.sweep.config import SweepConfig
+from toyfcn.cli.launch import typed
+from toyfcn.config.sweep import SweepConfig
+from toyfcn.runs.record import read_run, read_status, write_json
 from toyfcn.sweep.jobs import ENDED, Job, start
 
 log = logging.getLogger(__name__)
@@ -195,7 +195,7 @@ def write_report(folder: Path) -> None:
     if not (folder / "sweep.json").exists():
         return
     try:
-        from toyfcn.report import report
+        from toyfcn.commands.report import report
 
         report(folder)
     except Exception:

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from toyfcn.record import read_status
-from toyfcn.sweep.config import SweepConfig
+from toyfcn.config.sweep import SweepConfig
+from toyfcn.runs.record import read_status
 from toyfcn.sweep.jobs import ENDED, Job, start
 from toyfcn.sweep.run import save
 

@@ -1,0 +1,1 @@
+"""How every command starts; Hydra lives here."""

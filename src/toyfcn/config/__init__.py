@@ -1,0 +1,1 @@
+"""The typed schema: every option stands once, with its meaning, unit and bounds."""

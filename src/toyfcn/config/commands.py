@@ -1,0 +1,235 @@
+"""The typed schema: what each command takes, from groups of options that stand where they are used.
+
+See data/config.py, models/config.py, recipe_config.py, trainer_config.py and sweep/config.py: there
+every option stands once, with its meaning, unit and bounds. The YAML files under conf/ only choose
+values; a key that is not here is an error. Nothing heavy is imported, so that a mistake is told at
+once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, get_type_hints
+
+from toyfcn.config.data import KINDS, DataConfig, FolderConfig, ShapesConfig, VOCConfig
+from toyfcn.config.model import STRIDES, ModelConfig
+from toyfcn.config.option import Checked, option
+from toyfcn.config.recipe import PAPER_LR, RecipeConfig
+from toyfcn.config.sweep import SweepConfig
+from toyfcn.config.trainer import LoggerConfig, TrainerConfig
+
+
+def _all_null(*configs: type[DataConfig]) -> type:
+    """Make a config with every option of the given ones, each null: nothing chosen yet."""
+    types = {name: kind for config in configs for name, kind in get_type_hints(config).items()}
+    return dataclasses.make_dataclass(
+        "AsTrainedConfig", [(name, kind | None, None) for name, kind in types.items()]
+    )
+
+
+FIGURES = ("miou", "boundary_miou", "pixel_acc", "mean_acc", "fwiou", "loss")  # of a split's scores
+AsTrainedConfig = _all_null(*KINDS.values())  # toyfcn-eval: null means as the checkpoint has it
+
+
+@dataclass
+class TrainConfig(Checked):
+    """Fit a network, score its best checkpoint, leave a folder that tells it all.
+
+    toyfcn-train experiment=shapes_lenet                      # a claim of conf/experiment
+    toyfcn-train model.stride=2 recipe.lr=0.003 seed=1        # change anything
+    toyfcn-train -m recipe.lr=0.01,0.03 model.stride=4,2      # sweep: a grid of four runs
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    recipe: RecipeConfig = field(default_factory=RecipeConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    seed: int = option(0, "seed of weights, order and augmentation (0 is a seed)", low=0)
+    ckpt: str | None = option(None, "checkpoint whose weights training starts from")
+    resume: str | None = option(
+        None,
+        "folder of a run to continue; auto: the newest unfinished one with this config, or a new "
+        "one",
+    )
+    rerun: str | None = option(
+        None, "folder of a finished run to repeat, and compare with bit for bit"
+    )
+    optimized_metric: str = option(
+        "val.miou", "figure of metrics.json that a sweep looks at: val.… or test.…"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        model, recipe = self.model, self.recipe
+        if recipe.lr is None:
+            rung = 0 if model.at_once else STRIDES[model.name].index(model.stride)
+            recipe.lr = PAPER_LR[rung]
+        if self.ckpt is not None and model.weights is not None:
+            raise ValueError(f"ckpt= brings weights, and so does model.weights={model.weights}")
+        if recipe.pretrain_steps and (self.ckpt is not None or model.name != "fcn_lenet"):
+            raise ValueError("recipe.pretrain_steps needs model=fcn_lenet, and no ckpt=")
+        scored = {"val": self.data.val_split, "test": self.data.test_split}
+        if scored["val"] is None and self.trainer.patience is not None:
+            raise ValueError("trainer.patience needs a data.val_split to be patient about")
+        split, _, figure = self.optimized_metric.partition(".")
+        if split not in scored or figure not in FIGURES:
+            raise ValueError(
+                f"optimized_metric={self.optimized_metric} is no figure of metrics.json: name one "
+                f"of {' or '.join(scored)}, such as val.miou (known: {', '.join(FIGURES)})"
+            )
+        if scored[split] is None:
+            raise ValueError(
+                f"optimized_metric={self.optimized_metric} needs the split that "
+                f"data.{split}_split=null leaves out"
+            )
+        processes = self.trainer.devices * self.trainer.nodes
+        if recipe.freeze_steps is not None and processes > 1:
+            raise ValueError("recipe.freeze_steps needs trainer.devices=1 and trainer.nodes=1")
+        if self.data.batch_size < processes:
+            raise ValueError(
+                f"data.batch_size={self.data.batch_size} is shared out, and leaves nothing to "
+                f"some of the {processes} processes"
+            )
+
+
+@dataclass
+class EvalConfig(Checked):
+    """Score a checkpoint on any split.
+
+    toyfcn-eval ckpt=RUN/checkpoints/best.ckpt                # on its own validation split
+    toyfcn-eval ckpt=RUN/checkpoints/best.ckpt split=test
+    toyfcn-eval ckpt=RUN/checkpoints/best.ckpt data=voc2012 data.root=FOLDER
+    """
+
+    ckpt: str | None = option(None, "checkpoint to score (required)")
+    split: str = option("val", "list of the images to score")
+    data: Any = None  # conf/eval.yaml chooses data=as_trained
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+
+@dataclass
+class PredictConfig(Checked):
+    """Palette masks and overlays of any photos, from a checkpoint alone.
+
+    toyfcn-predict ckpt=best.ckpt source=photos/ out=masks
+    toyfcn-predict ckpt=best.ckpt 'source=["photos/**/*.png",one.jpg]' scores=true
+    toyfcn-predict ckpt=best.ckpt format=voc_server data=voc2012 split=test out=submission
+    """
+
+    ckpt: str | None = option(None, "checkpoint to predict with (required)")
+    source: Any = option(None, "photo, folder of photos or glob, or a list of these")
+    out: str = option("outputs/predictions", "folder for the masks and overlays")
+    format: str = option(
+        "pictures",
+        "pictures: masks and overlays of source; voc_server: what PASCAL's evaluation server takes",
+        choices=("pictures", "voc_server"),
+    )
+    scores: bool = option(
+        False, "write NAME_scores.npz too: float16 (classes, height, width), before the softmax"
+    )
+    split: str = option("test", "voc_server: list of the photos, which need no masks")
+    data: Any = None  # voc_server: where the photos lie; conf/predict.yaml says as_trained
+    device: str = option("auto", "where to run", choices=("auto", "cpu", "gpu"))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        listed = self.source if isinstance(self.source, list) else [self.source]
+        if not all(isinstance(item, str | None) for item in listed):
+            raise ValueError(f"source={self.source} is no path, nor a list of paths")
+        if self.format == "voc_server" and (self.scores or self.source):
+            given = "scores" if self.scores else "source"
+            raise ValueError(f"{given}= has no place beside format=voc_server, which takes split=")
+
+
+@dataclass
+class ExportConfig(Checked):
+    """A checkpoint's network as ONNX, checked against torch.
+
+    toyfcn-export ckpt=RUN/checkpoints/best.ckpt              # best.onnx beside it
+    toyfcn-export ckpt=best.ckpt out=net.onnx
+    toyfcn-export ckpt=best.ckpt output=labels
+    """
+
+    ckpt: str | None = option(None, "checkpoint to export (required)")
+    out: str | None = option(None, "file to write; null: beside the checkpoint")
+    output: str = option(
+        "scores", "scores of each class, or labels of the best ones", choices=("scores", "labels")
+    )
+
+
+@dataclass
+class DescribeConfig(Checked):
+    """Print a network layer by layer: sizes, strides, receptive fields, weights, arithmetic.
+
+    toyfcn-model model=fcn_lenet model.stride=2
+    toyfcn-model model=fcn_vgg16 model.stride=8 size=[500,500]
+    """
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    classes: int = option(21, "classes to score, background included", low=2, high=255)
+    size: list[int] = option([375, 500], "[height, width] of the photo in pixels", low=1, length=2)
+
+
+@dataclass
+class DataCommandConfig(Checked):
+    """Check | draw | download: read and judge a data set, draw one, fetch one.
+
+    toyfcn-data check data=voc2007 data.root=FOLDER
+    toyfcn-data draw data.root=world data.train_images=5000
+    toyfcn-data download data=voc2012 data.root=FOLDER
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    splits: list[str] | None = option(None, "check: lists to read, null: every list on disk")
+    report: str | None = option("data-report.json", "check: file for the JSON report, null: none")
+    workers: int | None = option(
+        None, "check: files read at once, null: as many as CPU cores", low=1, high=64
+    )
+    mirrors: list[str] | None = option(
+        None, "download: URLs of folders or of archives, tried in order; null: the official ones"
+    )
+    md5: list[str] | None = option(
+        None, "download: checksum of each archive, null: the published ones"
+    )
+    keep: bool = option(False, "download: keep the archive beside what was unpacked from it")
+
+
+COMMANDS: dict[str, type[Checked]] = {  # by the name of their file in conf/
+    "train": TrainConfig,
+    "eval": EvalConfig,
+    "predict": PredictConfig,
+    "export": ExportConfig,
+    "data": DataCommandConfig,
+    "describe": DescribeConfig,
+}
+
+
+def options_of(name: str) -> list[str]:
+    """Return the options of the dataclass of that name, if it is one of the schema's."""
+    known: list[type] = [Checked]
+    for kind in known:  # and of its subclasses, as they are found
+        known += kind.__subclasses__()
+    return [f.name for kind in known if kind.__name__ == name for f in dataclasses.fields(kind)]
+
+
+def register() -> None:
+    """Make the schema known to Hydra, under the names that conf/ refers to."""
+    from hydra.core.config_store import ConfigStore
+
+    store = ConfigStore.instance()
+    for command, schema in COMMANDS.items():
+        store.store(f"{command}_schema", schema)
+    for group, name, node in (
+        ("data", "shapes_schema", ShapesConfig),
+        ("data", "voc_schema", VOCConfig),
+        ("data", "folder_schema", FolderConfig),
+        ("data", "as_trained", AsTrainedConfig),
+        ("model", "model_schema", ModelConfig),
+        ("recipe", "recipe_schema", RecipeConfig),
+        ("trainer", "trainer_schema", TrainerConfig),
+        ("sweep", "sweep_schema", SweepConfig),
+    ):
+        store.store(name, node, group=group)

@@ -1,0 +1,83 @@
+"""Every option of the recipe: loss, optimizer and schedule, with meaning, unit and bounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from toyfcn.config.option import Checked, option
+
+PAPER_LR = (1e-10, 1e-12, 1e-14)  # of 32s, 16s and 8s with a summed loss; at once as 32s
+WEIGHTINGS = ("none", "sqrt", "median")
+
+
+@dataclass
+class RecipeConfig(Checked):
+    """Loss, optimizer, momentum and schedule: they only make sense together."""
+
+    GROUP = "recipe"
+
+    name: str = option("modern", "which recipe: set by recipe=NAME")
+    loss: str = option(
+        "mean", "mean over the labelled pixels of a batch, or their sum", choices=("mean", "sum")
+    )
+    optimizer: str = option(
+        "adamw",
+        "how weights move; muon: the trunk's filters by Muon, all else by AdamW",
+        choices=("adamw", "sgd", "muon"),
+    )
+    lr: float | None = option(
+        0.01, "learning rate; its peak under onecycle; null: the paper's for model.stride", low=0
+    )
+    momentum: float = option(0.9, "momentum (sgd, muon), or beta1 (adamw)", low=0, high=0.9999)
+    adam_lr_factor: float = option(
+        0.2, "with optimizer=muon: factor on the learning rate of what AdamW moves", low=0
+    )
+    weight_decay: float = option(0.01, "weight decay; never on biases and norms", low=0)
+    bias_lr_factor: float = option(1.0, "factor on the learning rate of biases", low=0)
+    schedule: str = option(
+        "onecycle",
+        "lr over the steps: linear warm-up, then cosine",
+        choices=("onecycle", "constant"),
+    )
+    warmup: float = option(0.1, "share of the steps that warm up (onecycle)", low=0, high=1)
+    class_weights: Any = option(
+        "none",
+        "loss weights: sqrt or median of inverse frequency, clipped to 1/4..4, or a list",
+    )
+    sample: float = option(
+        1.0,
+        "share of the pixels, drawn anew at each step, whose loss counts; 1: whole-image training",
+        low=0.001,
+        high=1,
+    )
+    clip: float | None = option(None, "largest norm of the gradient, null: any", low=0)
+    average: float | None = option(
+        None,
+        "decay of the weights' moving average that is scored and kept, null: none",
+        low=0,
+        high=1,
+    )
+
+    freeze: str | None = option(None, "what does not learn; null: nothing", choices=("trunk",))
+    freeze_steps: int | None = option(
+        None, "steps for which it does not; null: all of the training", low=1
+    )
+    pretrain_steps: int = option(
+        0, "LeNet: of trainer.max_steps, those that train it as a classifier of patches", low=0
+    )
+    pretrain_patches: int = option(
+        128, "32x32 patches cut from each batch of photos in these steps", low=1
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.freeze_steps is not None and self.freeze is None:
+            raise ValueError(f"recipe.freeze_steps={self.freeze_steps} needs recipe.freeze=trunk")
+        weights = self.class_weights
+        listed = isinstance(weights, list) and all(isinstance(w, int | float) for w in weights)
+        if not (listed and min(weights, default=-1) >= 0) and weights not in WEIGHTINGS:
+            raise ValueError(
+                f"recipe.class_weights={weights} is neither one of {', '.join(WEIGHTINGS)} nor a "
+                "list of numbers, one a class"
+            )

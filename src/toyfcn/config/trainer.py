@@ -1,0 +1,84 @@
+"""Every option of the trainer and of what it logs, with its meaning, unit and bounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from toyfcn.config.option import Checked, option
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+
+@dataclass
+class TrainerConfig(Checked):
+    """Where and how long to train. Budgets are steps, so that runs repeat."""
+
+    GROUP = "trainer"
+
+    accelerator: str = option("auto", "where to run", choices=("auto", "cpu", "gpu"))
+    devices: int = option(1, "how many GPUs, or processes, on each machine", low=1)
+    nodes: int = option(1, "how many machines", low=1)
+    sync_batchnorm: bool = option(
+        False, "GPUs: batch normalisation over all processes; false: over each one's share"
+    )
+    precision: str = option("32-true", "number format", choices=PRECISIONS)
+    max_steps: int = option(2000, "batches to train on; -1: only max_epochs counts", low=-1)
+    max_epochs: int = option(-1, "passes over the images; -1: only max_steps counts", low=-1)
+    val_every: int = option(
+        100, "steps between validations; brought to a divisor of all steps", low=1
+    )
+    test_views: int = option(
+        1,
+        "final scoring, toyfcn-eval: views of a photo whose mean is scored; 2: mirrored too, 8: in "
+        "all quarter turns too. Validations in training look once",
+        choices=(1, 2, 8),
+    )
+    patience: int | None = option(
+        None, "stop early after this many validations without a better mean IU, null: never", low=1
+    )
+    threads: int | None = option(None, "CPU threads, null: PyTorch's choice", low=1)
+    keep_mb: int = option(
+        256,
+        "CPU on Linux: MB of freed memory kept for the next step, in blocks of up to 64; 0: none",
+        low=0,
+        high=2047,
+    )
+    reuse_memory: bool = option(
+        False, "CPU on Linux: keep all freed memory, for large steps; faster, for more memory"
+    )
+    fused: bool = option(
+        True, "upsampling and loss in one pass, equal and faster; false: the plain formulation"
+    )
+    compile: bool = option(
+        False, "compile the trunk: faster after the first, long step of each size of photos"
+    )
+    profile: bool = option(False, "tell where a step's time goes, with a trace; see debug=profile")
+    save_every: int | None = option(
+        None, "steps between saves of last.ckpt beside those at validations; null: none", low=1
+    )
+    save_failed: str = option(
+        "go_on",
+        "what a run does that cannot save, its disk being full; the checkpoint before stays",
+        choices=("go_on", "stop"),
+    )
+    deterministic: bool = option(True, "only operations that repeat bit for bit")
+    progress: bool = option(True, "show a progress bar where there is a terminal")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_steps < 1 and self.max_epochs < 1:
+            raise ValueError("set trainer.max_steps or trainer.max_epochs: training needs an end")
+
+
+@dataclass
+class LoggerConfig(Checked):
+    """What goes to TensorBoard."""
+
+    GROUP = "logger"
+
+    every: int = option(10, "steps between points of the training curves", low=1)
+    panels: int = option(8, "validation photos in the picture panels; 0: none", low=0, high=64)
+    histograms: bool = option(False, "weights and gradients at each validation")
+    graph: bool = option(False, "the network's graph")

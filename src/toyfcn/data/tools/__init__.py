@@ -1,0 +1,1 @@
+"""What toyfcn-data does: check, download."""

@@ -1,0 +1,255 @@
+"""Everything that is wrong with a data set, and what it holds: each file is read once."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TypedDict
+
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from toyfcn.data.image_io import reason_of
+from toyfcn.data.overlap import canonical
+from toyfcn.data.tools.progress import progress
+from toyfcn.data.voc import Source
+
+
+class Fault(TypedDict):
+    """A file and what is wrong with it."""
+
+    file: str
+    reason: str
+
+
+class ClassShare(TypedDict):
+    """A class: its share of the labelled pixels, and the masks it occurs in."""
+
+    share: float
+    images: int
+
+
+class Span(TypedDict):
+    """The spread of a side's length in pixels."""
+
+    min: int
+    median: float
+    max: int
+
+
+class Report(TypedDict):
+    """The JSON report. Figures are of the pairs that could be read."""
+
+    data: str
+    lists: str
+    splits: dict[str, int]
+    images: int
+    seconds: float
+    classes: dict[str, ClassShare]
+    void_share: float
+    distinct_sizes: int
+    width: Span | None
+    height: Span | None
+    mask_modes: dict[str, int]
+    faults: list[Fault]
+
+
+@dataclass
+class Pair:
+    """What one id's two files turned out to be; None where that could not be read."""
+
+    faults: list[Fault] = field(default_factory=list)
+    size: tuple[int, int] | None = None  # the photo's (height, width)
+    counts: Tensor | None = None  # pixels of each label: int64 (256,)
+    mode: str | None = None  # the mask's
+
+    def blame(self, path: Path, reason: str) -> None:
+        """Note a fault of a file."""
+        self.faults.append(fault(path, reason))
+
+
+def fault(path: Path, reason: str) -> Fault:
+    """Describe a fault, without the file's name in the reason."""
+    for lead in (f"cannot read the photo {path}: ", f"cannot read the mask {path}: ", f"{path} "):
+        reason = reason.removeprefix(lead)
+    return {"file": printable(str(path)), "reason": printable(reason)}
+
+
+def printable(text: str) -> str:
+    """Spell what is no text in escapes: names of files may be any bytes."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def read_lists(source: Source, splits: Sequence[str]) -> tuple[dict[str, list[str]], list[Fault]]:
+    """Return the sound ids of each split, each once, and the faults of the lists."""
+    found: dict[str, list[str]] = {}
+    faults: list[Fault] = []
+    for split in splits:
+        path, seen = source.list_path(split), dict[str, None]()
+        try:
+            lines = source.lines(split)
+        except (ValueError, OSError) as error:
+            faults.append(fault(path, str(error)))
+            continue
+        for name in lines:
+            if wrong := source.id_fault(name, seen):
+                faults.append(fault(path, wrong))
+            else:
+                seen[name] = None
+        found[split] = list(seen)
+    return found, faults
+
+
+def overlaps(
+    source: Source, ids: dict[str, list[str]], train_split: str, scoring_splits: Sequence[str]
+) -> Iterator[Fault]:
+    """Yield a fault for every id that is trained on and scored."""
+    same = canonical if source.pascal else str
+    trained = {same(name) for name in ids.get(train_split, ())}
+    for split in scoring_splits:
+        for name in ids.get(split, ()):
+            if same(name) in trained:
+                reason = f"names {name!r}, but the training split {train_split} has that photo too"
+                yield fault(source.list_path(split), reason)
+
+
+def read_pair(source: Source, name: str) -> Pair:
+    """Read photo and mask of an id to the end and note all that is wrong with them."""
+    pair = Pair()
+    photo, mask = source.image_path(name), source.mask_path(name)
+    if is_there(pair, photo):
+        try:
+            shape = source.image(name).shape
+            pair.size = (shape[1], shape[2])
+        except (ValueError, OSError) as error:
+            pair.blame(photo, str(error))
+    if not is_there(pair, mask):
+        return pair
+    size = None
+    try:
+        with Image.open(mask) as header:
+            pair.mode, size = header.mode, (header.height, header.width)
+        labels = source.mask(name)
+        size = (labels.shape[0], labels.shape[1])
+        pair.counts = torch.bincount(labels.flatten(), minlength=256)
+    except (ValueError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        pair.blame(mask, reason_of(error))
+    if pair.size and size and pair.size != size:
+        reason = f"is {size[1]} x {size[0]} pixels, but its photo {pair.size[1]} x {pair.size[0]}"
+        pair.blame(mask, reason)
+    return pair
+
+
+def is_there(pair: Pair, path: Path) -> bool:
+    """Tell whether a file is there, and note it where not."""
+    try:
+        if path.is_file():
+            return True
+        pair.blame(path, "is no file" if path.exists() else "is missing")
+    except OSError as error:  # no right to look, a name too long
+        pair.blame(path, error.strerror or str(error))
+    return False
+
+
+def check_source(
+    source: Source,
+    *,
+    train_split: str,
+    scoring_splits: Sequence[str],
+    allow_overlap: bool = False,
+    splits: Sequence[str] | None = None,
+    workers: int | None = None,
+) -> Report:
+    """Read every list and every file of a source, several at once, and report on all of them.
+
+    Without ``splits``, these are the lists on disk and those that the config names.
+    """
+    start = time.perf_counter()
+    if splits is None:
+        splits = list(dict.fromkeys([*source.splits(), train_split, *scoring_splits]))
+    ids, faults = read_lists(source, splits)
+    if not allow_overlap:
+        faults += overlaps(source, ids, train_split, scoring_splits)
+    names = sorted({name for split in ids.values() for name in split})
+
+    counts, present = torch.zeros(256, dtype=torch.int64), torch.zeros(256, dtype=torch.int64)
+    sizes: list[tuple[int, int]] = []
+    modes: Counter[str] = Counter()
+    pool = ThreadPoolExecutor(workers or os.cpu_count() or 1)  # decoding lets other threads run
+    try:
+        with progress("checking") as advance, warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            for done, pair in enumerate(pool.map(partial(read_pair, source), names), 1):
+                faults += pair.faults
+                if pair.size is not None:
+                    sizes.append(pair.size)
+                if pair.mode is not None:
+                    modes[pair.mode] += 1
+                if pair.counts is not None:
+                    counts += pair.counts
+                    present += pair.counts > 0
+                advance(done, len(names))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    every, void = int(counts.sum()), int(counts[source.void])
+    counts[source.void] = present[source.void] = 0
+    shares = (counts / max(every - void, 1)).tolist()
+    return {
+        "data": source.name,
+        "lists": printable(str(source.lists)),
+        "splits": {printable(split): len(names) for split, names in ids.items()},
+        "images": len(names),
+        "seconds": round(time.perf_counter() - start, 2),
+        "classes": {
+            name: {"share": shares[label], "images": int(present[label])}
+            for label, name in enumerate(source.classes)
+        },
+        "void_share": void / max(every, 1),
+        "distinct_sizes": len(set(sizes)),
+        "width": span([width for _, width in sizes]),
+        "height": span([height for height, _ in sizes]),
+        "mask_modes": dict(modes.most_common()),
+        "faults": faults,
+    }
+
+
+def span(lengths: list[int]) -> Span | None:
+    """Return the spread of lengths, None where there is none."""
+    if not lengths:
+        return None
+    return {"min": min(lengths), "median": statistics.median(lengths), "max": max(lengths)}
+
+
+def print_report(report: Report) -> None:
+    """Print what the data set holds, then every bad file with its reason, one line each."""
+    print(f"{report['data']}: {report['images']} images, read in {report['seconds']:.1f} s")
+    print("lists:  " + ", ".join(f"{name} {n}" for name, n in report["splits"].items()))
+    for side, found in (("width", report["width"]), ("height", report["height"])):
+        if found:
+            low, middle, high = found["min"], found["median"], found["max"]
+            print(f"{side + ':':<8}{low} to {high} pixels, median {middle:g}")
+    print(f"sizes:  {report['distinct_sizes']} different")
+    print("masks:  " + ", ".join(f"mode {mode} {n}" for mode, n in report["mask_modes"].items()))
+    table = Table(box=None)
+    table.add_column("class")
+    table.add_column("labelled pixels, %", justify="right")
+    table.add_column("images", justify="right")
+    for name, of_class in report["classes"].items():
+        table.add_row(name, f"{100 * of_class['share']:.2f}", str(of_class["images"]))
+    Console().print(table)
+    print(f"void:   {100 * report['void_share']:.2f} % of all pixels")
+    for wrong in report["faults"]:
+        print(f"{wrong['file']}: {wrong['reason']}")
+    total = len(report["faults"])
+    print(f"{total} fault{'s' * (total > 1)}" if total else "every file is sound")

@@ -1,0 +1,65 @@
+"""outputs/test_scorings.csv: a line each time that a checkpoint is scored on a test split.
+
+A split that is looked at often is no longer one that nothing was chosen by. So that everyone can
+see how often it was, all runs and sweeps that start in a folder append to one file there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import logging
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from toyfcn.config.data import DataConfig
+
+log = logging.getLogger(__name__)
+
+LOG = Path("outputs/test_scorings.csv")  # in the working folder
+COLUMNS = ("time", "command", "folder", "checkpoint", "data", "split", "photos", "miou")
+
+
+def note_scoring(
+    folder: Path, checkpoint: str | Path, data: DataConfig, split: str, found: dict[str, Any]
+) -> None:
+    """Append a line if a split is a test split: the one of data.test_split, or one called test.
+
+    ``folder`` is the run that scored, ``found`` one entry of metrics.json. A log that cannot be
+    written is warned of, and ends no run.
+    """
+    if split not in ("test", data.test_split):
+        return
+    time, command = datetime.now(UTC).isoformat(timespec="seconds"), Path(sys.argv[0]).stem
+    facts = (time, command, near(folder), near(checkpoint), data.name, split, found["images"])
+    try:
+        append(LOG, (*facts, f"{found['miou']:.6f}"))
+    except OSError as error:
+        log.warning("%s could not be written: %s", LOG, error.strerror or error)
+
+
+def append(path: Path, row: tuple[Any, ...]) -> None:
+    """Append a row, below the heading if it is the first; one process after the other."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        with contextlib.suppress(ImportError, OSError):  # Windows and some network disks have none
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerows([row] if os.fstat(file).st_size else [COLUMNS, row])
+        os.write(file, text.getvalue().encode())
+    finally:
+        os.close(file)  # and lets go of the lock
+
+
+def near(path: str | Path) -> str:
+    """Return a path as seen from the working folder, where it lies in there."""
+    whole, here = Path(path).resolve(), Path.cwd().resolve()
+    return str(whole.relative_to(here) if whole.is_relative_to(here) else whole)

@@ -1,0 +1,231 @@
+"""Trained weights moved into an FCN: from a classifier of ours, torchvision or the Caffe release.
+
+A fully connected layer's weight (O, I) and a convolution's (O, C, H, W) are the same numbers in the
+same order where I = C·H·W: that is all there is to convolutionalising.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from toyfcn.models.fcn import FCN, IMAGENET_MEAN, IMAGENET_STD
+from toyfcn.models.lenet import LeNet
+from toyfcn.models.vgg import BLOCKS, VGG16
+from toyfcn.runs.archive import refuse_bomb
+
+# the Caffe release's layers (32s upscore; 16s upscore2, upscore16; 8s upscore2, upscore_pool4, …)
+CAFFE = {
+    "score_fr": "heads.0",
+    "score_pool4": "heads.1",
+    "score_pool3": "heads.2",
+    "upscore": "ups.0",
+    "upscore2": "ups.0",
+    "upscore16": "ups.1",
+    "upscore_pool4": "ups.1",
+    "upscore8": "ups.2",
+}
+CAFFE_MEAN = (122.67892, 116.66877, 104.00699)  # of RGB; the release subtracts it from BGR
+CONVOLUTIONS = [
+    f"conv{block}_{number}"
+    for block, (_, count) in enumerate(BLOCKS, 1)
+    for number in range(1, count + 1)
+]
+
+
+@dataclass
+class Transplant:
+    """What became of an FCN's weights: names of those copied, reshaped and left new."""
+
+    copied: list[str] = field(default_factory=list)
+    reshaped: list[str] = field(default_factory=list)
+    new: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)  # of the weights given
+
+    def __str__(self) -> str:
+        parts = [f"{len(self.copied)} weights copied"]
+        for label in ("reshaped", "new", "unused"):
+            names = [name.removeprefix("trunk.") for name in getattr(self, label)]
+            if names:
+                parts.append(f"{'left ' * (label == 'new')}{label}: {', '.join(names)}")
+        return "; ".join(parts)
+
+
+def convolutionalize(classifier: LeNet | VGG16, net: FCN) -> Transplant:
+    """Move a trained classifier's weights into an FCN of the same trunk, not one changed.
+
+    Its last layer becomes the coarsest score layer. Finer score layers are left new.
+
+    Raises:
+        ValueError: the trunks differ.
+    """
+    given = {}
+    for name, value in classifier.state_dict().items():
+        layer, _, rest = name.partition(".")
+        place = {"normalize": "normalize", classifier.OUTPUT: "heads.0"}.get(
+            layer, f"trunk.{layer}"
+        )
+        given[f"{place}.{rest}"] = value
+    return move_in(net, given, "the classifier")
+
+
+def load_weights(net: FCN, source: str) -> Transplant:
+    """Give an FCN-VGG16 trained weights and the preprocessing that belongs to them.
+
+    ``source`` is ``imagenet`` (torchvision's VGG-16, from its cache or its host) or a file that
+    ``torch.save`` wrote: a state dict with torchvision's names (``features.0.weight``: RGB in 0..1,
+    ImageNet's mean and deviation) or with the Caffe release's (``conv1_1.weight``: BGR in 0..255,
+    mean subtracted). BGR weights are turned round to RGB, so that every network here takes RGB.
+
+    Raises:
+        ValueError: no such weights, none that can be read safely, or none that fit.
+    """
+    key = f"model.weights={source}"
+    state = imagenet() if source == "imagenet" else read(Path(source).expanduser())
+    if "features.0.weight" in state:
+        given, mean, std = from_torchvision(state), IMAGENET_MEAN, IMAGENET_STD
+    elif "conv1_1.weight" in state:
+        given, mean, std = from_caffe(state), CAFFE_MEAN, (1.0, 1.0, 1.0)
+    else:
+        raise ValueError(
+            f"{key} has neither torchvision's layers (features.0.weight, …) nor the Caffe "
+            f"release's (conv1_1.weight, …), but {', '.join(list(state)[:3])}, …"
+        )
+    given["normalize.mean"] = torch.tensor(mean).view(1, -1, 1, 1)
+    given["normalize.std"] = torch.tensor(std).view(1, -1, 1, 1)
+    return move_in(net, given, key)
+
+
+def imagenet() -> dict[str, Tensor]:
+    """Return torchvision's ImageNet VGG-16, downloaded once and checked by its hash every time."""
+    from torchvision.models import VGG16_Weights
+
+    weights = VGG16_Weights.IMAGENET1K_V1
+    path = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
+    expected = path.stem.rpartition("-")[2]
+    if path.exists() and not sha256(path).startswith(expected):
+        raise ValueError(
+            f"model.weights=imagenet: {path} is damaged (its SHA-256 does not start with "
+            f"{expected}): remove it"
+        )
+    try:
+        state: dict[str, Tensor] = weights.get_state_dict(
+            progress=False, check_hash=True, map_location="cpu", weights_only=True
+        )
+    except (OSError, RuntimeError) as error:
+        raise ValueError(
+            f"model.weights=imagenet could not be downloaded ({error}): put {path.name} into "
+            f"{path.parent}, it comes from {weights.url}"
+        ) from None
+    return state
+
+
+def sha256(path: Path) -> str:
+    """Return the checksum of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """Read a state dict, plain or within a checkpoint of another program's; tensors only.
+
+    Raises:
+        ValueError: no file, or none that can be read safely.
+    """
+    if not path.is_file():
+        raise ValueError(f"model.weights={path} does not exist; a file, or imagenet")
+    try:
+        if zipfile.is_zipfile(path):  # torchvision's VGG-16 is older than that format
+            refuse_bomb(path)
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the unpickler raises whatever the bytes provoke
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise ValueError(f"model.weights={path} cannot be read safely: {reason}") from None
+    if isinstance(content, dict) and "toyfcn" in content:
+        raise ValueError(f"model.weights={path} is a checkpoint of toyfcn-train: use ckpt={path}")
+    for wrapping in ("model_state_dict", "state_dict"):
+        if isinstance(content, dict) and isinstance(content.get(wrapping), dict):
+            content = content[wrapping]
+    if not isinstance(content, dict):
+        raise ValueError(f"model.weights={path} holds no weights by name")
+    return {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+
+
+def from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename torchvision's layers: its convolutions are numbered, in our order."""
+    numbers = sorted({int(n) for n in re.findall(r"features\.(\d+)\.weight", " ".join(state))})
+    convolutions = zip(numbers, CONVOLUTIONS, strict=False)
+    places = {f"features.{number}": f"trunk.{name}" for number, name in convolutions}
+    places |= {"classifier.0": "trunk.fc6", "classifier.3": "trunk.fc7", "classifier.6": "fc8"}
+    return renamed(state, places)
+
+
+def from_caffe(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the Caffe release's layers, and turn the first one's channels from BGR to RGB."""
+    places = CAFFE | {name: f"trunk.{name}" for name in [*CONVOLUTIONS, "fc6", "fc7"]}
+    given = renamed(state, places)
+    given["trunk.conv1_1.weight"] = given["trunk.conv1_1.weight"].flip(1)
+    return given
+
+
+def renamed(state: Mapping[str, Tensor], places: Mapping[str, str]) -> dict[str, Tensor]:
+    """Put each layer's weights where ``places`` says; others keep their names."""
+    parted = ((*name.rpartition(".")[::2], value) for name, value in state.items())
+    return {f"{places.get(layer, layer)}.{kind}": value for layer, kind, value in parted}
+
+
+def move_in(net: FCN, given: Mapping[str, Tensor], source: str) -> Transplant:
+    """Copy weights by name; score layers and deconvolutions that do not fit are left new.
+
+    Raises:
+        ValueError: a weight of the trunk is missing or of another size; nothing is changed then.
+    """
+    report, moves = Transplant(), []
+    own = net.state_dict()
+    for name, place in own.items():
+        value, needed = given.get(name), name.startswith(("trunk.", "normalize."))
+        layer = name.removeprefix("trunk.")
+        if value is not None and name.startswith("ups."):
+            value = one_filter_a_class(value, place, f"{source}: {layer}")
+        if value is None:
+            if needed:
+                raise ValueError(f"{source} has no {layer}: an FCN needs the whole trunk")
+            report.new.append(name)
+        elif value.shape == place.shape:
+            report.copied.append(name)
+            moves.append((place, value))
+        elif value.ndim == 2 and place.ndim == 4 and value.numel() == place.numel():
+            report.reshaped.append(name)
+            moves.append((place, value.view(place.shape)))
+        elif needed:
+            raise ValueError(
+                f"{source} has {layer} as {list(value.shape)}, but this model needs "
+                f"{list(place.shape)}: set model.width as the weights have it"
+            )
+        else:
+            report.new.append(name)
+    report.unused = [name for name in given if name not in own]
+    with torch.no_grad():
+        for place, value in moves:
+            place.copy_(value)
+    return report
+
+
+def one_filter_a_class(value: Tensor, place: Tensor, name: str) -> Tensor:
+    """Return a dense deconvolution's weight as one filter a class, where the FCN has that."""
+    classes = len(place)
+    if place.shape[1] == 1 and value.shape == (classes, classes, *place.shape[2:]):
+        index = torch.arange(classes)
+        filters = value[index, index][:, None]
+        if value.count_nonzero() > filters.count_nonzero():
+            raise ValueError(f"{name} mixes classes: set model.upsample=dense")
+        return filters
+    return value

@@ -1,0 +1,220 @@
+"""Reads the results of a run, of a sweep, or of any folder of runs, whatever state they are in."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import statistics
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from toyfcn.config.sweep import ClaimConfig
+from toyfcn.runs.history import read_history
+from toyfcn.runs.record import read_run, read_status
+from toyfcn.runs.resume import FREE
+
+HISTORY = {"val.miou": "val_miou", "val.loss": "val_loss", "val.pixel_acc": "val_pixel_acc"}
+DEPTH = 3  # folders below the named one in which runs are looked for
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run: what was asked of it, how it stands, and its figures so far."""
+
+    name: str
+    folder: Path
+    status: str
+    parameters: dict[str, str]
+    metrics: dict[str, Any]
+    history: list[dict[str, float]] = field(repr=False)
+    run: dict[str, Any] = field(repr=False)
+
+    @property
+    def finished(self) -> bool:
+        """Whether it came to its end."""
+        return self.status == "finished"
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took, seconds."""
+        value = self.run.get("duration_s")
+        return float(value) if isinstance(value, int | float) else None
+
+    def figure(self, name: str, best: Any = max) -> float | None:
+        """Return a figure such as val.miou; of a run without metrics.json its best one so far."""
+        split, _, key = name.partition(".")
+        found = self.metrics.get(split)
+        if isinstance(found, dict):
+            value = found.get(key)
+            return float(value) if isinstance(value, int | float) else None
+        column = HISTORY.get(name)
+        values = [row[column] for row in self.history if column and not math.isnan(row[column])]
+        return best(values) if values else None
+
+    def iou(self) -> tuple[str, dict[str, float | None]]:
+        """Return the split that was scored last, and IU by class on it."""
+        for split in ("test", "val"):
+            found = self.metrics.get(split)
+            if isinstance(found, dict) and isinstance(found.get("iou"), dict):
+                return split, found["iou"]
+        return "", {}
+
+
+@dataclass(frozen=True)
+class Results:
+    """The runs of a folder, best first, and what they are compared by."""
+
+    title: str
+    folder: Path
+    metric: str
+    direction: str
+    parameters: tuple[str, ...]
+    runs: tuple[Result, ...]
+    sweep: bool
+    claim: ClaimConfig = field(default_factory=ClaimConfig)
+
+    def score(self, run: Result) -> float | None:
+        """Return the figure that runs are ranked by."""
+        return run.figure(self.metric, max if self.direction == "maximize" else min)
+
+    @property
+    def best(self) -> Result | None:
+        """The best finished run."""
+        return next((r for r in self.runs if r.finished and self.score(r) is not None), None)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in their seed alone: mean and standard deviation of their scores."""
+
+    parameters: dict[str, str]
+    count: int
+    mean: float
+    std: float | None  # of the sample (n - 1); None for one run
+    boundary: float | None  # mean boundary IU on the same split
+
+
+def collect(folder: Path) -> Results:
+    """Read whatever a folder holds.
+
+    Raises:
+        ValueError: there is no run in it.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is no folder")
+    plan = read_json(folder / "sweep.json")
+    metric, direction = str(plan.get("metric", "val.miou")), str(plan.get("direction", "maximize"))
+    if plan:
+        jobs = [(str(j["name"]), dict(j["parameters"])) for j in plan.get("jobs", [])]
+        names = tuple(plan["parameters"])
+    elif (folder / "run.json").is_file():
+        jobs, names = [(".", {})], ()
+    else:
+        jobs, names = differing(folder)
+    if not jobs:
+        raise ValueError(f"{folder} holds no run: no run.json in it or {DEPTH} folders below")
+    runs = [read(folder, name, parameters) for name, parameters in jobs]
+    claim = ClaimConfig(**plan.get("claim", {}))
+    results = Results(folder.name, folder, metric, direction, names, (), bool(plan), claim)
+
+    def rank(run: Result) -> tuple[int, float]:
+        score = results.score(run)
+        if score is None or math.isnan(score):
+            return 2, 0.0
+        return 0 if run.finished else 1, -score if direction == "maximize" else score
+
+    ranked = tuple(sorted(runs, key=rank))
+    return dataclasses.replace(results, runs=ranked)
+
+
+def read(folder: Path, name: str, parameters: dict[str, str]) -> Result:
+    """Read one run's folder."""
+    place = (folder / name).absolute()
+    return Result(
+        name=place.name if name == "." else name,
+        folder=place,
+        status=read_status(place),
+        parameters={clean(key): clean(value) for key, value in parameters.items()},
+        metrics=read_json(place / "metrics.json"),
+        history=read_history(place / "history.csv"),
+        run=read_run(place),
+    )
+
+
+def differing(folder: Path) -> tuple[list[tuple[str, dict[str, str]]], tuple[str, ...]]:
+    """Find runs below a folder, with those of their overrides in which they differ."""
+    import yaml
+
+    found: dict[str, dict[str, str]] = {}
+    for depth in range(1, DEPTH + 1):
+        for path in sorted(folder.glob("*/" * depth + "run.json")):
+            place = path.parent.relative_to(folder)
+            if "earlier" in place.parts:
+                continue
+            try:
+                lines = yaml.safe_load((path.parent / ".hydra/overrides.yaml").read_text()) or []
+            except (OSError, ValueError, yaml.YAMLError):
+                lines = []
+            pairs = (str(line).partition("=") for line in lines)
+            found[str(place)] = {key: value for key, _, value in pairs if tells_apart(key)}
+    keys = dict.fromkeys(key for overrides in found.values() for key in overrides)
+    names = tuple(k for k in keys if len({o.get(k, "") for o in found.values()}) > 1)
+    jobs = [(run, {k: o.get(k, "") for k in names}) for run, o in found.items()]
+    return jobs, tuple(clean(name) for name in names)
+
+
+def tells_apart(key: str) -> bool:
+    """Whether an override says what a run is, rather than where it runs or how it goes on."""
+    return key not in (*FREE, "resume", "rerun", "launcher") and not key.startswith("sweep.")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the content of a JSON file that may be missing or broken: then nothing."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def over_seeds(results: Results) -> list[Group]:
+    """Group the finished runs that differ in ``seed`` alone, best mean first; [] without seeds."""
+    if "seed" not in results.parameters:
+        return []
+    split = results.metric.partition(".")[0]
+    scores: dict[tuple[tuple[str, str], ...], list[float]] = {}
+    boundaries: dict[tuple[tuple[str, str], ...], list[float]] = {}
+    for run in results.runs:
+        score = results.score(run)
+        if run.finished and score is not None:
+            others = tuple((k, v) for k, v in run.parameters.items() if k != "seed")
+            scores.setdefault(others, []).append(score)
+            if (boundary := run.figure(f"{split}.boundary_miou")) is not None:
+                boundaries.setdefault(others, []).append(boundary)
+    groups = [
+        Group(
+            dict(others),
+            len(found),
+            statistics.fmean(found),
+            statistics.stdev(found) if len(found) > 1 else None,
+            statistics.fmean(boundaries[others]) if others in boundaries else None,
+        )
+        for others, found in scores.items()
+    ]
+    return sorted(groups, key=lambda group: group.mean, reverse=results.direction == "maximize")
+
+
+def clean(text: object, longest: int = 120) -> str:
+    """Make a text safe to show in one line: no control or direction characters, not too long."""
+    shown = "".join("�" if unicodedata.category(c)[0] == "C" else c for c in str(text))
+    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
+
+
+def label(run: Result, names: Sequence[str]) -> str:
+    """Name a run by its folder and parameters, for legends: «3: lr 0.01, stride 2»."""
+    said = [f"{name.rpartition('.')[2]} {run.parameters.get(name, '')}" for name in names]
+    return clean(f"{run.name}: {', '.join(said)}" if said else run.name, 60)

@@ -1,0 +1,190 @@
+"""Results as tables: for the terminal, CSV and Markdown."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from toyfcn.config.commands import FIGURES
+from toyfcn.report.claims import judge, lines
+from toyfcn.report.results import Group, Result, Results, clean, over_seeds
+
+MOST = 40  # rows in the terminal
+UNFINISHED = ("failed", "interrupted")
+STYLE = {"finished": "green", "pruned": "yellow", "failed": "red", "interrupted": "magenta"}
+
+
+def headings(results: Results) -> list[str]:
+    """Return the names of the columns that every table has."""
+    scores = ["val mean IU", "test mean IU"]
+    if results.metric not in ("val.miou", "test.miou"):
+        scores.insert(0, results.metric)
+    return ["run", *results.parameters, "status", *scores, "time"]
+
+
+def cells(results: Results, run: Result) -> list[str]:
+    """Return the texts of a run's row, in the order of ``headings``."""
+    scores = [run.figure("val.miou"), run.figure("test.miou")]
+    if results.metric not in ("val.miou", "test.miou"):
+        scores.insert(0, results.score(run))
+    values = [brief(run.parameters.get(name, "")) for name in results.parameters]
+    return [clean(run.name), *values, run.status, *map(number, scores), duration(run.seconds)]
+
+
+def brief(value: str) -> str:
+    """Write a parameter for reading: a drawn number to four digits. results.csv has all of them."""
+    try:
+        return f"{float(value):.4g}" if len(value) > 8 else value
+    except ValueError:
+        return value
+
+
+def number(value: float | None) -> str:
+    """Write a score."""
+    return "–" if value is None else f"{value:.4f}"
+
+
+def duration(seconds: float | None) -> str:
+    """Write a time span."""
+    if seconds is None:
+        return "–"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def group_cells(group: Group) -> list[str]:
+    """Return the texts of a row over seeds: parameters, mean ± std, boundary IU, n."""
+    spread = "" if group.std is None else f" ± {group.std:.4f}"
+    score = f"{group.mean:.4f}{spread}"
+    return [*map(brief, group.parameters.values()), score, number(group.boundary), str(group.count)]
+
+
+def group_headings(results: Results) -> list[str]:
+    """Return the names of the columns over seeds."""
+    return [
+        *(p for p in results.parameters if p != "seed"),
+        f"{results.metric} ± std",
+        "boundary IU",
+        "n",
+    ]
+
+
+def print_results(results: Results, console: Console | None = None) -> None:
+    """Print the ranked table, and the one over seeds; nothing in it is taken for markup."""
+    console = console or Console()
+    table = Table(title=Text(f"{clean(results.title)}: {results.metric}"), title_justify="left")
+    table.box = box.SIMPLE_HEAD
+    names, rows = headings(results), [cells(results, run) for run in results.runs[:MOST]]
+    short = {name: name.rpartition(".")[2] for name in results.parameters}
+    if len(set(short.values())) < len(short):
+        short = {}
+    if sum(max(map(len, column)) + 2 for column in zip(names, *rows, strict=True)) > console.width:
+        names, rows = in_one_column(results.parameters, short, names, rows)
+    for name in names:
+        right = name in (results.metric, "val mean IU", "test mean IU", "time")
+        side: Any = "right" if right else "left"
+        fixed = right or name == "status"
+        heading = Text(clean(short.get(name, name).replace(" mean IU", " IU")))
+        wide = 16 if name == "parameters" else None
+        table.add_column(heading, justify=side, no_wrap=fixed, min_width=wide)
+    at = names.index("status")
+    for place, (run, texts) in enumerate(zip(results.runs, rows, strict=False)):
+        row = [Text(text) for text in texts]
+        row[at].stylize(STYLE.get(run.status, "dim"))
+        table.add_row(*row, style="bold" if place == 0 and run.finished else "")
+    console.print(table)
+    if len(results.runs) > MOST:
+        console.print(Text(f"… {len(results.runs) - MOST} more in results.csv"))
+    if groups := over_seeds(results):
+        seeds = Table(title="over seeds", title_justify="left", box=box.SIMPLE_HEAD)
+        for name in group_headings(results):
+            seeds.add_column(Text(clean(name)))
+        for group in groups:
+            seeds.add_row(*(Text(cell) for cell in group_cells(group)))
+        console.print(seeds)
+    if judgement := judge(results):
+        console.print(Text(f"claim: {clean(judgement.text, 400)}", style="italic"))
+        for line in lines(judgement):
+            console.print(Text(f"  {clean(line)}"))
+        console.print(Text(f"verdict: {judgement.verdict}", style="bold"))
+
+
+def in_one_column(
+    parameters: Sequence[str], short: dict[str, str], names: list[str], rows: list[list[str]]
+) -> tuple[list[str], list[list[str]]]:
+    """Return headings and rows with all parameters of a run in its second column: a=1 b=2."""
+    last = 1 + len(parameters)
+    keys = [short.get(name, name) for name in parameters]
+    joined = [
+        [
+            row[0],
+            " ".join(f"{k}={v}" for k, v in zip(keys, row[1:last], strict=True) if v),
+            *row[last:],
+        ]
+        for row in rows
+    ]
+    return [names[0], "parameters", *names[last:]], joined
+
+
+def write_csv(results: Results, path: Path) -> None:
+    """Write a line a run, best first, with every figure of metrics.json but those by class."""
+    figures = [f"{split}.{key}" for split in ("val", "test") for key in FIGURES]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        first = ["rank", "run", "status", *results.parameters]
+        writer.writerow([*first, *figures, "seconds", "error"])
+        for rank, run in enumerate(results.runs, 1):
+            values = [run.parameters.get(name, "") for name in results.parameters]
+            scores = [run.figure(name) for name in figures]
+            said = [clean(run.run.get("error", ""))]
+            texts = [_no_formula(text) for text in (clean(run.name), run.status, *values)]
+            writer.writerow([rank, *texts, *scores, run.seconds, *map(_no_formula, said)])
+
+
+def _no_formula(text: str) -> str:
+    """Keep a spreadsheet from computing what a cell says; numbers stay as they are."""
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
+    return text
+
+
+def markdown(results: Results) -> str:
+    """Return the tables as Markdown."""
+    parts = [f"# {_escaped(results.title)}", ""]
+    parts += _rows(headings(results), [cells(results, run) for run in results.runs])
+    if groups := over_seeds(results):
+        parts += ["", "## Over seeds", ""]
+        parts += _rows(group_headings(results), [group_cells(group) for group in groups])
+    if judgement := judge(results):
+        parts += ["", f"## Claim: {_escaped(clean(judgement.text, 400))}", ""]
+        parts += [f"- {_escaped(clean(line))}" for line in lines(judgement)]
+        parts += ["", f"**Verdict: {judgement.verdict}.**"]
+    failed = [r for r in results.runs if r.run.get("error") and r.status in UNFINISHED]
+    if failed:
+        parts += ["", "## Not finished", ""]
+        parts += [f"- {_escaped(r.name)}: {_escaped(clean(r.run['error'], 300))}" for r in failed]
+    return "\n".join(parts) + "\n"
+
+
+def _rows(names: list[str], rows: list[list[str]]) -> list[str]:
+    lines = [names, ["---"] * len(names), *rows]
+    escaped = [line if i == 1 else [_escaped(c) for c in line] for i, line in enumerate(lines)]
+    return ["| " + " | ".join(line) + " |" for line in escaped]
+
+
+def _escaped(text: str) -> str:
+    for sign in ("\\", "`", "*", "_", "|", "[", "]", "#"):
+        text = text.replace(sign, "\\" + sign)
+    return clean(text, 400).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

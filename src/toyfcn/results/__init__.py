@@ -1,1 +1,0 @@
-"""What runs have come to: read from their folders, as tables, plots and a page."""

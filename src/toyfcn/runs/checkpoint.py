@@ -1,0 +1,214 @@
+"""What a checkpoint tells about itself, and how a network is made again from it.
+
+Checkpoints are read with ``weights_only=True``: nothing in one is ever executed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+
+from toyfcn.config.commands import TrainConfig
+from toyfcn.config.data import KINDS, DataConfig
+from toyfcn.config.model import ModelConfig
+from toyfcn.data.voc import Source
+from toyfcn.models.fcn import FCN, Trunk
+from toyfcn.models.lenet import MAPS, LeNetTrunk
+from toyfcn.models.pretrained import Transplant
+from toyfcn.models.unet import MAPS as LEVELS
+from toyfcn.models.unet import UNet, UNetTrunk
+from toyfcn.models.vgg import AT_ONCE, VGGTrunk
+from toyfcn.runs.archive import refuse_bomb
+
+VERSION = 1
+Network = FCN | UNet
+
+
+def build(config: ModelConfig, classes: int) -> Network:
+    """Make the network of a config for so many classes, freshly initialised.
+
+    Raises:
+        ValueError: options that do not go together.
+    """
+    if config.name == "unet":
+        unet = UNet(UNetTrunk(config.width, config.norm, config.maps or LEVELS), classes)
+        return unet.to(memory_format=torch.channels_last)
+    trunk: Trunk
+    if config.name == "fcn_vgg16":
+        trunk = VGGTrunk(config.width, config.norm, config.dropout, config.geometry)
+    else:
+        trunk = LeNetTrunk(
+            config.width,
+            config.activation,
+            config.norm,
+            config.pool,
+            geometry=config.geometry,
+            maps=config.maps or MAPS,
+        )
+    net = FCN(
+        trunk,
+        classes,
+        config.stride,
+        config.upsample,
+        config.upsample_learned,
+        config.last_learned,
+        scales=AT_ONCE if config.at_once else None,
+        upsample_init=config.upsample_init,
+    )
+    return net.to(memory_format=trunk.memory_format)
+
+
+def make_card(
+    config: TrainConfig, source: Source, trained_on: Iterable[int] = ()
+) -> dict[str, Any]:
+    """Return all that scoring and prediction need beside the weights, as plain builtins.
+
+    ``trained_on``: identities of the photos that the weights have learned from (see overlap.py).
+    """
+    return {
+        "version": VERSION,
+        "model": dataclasses.asdict(config.model),
+        "data": dataclasses.asdict(config.data),
+        "recipe": config.recipe.name,
+        "seed": config.seed,
+        "classes": list(source.classes),
+        "palette": list(source.palette),
+        "void": source.void,
+        "trained_on": sorted(trained_on),
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """A trained network with what it knows about its classes and data."""
+
+    net: Network
+    model: ModelConfig
+    data: DataConfig
+    card: dict[str, Any]
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes, by label."""
+        return list(self.card["classes"])
+
+
+def transplant(start: Checkpoint, net: Network) -> Transplant:
+    """Give a network the weights of a checkpoint of the same shape, or of a coarser rung.
+
+    A finer rung's new score layers stay zero, so that it starts with the coarser rung's scores,
+    upsampled once; deconvolutions of other strides stay bilinear.
+
+    Raises:
+        ValueError: the shapes differ; the message names the first such weight.
+    """
+    given, wanted = start.net.state_dict(), net.state_dict()
+    finer = len(net.heads) > len(start.net.heads)
+    report = Transplant()
+    for name in {**wanted, **given}:
+        shapes = [list(w[name].shape) if name in w else None for w in (given, wanted)]
+        added = finer and (
+            name.startswith("ups.") or (name.startswith("heads.") and name not in given)
+        )
+        if shapes[0] != shapes[1] and not added:
+            raise ValueError(
+                f"ckpt= has {name} as {shapes[0]}, but this model needs {shapes[1]}: set "
+                "model.… and data= as the checkpoint has them"
+            )
+        if name in wanted:
+            (report.copied if shapes[0] == shapes[1] else report.new).append(name)
+    if (
+        isinstance(net, FCN)
+        and isinstance(start.net, FCN)
+        and start.net.scales != net.scales[: len(start.net.scales)]
+    ):
+        raise ValueError(
+            f"ckpt= was trained with model.at_once={start.model.at_once}: its skips are scaled so"
+        )
+    net.load_state_dict({name: given[name] for name in report.copied}, strict=False)
+    return report
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read the file of a checkpoint: tensors and plain values only, on the CPU.
+
+    Raises:
+        ValueError: no file, or none that can be read safely; the message says why.
+    """
+    if path.is_dir():
+        raise ValueError(f"ckpt={path} is a folder: name a file, such as checkpoints/best.ckpt")
+    if not path.is_file():
+        raise ValueError(f"ckpt={path} does not exist")
+    try:
+        refuse_bomb(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the unpickler raises whatever the bytes provoke
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise ValueError(
+            f"ckpt={path} is no checkpoint that can be read safely: {reason}"
+        ) from None
+    if not isinstance(content, dict):
+        raise ValueError(f"ckpt={path} is no checkpoint, but holds a {type(content).__name__}")
+    return content
+
+
+def sound_card(card: dict[str, Any]) -> tuple[ModelConfig, DataConfig]:
+    """Return the typed options of a card, and see that the rest of it is what we write.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is not; nothing was built from it.
+    """
+    classes, palette, void = card["classes"], card["palette"], card["void"]
+    if not isinstance(classes, list) or not 1 <= len(classes) <= 256:
+        raise ValueError("it names no list of 1 to 256 classes")
+    if not all(isinstance(c, str) and c.isprintable() and len(c) <= 200 for c in classes):
+        raise ValueError("a class has a name that cannot be printed")
+    if len(set(classes)) < len(classes):
+        raise ValueError("two classes have one name")
+    if not isinstance(palette, list) or len(palette) != 768 or not set(palette) <= set(range(256)):
+        raise ValueError("its palette is none of 256 colours")
+    if type(void) is not int or not 0 <= void <= 255:
+        raise ValueError("its void label is none")
+    if not all(type(photo) is int for photo in card.get("trained_on", ())):
+        raise ValueError("what it was trained on is no list of numbers")
+    kind = KINDS[card["data"]["kind"]]
+    return typed(ModelConfig, card["model"]), typed(kind, card["data"])
+
+
+def typed(kind: type[Any], values: dict[str, Any]) -> Any:
+    """Make a config of plain values, each of the type that the schema says."""
+    if "${" in repr(values):
+        raise ValueError("an option holds an interpolation")
+    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), values))
+
+
+def load(path: str | Path | None) -> Checkpoint:
+    """Read a checkpoint of toyfcn-train and make its network again, on the CPU, in eval mode.
+
+    Raises:
+        ValueError: no file, no checkpoint, or none of toyfcn's; the message says which.
+    """
+    if not path:
+        raise ValueError("ckpt= is missing: name a checkpoint, such as …/checkpoints/best.ckpt")
+    content = read(Path(path))
+    card = content.get("toyfcn")
+    if not isinstance(card, dict) or card.get("version") != VERSION:
+        raise ValueError(f"ckpt={path} was not written by this version of toyfcn-train")
+    try:
+        model, data = sound_card(card)
+        net = build(model, len(card["classes"]))
+        weights = {
+            name.removeprefix("net."): value
+            for name, value in content["state_dict"].items()
+            if name.startswith("net.")
+        }
+        net.load_state_dict(weights)
+    except Exception as error:  # whatever a forged card or weights may provoke
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        raise ValueError(f"ckpt={path} is damaged: {reason}") from None
+    return Checkpoint(net.eval(), model, data, card)

@@ -1,0 +1,1 @@
+"""From the typed config to a trained network."""

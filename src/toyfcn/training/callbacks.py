@@ -1,0 +1,189 @@
+"""What happens beside the training: progress, history, one line a validation, panels."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, RichProgressBar
+
+from toyfcn.data.collate import Batch
+from toyfcn.data.datamodule import SegmentationData
+from toyfcn.data.transforms import resize_image, working_size
+from toyfcn.evaluation import pictures
+from toyfcn.runs.history import read_history, write_history
+from toyfcn.training.curves import Curves
+from toyfcn.training.task import SegmentationTask
+
+if TYPE_CHECKING:
+    from toyfcn.sweep.search import Pruning
+
+log = logging.getLogger("toyfcn.epoch")
+WIDTH = 800  # pixels of a panel at most: TensorBoard reads those of all runs
+
+
+class Monitor(Callback):
+    """Measures images/s of training (validation excluded) and logs one line a validation."""
+
+    def __init__(self) -> None:
+        self.images, self.seconds, self.started = 0, 0.0, 0.0
+
+    @property
+    def images_per_second(self) -> float:
+        """Images trained on in a second, so far."""
+        return self.images / self.seconds if self.seconds else 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run counts on from."""
+        return {"images": self.images, "seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Count on from what ``state_dict`` returned."""
+        self.images, self.seconds = int(state_dict["images"]), float(state_dict["seconds"])
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self.started = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, i: int
+    ) -> None:
+        """Count the batch and the time since the last one."""
+        now = time.perf_counter()
+        self.images += len(batch["id"]) * trainer.world_size
+        self.seconds += now - self.started
+        self.started = now
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say how it stands, and leave the validation's time out of the rate."""
+        self.started = time.perf_counter()
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            seen = {key: float(value) for key, value in trainer.callback_metrics.items()}
+            log.info(
+                "step %d/%s  epoch %d  loss %.4f  val loss %.4f  val mean IU %.4f  %.0f images/s",
+                trainer.global_step,
+                trainer.max_steps if trainer.max_steps > 0 else "?",
+                trainer.current_epoch,
+                seen.get("train/loss", float("nan")),
+                seen["val/loss"],
+                seen["val/miou"],
+                self.images_per_second,
+            )
+
+
+class History(Callback):
+    """Keeps history.csv, and ends a run that is a hopeless trial of a search.
+
+    ``seconds`` is the time since this process began to train; ``metric`` is the figure of the
+    validation that is reported to the trial, val.miou where it is one of the test.
+    """
+
+    def __init__(self, path: Path, metric: str, pruning: Pruning | None = None) -> None:
+        self.path, self.pruning = path, pruning
+        split, _, key = metric.partition(".")
+        self.key = key if split == "val" else "miou"
+        self.started = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self.started = time.perf_counter()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Add a line; report to the trial.
+
+        Raises:
+            optuna.TrialPruned: the others were better at this step.
+        """
+        if trainer.state.fn != "fit" or trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        assert isinstance(pl_module, SegmentationTask)
+        seen, found = trainer.callback_metrics, pl_module.results
+        row = {
+            "step": trainer.global_step,
+            "epoch": trainer.current_epoch,
+            "train_loss": float(seen.get("train/loss", float("nan"))),
+            "val_loss": found["loss"],
+            "val_miou": found["miou"],
+            "val_pixel_acc": found["pixel_acc"],
+            "seconds": round(time.perf_counter() - self.started, 2),
+        }
+        # an earlier process may have come further than the checkpoint that this one went on from
+        before = [line for line in read_history(self.path) if line["step"] < row["step"]]
+        try:
+            write_history(self.path, [*before, row])
+        except OSError as error:
+            log.warning("%s could not be written: %s", self.path, error.strerror or error)
+        value = found.get(self.key)
+        if self.pruning is None or value is None:
+            return
+        at_the_end = 0 < trainer.max_steps <= trainer.global_step
+        if self.pruning.hopeless(trainer.global_step, value) and not at_the_end:
+            from optuna import TrialPruned
+
+            raise TrialPruned(f"val {self.key} {value:.4f} at step {trainer.global_step}")
+
+
+class ProgressBar(RichProgressBar):
+    """A rich bar with loss, mean IU and images/s; ``every`` is logger.every."""
+
+    def __init__(self, monitor: Monitor, every: int) -> None:
+        super().__init__(leave=False)
+        self.monitor, self.every = monitor, every
+        self.seen: dict[str, float] = {}
+
+    def get_metrics(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        """Name the figures behind the bar; a GPU is asked for the loss when the curves are."""
+        if trainer.validating or trainer.global_step % self.every == 0:
+            found = trainer.callback_metrics
+            shown = {"train/loss": "loss", "val/miou": "mean IU"}
+            self.seen |= {shown[key]: float(found[key]) for key in shown if key in found}
+        return {
+            **{name: f"{value:.3f}" for name, value in self.seen.items()},
+            "images/s": f"{self.monitor.images_per_second:.0f}",
+        }
+
+
+class Panels(Callback):
+    """Shows photo | truth | prediction | errors of fixed validation photos in TensorBoard."""
+
+    def __init__(self, data: SegmentationData, photos: int) -> None:
+        self.data, self.photos = data, photos
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw the panels of the weights that are scored: the averaged ones, where there are any.
+
+        So this callback comes before the one that takes these out of the network again.
+        """
+        if trainer.sanity_checking or not trainer.is_global_zero or trainer.state.fn != "fit":
+            return
+        split = self.data.config.val_split
+        assert isinstance(pl_module, SegmentationTask) and isinstance(trainer.logger, Curves)
+        assert split
+        for name, row in panels(pl_module.net, self.data, split, self.photos):
+            trainer.logger.add_image(
+                f"panels/{name}", pictures.shrink(row, WIDTH), trainer.global_step
+            )
+
+
+@torch.no_grad()
+def panels(
+    net: torch.nn.Module, data: SegmentationData, split: str, photos: int
+) -> list[tuple[str, pictures.Pixels]]:
+    """Predict the first photos of a split: (id, panel at the photo's size) for each."""
+    source, rows = data.source, []
+    device = next(net.parameters()).device
+    for name in data.split_ids(split)[:photos]:
+        photo, mask = source.pair(name)
+        image = resize_image(photo, working_size(mask.shape, data.short_side))
+        scores = net(image[None].to(device), tuple(mask.shape))
+        prediction = scores.max(1).indices[0].byte().cpu().numpy()
+        pixels = photo.permute(1, 2, 0).numpy()
+        row = pictures.panel(pixels, mask.numpy(), prediction, source.palette, source.void)
+        rows.append((name, row))
+    return rows

@@ -1,0 +1,67 @@
+"""What a training asks of the machine before it starts: a GPU, threads, memory, a compiler."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import shutil
+from typing import Any
+
+import torch
+
+from toyfcn.config.trainer import TrainerConfig
+
+log = logging.getLogger(__name__)
+
+
+def settle_threads(trainer: TrainerConfig) -> None:
+    """Use as many CPU threads as asked for, or this process's share of the machine's."""
+    if trainer.threads:
+        torch.set_num_threads(trainer.threads)
+    elif trainer.devices > 1:
+        torch.set_num_threads(max(1, torch.get_num_threads() // trainer.devices))
+
+
+def refuse_missing_gpu(trainer: TrainerConfig) -> None:
+    """Raise ValueError if a GPU is asked for where PyTorch finds none."""
+    if trainer.accelerator == "gpu" and not torch.accelerator.is_available():
+        raise ValueError(
+            "trainer.accelerator=gpu, but PyTorch finds no GPU here: set trainer.accelerator=auto "
+            "or cpu"
+        )
+
+
+def keep_memory(trainer: TrainerConfig) -> None:
+    """Tell glibc to keep freed memory for the next step, for fresh memory costs page faults.
+
+    ``trainer.reuse_memory`` keeps all of it, ``trainer.keep_mb`` some: blocks of up to 64 MB,
+    together up to so many MB. Without either the system does as it always does.
+    """
+    if trainer.reuse_memory:
+        largest, kept = 1 << 30, (1 << 31) - 1
+    elif trainer.keep_mb:
+        largest, kept = 64 << 20, trainer.keep_mb << 20
+    else:
+        return
+    trim_threshold, mmap_threshold = -1, -3  # of mallopt(3)
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        done = libc.mallopt(mmap_threshold, largest) and libc.mallopt(trim_threshold, kept)
+    except (OSError, AttributeError):
+        done = 0
+    asked = "reuse_memory=true" if trainer.reuse_memory else f"keep_mb={trainer.keep_mb}"
+    if not done and (trainer.reuse_memory or trainer.keep_mb != TrainerConfig.keep_mb):
+        log.warning("trainer.%s is ignored: this system's allocator has no mallopt", asked)
+
+
+def compile_trunk(trunk: Any, accelerator: str) -> None:
+    """Compile a trunk in place for training; what cannot be compiled runs as it is, with a warning.
+
+    Scoring is never compiled (see task.py): photos of all sizes, and figures that repeat.
+    """
+    on_cpu = accelerator == "cpu" or not torch.cuda.is_available()
+    if on_cpu and not any(map(shutil.which, ("c++", "g++", "clang++", "clang"))):
+        log.warning("trainer.compile=true is ignored: compiling for a CPU needs g++ or clang")
+        return
+    torch._dynamo.config.suppress_errors = True  # a graph that fails is warned of, and runs eagerly
+    trunk.compile(dynamic=False)

@@ -1,0 +1,68 @@
+"""The weights that training starts from, and what they score before the first step."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from toyfcn.commands.eval import score
+from toyfcn.config.commands import TrainConfig
+from toyfcn.data.datamodule import SegmentationData
+from toyfcn.models.fcn import FCN
+from toyfcn.models.pretrained import Transplant, convolutionalize, load_weights
+from toyfcn.runs import checkpoint
+from toyfcn.runs.checkpoint import Checkpoint, Network
+from toyfcn.training.pretrain import pretrain
+
+log = logging.getLogger(__name__)
+
+
+def bring_weights(
+    config: TrainConfig,
+    net: Network,
+    start: Checkpoint | None,
+    data: SegmentationData,
+    class_weights: Any = None,
+) -> Transplant | None:
+    """Give a fresh network what ckpt=, model.weights= or recipe.pretrain_steps= bring, if any.
+
+    Raises:
+        ValueError: the weights cannot be had, or do not fit.
+    """
+    moved: Transplant | None = None
+    if start is not None:
+        moved = checkpoint.transplant(start, net)
+        for key in ("activation", "pool", "geometry"):  # weights fit either way, scores do not
+            was, now = getattr(start.model, key), getattr(config.model, key)
+            if was != now:
+                log.warning("ckpt= was trained with model.%s=%s, not %s", key, was, now)
+    elif config.model.weights is not None:
+        assert isinstance(net, FCN)
+        moved = load_weights(net, config.model.weights)
+    elif config.recipe.pretrain_steps:
+        assert isinstance(net, FCN)
+        moved = convolutionalize(pretrain(config, data, class_weights), net)
+    elif config.model.name == "fcn_vgg16" and config.model.norm == "none":
+        log.warning(
+            "VGG-16 learns next to nothing from scratch without normalisation: set "
+            "model.weights=imagenet, ckpt= or model.norm=batch"
+        )
+    if moved is not None:
+        log.info("%s", moved)
+    return moved
+
+
+def score_first(
+    net: Network, config: TrainConfig, card: dict[str, Any], data: SegmentationData
+) -> dict[str, Any]:
+    """Score a network before its first step, and say so."""
+    loaded = Checkpoint(net, config.model, config.data, card)
+    assert config.data.val_split is not None
+    found, _ = score(loaded, data, config.data.val_split, config.trainer)
+    net.train()
+    log.info(
+        "before the first step: val mean IU %.4f, all-background %.4f",
+        found["miou"],
+        found["baseline_miou"],
+    )
+    return found

@@ -1,0 +1,72 @@
+"""A recipe's optimizer and the course of its learning rate."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from toyfcn.config.recipe import RecipeConfig
+from toyfcn.training.muon import Muon
+
+
+def make_optimizer(net: nn.Module, recipe: RecipeConfig) -> torch.optim.Optimizer:
+    """Return the recipe's optimizer of all that learns in a network."""
+    assert recipe.lr is not None  # TrainConfig has put the rung's own in
+    lr, groups = recipe.lr, parameter_groups(net, recipe)
+    if recipe.optimizer == "muon":
+        return Muon(groups, lr=lr, momentum=recipe.momentum)
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=lr, momentum=recipe.momentum)
+    return torch.optim.AdamW(groups, lr=lr, betas=(recipe.momentum, 0.999), fused=True)
+
+
+def parameter_groups(net: nn.Module, recipe: RecipeConfig) -> list[dict[str, Any]]:
+    """Deal what learns out to groups: no decay on biases, norms and deconvolutions.
+
+    Muon takes the trunk's filters, and AdamW the rest at a learning rate of its own.
+    """
+    assert recipe.lr is not None
+    muon = recipe.optimizer == "muon"
+    filters: list[nn.Parameter] = []
+    weights: list[nn.Parameter] = []
+    biases: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, parameter in net.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        if muon and name.startswith("trunk.") and parameter.ndim > 1:
+            filters.append(parameter)
+        elif name.endswith("bias"):
+            biases.append(parameter)
+        elif parameter.ndim > 1 and not name.startswith("ups."):
+            weights.append(parameter)
+        else:
+            others.append(parameter)
+    lr, decay = recipe.lr, recipe.weight_decay
+    rest = lr * recipe.adam_lr_factor if muon else lr
+    groups: list[dict[str, Any]] = [
+        {"params": filters, "lr": lr, "weight_decay": decay, "orthogonal": True},
+        {"params": weights, "lr": rest, "weight_decay": decay},
+        {"params": biases, "lr": rest * recipe.bias_lr_factor, "weight_decay": 0},
+        {"params": others, "lr": rest, "weight_decay": 0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def make_schedule(optimizer: torch.optim.Optimizer, recipe: RecipeConfig, steps: int) -> LambdaLR:
+    """Return the course of the learning rate over a training of so many steps."""
+    return LambdaLR(optimizer, lambda step: lr_factor(step, steps, recipe.schedule, recipe.warmup))
+
+
+def lr_factor(step: int, total: int, schedule: str, warmup: float) -> float:
+    """Return the factor on the learning rate at a step: linear warm-up, then half a cosine."""
+    if schedule == "constant":
+        return 1.0
+    rising = max(1, round(total * warmup))
+    if step < rising:
+        return (step + 1) / rising
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rising) / max(1, total - rising))))

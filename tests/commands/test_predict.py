@@ -1,0 +1,120 @@
+"""toyfcn-predict and toyfcn-export on checkpoints that were never trained: what they write."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import Command
+from PIL import Image
+
+from toyfcn.config.commands import TrainConfig
+from toyfcn.config.data import VOCConfig
+from toyfcn.config.model import ModelConfig
+from toyfcn.data.voc import find_voc, voc_source
+from toyfcn.runs import checkpoint
+
+
+@pytest.fixture
+def best(tiny_voc: Path, request: pytest.FixtureRequest) -> Path:
+    """A checkpoint of 21 classes with random score layers; its stride may be a parameter."""
+    model = ModelConfig(width=0.5, stride=getattr(request, "param", 4))
+    config = TrainConfig(data=VOCConfig(root=str(tiny_voc), test_split=None), model=model)
+    source = voc_source(find_voc(tiny_voc, 2007))
+    torch.manual_seed(0)
+    net = checkpoint.build(config.model, 21)
+    for head in net.heads:
+        torch.nn.init.normal_(head.weight)
+    state = {f"net.{name}": value for name, value in net.state_dict().items()}
+    path = tiny_voc / "best.ckpt"
+    torch.save({"state_dict": state, "toyfcn": checkpoint.make_card(config, source)}, path)
+    return path
+
+
+def test_several_sources_upright_with_scores(best: Path, command: Command) -> None:
+    photos = best.parent / "photos"
+    photos.mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    turned = Image.Exif()
+    turned[0x0112] = 6  # to be shown turned by a quarter
+    Image.fromarray(noise).save(photos / "turned.jpg", exif=turned)
+    Image.fromarray(noise).convert("CMYK").save(photos / "print.tif")
+    Image.fromarray(noise).convert("LA").save(photos / "grey.png")
+    source = "source=[photos/turned.jpg,photos,'photos/*.png']"
+    words = [f"ckpt={best}", source, "out=masks", "scores=true"]
+    assert command("predict", *words).code == 0
+    for name, size in (("turned", (40, 60)), ("print", (60, 40)), ("grey", (60, 40))):
+        mask = Image.open(best.parent / "masks" / f"{name}.png")
+        scores = np.load(best.parent / "masks" / f"{name}_scores.npz")["scores"]
+        assert (mask.mode, mask.size) == ("P", size)
+        assert scores.dtype == np.float16
+        assert scores.shape == (21, size[1], size[0])
+        assert (scores.argmax(0) == np.asarray(mask)).mean() > 0.98  # but for ties in half
+
+
+def test_a_submission_for_pascals_server(best: Path, command: Command) -> None:
+    year = best.parent / "VOCdevkit" / "VOC2007"
+    ids = ["000001", "000004"]
+    (year / "ImageSets/Segmentation/test.txt").write_text("\n".join(ids))
+    for name in ids:
+        (year / "SegmentationClass" / f"{name}.png").unlink()  # the test's masks are secret
+    words = [f"ckpt={best}", "format=voc_server", "split=test", "out=sent"]
+    assert command("predict", *words).code == 0
+    folder = best.parent / "sent/results/VOC2007/Segmentation/comp6_test_cls"
+    assert sorted(path.name for path in folder.iterdir()) == [f"{name}.png" for name in ids]
+    for name in ids:
+        mask, photo = Image.open(folder / f"{name}.png"), year / "JPEGImages" / f"{name}.jpg"
+        assert mask.mode == "P"
+        assert mask.size == Image.open(photo).size
+        assert np.asarray(mask).dtype == np.uint8
+        assert np.asarray(mask).max() <= 20
+        assert mask.getpalette()[:6] == [0, 0, 0, 128, 0, 0]
+    assert command("predict", *words, "source=x").code == 2
+
+
+@pytest.mark.parametrize(
+    ("best", "output"),  # at stride 2 there is a skip
+    [(2, "scores"), pytest.param(4, "labels", marks=pytest.mark.slow)],
+    indirect=["best"],
+)
+def test_onnx_equals_torch_at_other_sizes(best: Path, command: Command, output: str) -> None:
+    ort = pytest.importorskip("onnxruntime", reason="needs toyfcn[export]")
+    words = [f"ckpt={best}", "out=net.onnx", f"output={output}"]
+    answer = command("export", *words)
+    assert answer.code == 0 and "largest difference" in answer.out, answer.err
+    session = ort.InferenceSession("net.onnx")
+    facts = session.get_modelmeta().custom_metadata_map
+    assert json.loads(facts["classes"])[15] == "person"
+    assert json.loads(facts["palette"])[3:6] == [128, 0, 0]
+    net = checkpoint.load(best).net
+    for batch, height, width in ((1, 8, 8), (3, 47, 90), (1, 130, 31)):
+        photo = torch.randint(0, 256, (batch, 3, height, width), dtype=torch.uint8)
+        (got,) = session.run(None, {"photo": photo.numpy()})
+        with torch.inference_mode():
+            wanted = net(photo)
+        if output == "labels":
+            assert got.dtype == np.uint8
+            assert (got == wanted.max(1).indices.numpy()).mean() > 0.999
+        else:
+            np.testing.assert_allclose(got, wanted.numpy(), atol=1e-4)
+
+
+def test_a_missing_package_is_told(
+    best: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    answer = command("export", f"ckpt={best}")
+    assert answer.code == 2 and "pip install 'toyfcn[export]'" in answer.err
+
+
+def test_photos_are_never_written_over(best: Path, command: Command) -> None:
+    photos = best.parent / "photos"
+    photos.mkdir()
+    Image.new("RGB", (40, 30), "teal").save(photos / "a.png")
+    before = (photos / "a.png").read_bytes()
+    answer = command("predict", f"ckpt={best}", f"source={photos}", f"out={photos}")
+    assert answer.code == 2 and f"would write over {photos}/a.png" in answer.err
+    assert (photos / "a.png").read_bytes() == before
+    assert [path.name for path in photos.iterdir()] == ["a.png"]

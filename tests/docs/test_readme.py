@@ -1,0 +1,202 @@
+"""Every command that README.md, docs/, conf/ and --help print composes, and runs where it can."""
+
+import importlib
+import inspect
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from PIL import Image
+
+from toyfcn.cli import resolvers
+from toyfcn.config.commands import COMMANDS, register
+
+ROOT = Path(__file__).parents[2]
+TEXTS = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in (
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "docs").glob("*.ipynb"),
+        *(ROOT / "conf").rglob("*.yaml"),
+    )
+} | {name: inspect.getdoc(schema) or "" for name, schema in COMMANDS.items()}
+WRITTEN = re.compile(r"\btoyfcn-(train|eval|predict|export|data|model|report) +([^`\n]*)")
+COMMENT = re.compile(r"\s(#|\(all ).*|\)$")  # behind a command, or around it
+
+
+def commands(text: str) -> list[tuple[str, str]]:
+    """All commands of a text, as (name, words), but those that only ask for help."""
+    found = [(n, COMMENT.sub("", w).strip()) for n, w in WRITTEN.findall(text.replace("\\\n", " "))]
+    return [(n, w) for n, w in found if not re.search(r"--help$|^-sc |^check \| ", w)]
+
+
+ALL = sorted({pair for text in TEXTS.values() for pair in commands(text)})
+
+
+@pytest.mark.parametrize(("name", "words"), [pair for pair in ALL if pair[0] != "report"])
+def test_printed_commands_compose(
+    name: str, words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    arguments = shlex.split(words)
+    if "--config-dir" in arguments:
+        pytest.skip("with a file of one's own: run below, and in test_help.py")
+    overrides = []
+    for argument in arguments:
+        if "…" in argument:
+            continue  # left to the reader
+        if argument == "-m" or (name == "data" and argument in ("check", "draw", "download")):
+            continue
+        key, sign, value = argument.partition("=")
+        assert sign, argument
+        if drawn := re.search(r"(?:interval|choice|range)\(([^,)]+)", value):
+            value = drawn[1]
+        if pattern := re.fullmatch(r"glob\((.*)\)", value):
+            value = min((ROOT / "conf" / key).glob(f"{pattern[1]}.yaml")).stem
+        choices = value.split(",") if "-m" in arguments else [value]
+        value = choices[0] if not re.search(r"[${}]", value) else f"'{value}'".replace("$", "")
+        overrides.append(f"{key}={value}")
+    register()
+    resolvers.register()
+    file = "describe" if name == "model" else name
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        composed = compose(file, overrides)
+    assert OmegaConf.to_object(composed)
+
+
+def test_there_are_commands_of_each_kind() -> None:
+    assert {name for name, _ in ALL} == {*COMMANDS, "model", "report"} - {"describe"}
+    headed = {name for name, text in TEXTS.items() if commands(text)}
+    bare = {"paper/world.yaml", "paper/claim.yaml"}  # what the claims have in common
+    for path in (ROOT / "conf/experiment").rglob("*.yaml"):
+        name = str(path.relative_to(ROOT / "conf/experiment"))
+        assert name in bare or str(path.relative_to(ROOT)) in headed, name
+
+
+# ---- and runs ----
+ELSEWHERE = {  # what a command needs, or where else it runs
+    r"trainer=(gpu|ddp)": "GPUs, or several processes: test_gpu.py, test_ddp.py",
+    r"launcher=": "a launcher: test_sweeps.py",
+    r"voc20\d\d|VOC": "real photos: test_experiments.py draws some, test_predict.py too",
+    r"experiment=paper/": "minutes: test_experiments.py runs every one in debug=fast",
+    r"weights=|RUN32": "weights of ImageNet: test_weights.py",
+    r"--config-dir|data=folder|run/": "a folder of one's own: test_the_page_on_your_own_data",
+    r"debug=profile": "test_profile.py",
+}
+TINY = """
+    data.train_images=6 data.val_images=3 data.test_images=2 data.size=[48,56] data.root=drawn
+    data.batch_size=2 data.cache=none data.workers=0 model.width=0.25 trainer.max_steps=4
+    trainer.val_every=4 trainer.accelerator=cpu trainer.threads=1 logger.panels=1
+    """
+CONVOLUTIONALIZE = """'sweep.space=["recipe.pretrain_steps=2,0","seed=0,1"]'
+    'sweep.claim.settings=["recipe.pretrain_steps=2","recipe.pretrain_steps=0"]'
+    """  # of 4 steps, for 400 of 800
+
+
+def call(name: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a command of ours in this process; it must end well."""
+    monkeypatch.setattr(sys, "argv", [f"toyfcn-{name}", *words])
+    code = None
+    try:
+        importlib.import_module(f"toyfcn.commands.{name}").main()
+    except SystemExit as stop:
+        code = stop.code
+    assert not code
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished run, RUN, its best.ckpt, and photos."""
+    folder = tmp_path_factory.mktemp("home")
+    for name in ("photos/a.jpg", "photos/b/c.png", "trip/d.jpg", "one.png", "one.jpg"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (50, 40), "teal").save(folder / name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        call("train", [*TINY.split(), "hydra.run.dir=RUN"], patch)
+    shutil.copy(folder / "RUN/checkpoints/best.ckpt", folder)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "words"), ALL)
+def test_printed_commands_run(
+    home: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None, name: str, words: str
+) -> None:
+    """As printed, but for the size of what they train on and how long."""
+    for pattern, reason in ELSEWHERE.items():
+        if re.search(pattern, words) or "…" in words:
+            pytest.skip(reason)
+    for stands, real in (
+        (r"(?<=resume=)outputs/\S+|DIR$", "RUN"),
+        (r"outputs/sweeps/\S+", "."),  # of toyfcn-report: a folder that holds runs
+        (r"experiment=convolutionalize$", rf"\g<0> {CONVOLUTIONALIZE}"),
+        (r"(glob\S+) seed=0,1,2", r"\1 seed=0"),
+        (r"$", " sweep.n_trials=2" if "sweep=optuna" in words else ""),
+        (r"_images=\d\d+", "_images=5"),
+    ):
+        words = re.sub(stands, real, words)
+    monkeypatch.chdir(home)
+    given = shlex.split(words)
+    if name == "train" and not re.search(r"\b(resume=RUN|rerun)", words):
+        printed = ["data.batch_size="] if "debug=" in words else []
+        if "data.root=" in words:  # a folder drawn above, as printed
+            printed += re.findall(r"\bdata\.\w+=", words)
+        given += [word for word in TINY.split() if not word.startswith(tuple(printed))]
+    if name == "export":
+        pytest.importorskip("onnxruntime")
+    call(name, given, monkeypatch)
+
+
+@pytest.mark.slow
+def test_the_page_on_your_own_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> None:
+    """docs/your-own-data.md from top to bottom: its files and its commands."""
+    text = TEXTS["docs/your-own-data.md"]
+    monkeypatch.chdir(tmp_path)
+    for part in ("photos", "masks", "labels", "conf/data", "conf/experiment"):
+        Path(part).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for index in range(30, 42):
+        noise = rng.integers(0, 256, (60, 72, 3), np.uint8)
+        Image.fromarray(noise).save(f"photos/0000{index}.jpg")
+        colours = np.zeros((60, 72, 3), np.uint8)
+        colours[5:20, 5:30], colours[30:50, 20:60] = (220, 20, 60), (0, 0, 142)
+        Image.fromarray(colours).save(f"masks/0000{index}.png")
+        Image.fromarray(colours[..., 2] // 71).save(f"labels/0000{index}.png")
+    Path("names.txt").write_text("background\nperson\nthing\n")
+    for own, block in zip(
+        ("data/street", "experiment/street_small"),
+        re.findall(r"```yaml\n(.*?)```", text, re.S),
+        strict=True,
+    ):
+        Path(f"conf/{own}.yaml").write_text(block)
+    printed = commands(text)
+    assert len(printed) >= 8
+    for name, words in printed:
+        given = shlex.split(words)
+        if any("…" in word for word in given):
+            continue
+        if any("classes_file" in word for word in given):  # labels, not colours
+            given = [word.replace("masks=masks", "masks=labels") for word in given]
+        if name == "train":
+            given += ["trainer.max_steps=2", "trainer.val_every=2", "trainer.accelerator=cpu"]
+            given += ["model.width=0.25", "trainer.threads=1"]
+        call(name, given, monkeypatch)
+    assert Path("predicted/000032.png").is_file()
+
+
+def test_make_targets_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.M))
+    wanted = "setup train test lint format bench docs tensorboard clean help"
+    assert set(wanted.split()) <= targets
+    named = {t for text in TEXTS.values() for t in re.findall(r"\bmake ([a-z-]+)`?", text)}
+    printed = {t for t in named if t in targets or t.startswith("test")}
+    assert {"train", "test"} <= printed <= targets

@@ -1,0 +1,66 @@
+"""What a training asks of the machine."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from toyfcn.config.trainer import TrainerConfig
+from toyfcn.training import device
+
+FAULTS = """
+import resource
+import torch
+from toyfcn.training.device import keep_memory
+from toyfcn.config.trainer import TrainerConfig
+
+keep_memory(TrainerConfig({options}))
+for step in range(20):
+    if step == 15:  # the heap has grown to what it needs
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for size in (9, 11, 8):  # 32 to 44 MB, as the maps of a step are
+        torch.ones(size << 20)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def faults(options: str) -> int:
+    """Return how many pages five steps cost that make 112 MB anew and free them."""
+    code = FAULTS.format(options=options)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mallopt is glibc's")
+def test_freed_memory_is_kept() -> None:
+    fresh = faults("keep_mb=0")
+    assert fresh > 5 * 56  # with pages of 2 MB; of 4 KB they are 143,360
+    assert faults("") < fresh / 20
+    assert faults("reuse_memory=True") < fresh / 20
+
+
+def test_without_mallopt_only_what_was_asked_for_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def none(name: str) -> None:
+        raise OSError(name)
+
+    monkeypatch.setattr(device.ctypes, "CDLL", none)
+    with caplog.at_level(logging.WARNING):
+        device.keep_memory(TrainerConfig())
+        assert not caplog.records
+        device.keep_memory(TrainerConfig(reuse_memory=True))
+        device.keep_memory(TrainerConfig(keep_mb=100))
+    assert "reuse_memory=true is ignored" in caplog.text
+    assert "keep_mb=100 is ignored" in caplog.text
+
+
+def test_a_gpu_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    device.refuse_missing_gpu(TrainerConfig())
+    with pytest.raises(ValueError, match="PyTorch finds no GPU here: set trainer"):
+        device.refuse_missing_gpu(TrainerConfig(accelerator="gpu"))

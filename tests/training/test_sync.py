@@ -1,0 +1,157 @@
+"""A training step asks the device for nothing: where it would have to wait for a GPU."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
+from torch._subclasses import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from toyfcn.config.data import VOCConfig
+from toyfcn.config.model import ModelConfig
+from toyfcn.config.recipe import RecipeConfig
+from toyfcn.data.collate import Batch
+from toyfcn.data.datamodule import SegmentationData, open_source
+from toyfcn.models.kernels import upsampled_loss
+from toyfcn.runs.checkpoint import build
+from toyfcn.training.average import Average
+from toyfcn.training.callbacks import Monitor
+from toyfcn.training.nonfinite_loss import FiniteLoss
+from toyfcn.training.task import SegmentationTask
+
+ASKS = ("aten._local_scalar_dense", "aten.nonzero", "aten.masked_select", "aten.equal")
+
+
+class Watch(TorchDispatchMode):
+    """Notes what a GPU would be waited for: figures and shapes read, plain memory copied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        places = {x.device.type for x in [*args, result] if isinstance(x, torch.Tensor)}
+        copies = func.namespace == "aten" and "copy" in func.__name__ and len(places) > 1
+        masks = "aten.index" in str(func) and any(
+            x is not None and x.dtype in (torch.bool, torch.uint8)
+            for x in (args[1] if isinstance(args[1], list) else ())
+        )
+        if copies or masks or str(func).startswith(ASKS):
+            self.seen.append(str(func))
+        return result
+
+
+def task_of(recipe: RecipeConfig, classes: int = 21, **model: Any) -> SegmentationTask:
+    torch.manual_seed(0)
+    net = build(ModelConfig(width=0.25, **model), classes)
+    card = {"classes": [str(label) for label in range(classes)], "void": 255}
+    return SegmentationTask(net, recipe, card, total_steps=20)
+
+
+def fit(root: Path, recipe: RecipeConfig, callbacks: list[Callback], **options: Any) -> Any:
+    """Train as toyfcn-train does, for six steps; return the weights."""
+    config = VOCConfig(root=str(root), crop=[24, 24], batch_size=2, scale=[0.5, 2.0], **options)
+    data = SegmentationData(open_source(config), config, seed=3)
+    config.val_split = config.test_split = None
+    trainer = pl.Trainer(
+        accelerator="auto",
+        devices=1,
+        max_steps=6,
+        limit_val_batches=0,
+        gradient_clip_val=recipe.clip,
+        logger=False,
+        log_every_n_steps=100,
+        callbacks=callbacks,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    task = task_of(recipe)
+    trainer.fit(task, datamodule=data)
+    return {name: weight.cpu() for name, weight in task.state_dict().items()}
+
+
+RECIPES = {
+    "adamw": RecipeConfig(lr=1e-3, clip=1.0, sample=0.5),
+    "muon": RecipeConfig(lr=1e-2, optimizer="muon"),
+    "sgd": RecipeConfig(lr=1e-3, optimizer="sgd", loss="sum"),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("recipe", ["adamw", "sgd"])  # muon's AdamW counts in CPU tensors anyway
+def test_steps_read_no_figure(tiny_voc: Path, recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the CPU: whatever reads a number out of a tensor would wait for a GPU."""
+    # asked only of scores on a CPU: the test below sees that
+    monkeypatch.setattr(upsampled_loss, "known_small", lambda *_: False)
+    kinds = [Monitor(), Average(0.9)]
+    seen: list[list[str]] = []
+
+    class Steps(Callback):
+        def on_train_batch_start(self, *_: Any) -> None:
+            self.watch = Watch().__enter__()
+
+        def on_train_batch_end(self, *_: Any) -> None:
+            self.watch.__exit__(None, None, None)
+            seen.append(self.watch.seen)
+
+    fit(tiny_voc, RECIPES[recipe], [*kinds, Steps()])
+    assert seen == [[]] * 6
+
+
+@pytest.mark.parametrize("in_one_pass", [True, False])
+def test_the_loss_copies_nothing_to_a_gpu(in_one_pass: bool) -> None:
+    """On a GPU that is only pretended: shapes and places are right, there are no numbers."""
+    task = task_of(RecipeConfig(lr=1e-3))
+    task.fused = in_one_pass
+    with FakeTensorMode(allow_non_fake_inputs=True), Watch() as watch:
+        for module in task.net.modules():
+            for name, weight in module._parameters.items():
+                if weight is not None:
+                    pretended = torch.empty_like(weight, device="cuda")
+                    module._parameters[name] = torch.nn.Parameter(pretended)
+            for name, buffer in module._buffers.items():
+                if buffer is not None:
+                    module._buffers[name] = torch.empty_like(buffer, device="cuda")
+        task.class_weights = torch.ones(21, device="cuda")
+        batch: Batch = {
+            "image": torch.zeros(2, 3, 40, 50, dtype=torch.uint8, device="cuda"),
+            "mask": torch.zeros(2, 40, 50, dtype=torch.uint8, device="cuda"),
+            "id": ["a", "b"],
+        }
+        watch.seen.clear()
+        total, _ = task.loss_sums_of(batch)
+    assert total.is_cuda and watch.seen == []
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_average_is_lightnings(tiny_voc: Path) -> None:
+    ours, theirs = (
+        fit(tiny_voc, RECIPES["adamw"], [average])
+        for average in (Average(0.8), EMAWeightAveraging(decay=0.8))
+    )
+    plain = fit(tiny_voc, RECIPES["adamw"], [])
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert not all(torch.equal(ours[name], plain[name]) for name in plain)
+    assert Average(0.8).state_key == EMAWeightAveraging(decay=0.8).state_key
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_steps_do_not_wait_for_a_gpu(tiny_voc: Path, tmp_path: Path, recipe: str) -> None:
+    class Steps(Callback):
+        def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+            late = 2 <= trainer.global_step < 5  # the first steps make buffers
+            torch.cuda.set_sync_debug_mode("error" if late else "default")
+
+    try:
+        callbacks = [Steps(), FiniteLoss(tmp_path), Monitor(), Average(0.9)]
+        fit(tiny_voc, RECIPES[recipe], callbacks, device_transforms=True, workers=2)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
