@@ -240,7 +240,8 @@ def test_bounds_belong_to_the_range(override):
 def test_mistakes_are_told_in_a_moment():
     heavy = "{'torch', 'pytorch_lightning', 'torchvision', 'torchmetrics'}"
     code = (
-        f"import sys, toyfcn.config.commands as c; c.register(); print(sorted({heavy} & set(sys.modules)))"
+        "import sys, toyfcn.config.commands as c; c.register(); "
+        f"print(sorted({heavy} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -153,7 +153,7 @@ def test_an_interrupt_is_no_traceback(data, monkeypatch):
     def interrupt(config: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(data, "draw", interrupt)
+    monkeypatch.setattr("toyfcn.data.shapes.world.draw", interrupt)
     answer = data("draw")
     assert answer.code == 130
     assert answer.err.splitlines()[-1] == "toyfcn-data draw: interrupted"

@@ -239,7 +239,7 @@ def test_training_starts_from_given_weights(trained: Path, command: Command) -> 
         ("recipe.lr=fast", "recipe.lr=fast.*could not be converted to Float"),
         ("model.stride=3", "model.stride=3 is none of 4, 2"),
         ("data=vok2007", "vok2007.*voc2007"),
-        ("ckpt={voc}/VOCdevkit/VOC2007/JPEGImages/000000.jpg", "000000.jpg is no checkpoint"),
+        ("ckpt={voc}/VOCdevkit/VOC2007/JPEGImages/000000.jpg", "000000.jpg cannot be read safely"),
         ("ckpt=/nowhere/best.ckpt", "ckpt=/nowhere/best.ckpt does not exist"),
     ],
 )

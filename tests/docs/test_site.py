@@ -106,9 +106,9 @@ def test_a_page_that_nobody_named_is_in_the_menu(tmp_path: Path) -> None:
     for name in ("data.md", "new.md"):
         (tmp_path / name).touch()
     config = MkDocsConfig()
-    commands.docs_dir, commands.nav = str(tmp_path), [{"Use": [{"Data": "data.md"}]}]
+    config.docs_dir, config.nav = str(tmp_path), [{"Use": [{"Data": "data.md"}]}]
     site_hooks.on_config(config)
-    assert commands.nav == [{"Use": [{"Data": "data.md"}, "new.md"]}]
+    assert config.nav == [{"Use": [{"Data": "data.md"}, "new.md"]}]
 
 
 def test_the_workflow_runs_make_targets() -> None:

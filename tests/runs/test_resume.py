@@ -335,7 +335,7 @@ def test_what_cannot_go_on_is_refused_in_one_line(train: Command, stopped: Path)
         torch.save(sound | change, last)
         refused("last.ckpt", words)
     last.write_bytes(last.read_bytes()[:-5000])
-    refused("last.ckpt", "no checkpoint")
+    refused("last.ckpt", "cannot be read safely")
 
 
 def test_the_second_process_in_a_folder_is_refused(train: Command, stopped: Path) -> None:

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +18,7 @@ from torch import Tensor
 from toyfcn.models.fcn import FCN, IMAGENET_MEAN, IMAGENET_STD
 from toyfcn.models.lenet import LeNet
 from toyfcn.models.vgg import BLOCKS, VGG16
-from toyfcn.runs.archive import refuse_bomb
+from toyfcn.models.weights_file import read_tensors
 
 # the Caffe release's layers (32s upscore; 16s upscore2, upscore16; 8s upscore2, upscore_pool4, …)
 CAFFE = {
@@ -140,15 +138,7 @@ def read(path: Path) -> dict[str, Tensor]:
     Raises:
         ValueError: no file, or none that can be read safely.
     """
-    if not path.is_file():
-        raise ValueError(f"model.weights={path} does not exist; a file, or imagenet")
-    try:
-        if zipfile.is_zipfile(path):  # torchvision's VGG-16 is older than that format
-            refuse_bomb(path)
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler raises whatever the bytes provoke
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise ValueError(f"model.weights={path} cannot be read safely: {reason}") from None
+    content = read_tensors(path, "model.weights", old_format=True)
     if isinstance(content, dict) and "toyfcn" in content:
         raise ValueError(f"model.weights={path} is a checkpoint of toyfcn-train: use ckpt={path}")
     for wrapping in ("model_state_dict", "state_dict"):

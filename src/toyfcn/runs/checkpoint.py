@@ -23,7 +23,7 @@ from toyfcn.models.pretrained import Transplant
 from toyfcn.models.unet import MAPS as LEVELS
 from toyfcn.models.unet import UNet, UNetTrunk
 from toyfcn.models.vgg import AT_ONCE, VGGTrunk
-from toyfcn.runs.archive import refuse_bomb
+from toyfcn.models.weights_file import read_tensors
 
 VERSION = 1
 Network = FCN | UNet
@@ -140,18 +140,7 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: no file, or none that can be read safely; the message says why.
     """
-    if path.is_dir():
-        raise ValueError(f"ckpt={path} is a folder: name a file, such as checkpoints/best.ckpt")
-    if not path.is_file():
-        raise ValueError(f"ckpt={path} does not exist")
-    try:
-        refuse_bomb(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler raises whatever the bytes provoke
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise ValueError(
-            f"ckpt={path} is no checkpoint that can be read safely: {reason}"
-        ) from None
+    content = read_tensors(path, "ckpt")
     if not isinstance(content, dict):
         raise ValueError(f"ckpt={path} is no checkpoint, but holds a {type(content).__name__}")
     return content

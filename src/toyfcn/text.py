@@ -1,0 +1,21 @@
+"""Text from files and users, made safe to print."""
+
+from __future__ import annotations
+
+import unicodedata
+
+
+def printable(text: object, longest: int | None = None) -> str:
+    """Return a text in one line, without what could speak to a terminal; cut to ``longest``.
+
+    Control and direction characters become �; bytes of a file's name that are no text, escapes.
+    """
+    whole = str(text).encode("utf-8", "backslashreplace").decode()
+    shown = "".join("�" if unicodedata.category(c)[0] == "C" else c for c in whole)
+    return shown if longest is None or len(shown) <= longest else shown[: longest - 1] + "…"
+
+
+def first_line(error: BaseException, longest: int = 160) -> str:
+    """Return the beginning of what an error says, or its type's name where it says nothing."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return printable(lines[0], longest)
