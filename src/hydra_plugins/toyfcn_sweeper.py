@@ -30,9 +30,12 @@ class ToyfcnSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Run the jobs that the command line's overrides describe."""
+        from toyfcn.cli.launch import typed
         from toyfcn.sweep.run import run_sweep
 
-        run_sweep(self.config, self.context.config_loader, self.launcher, arguments)
+        settings = typed(self.config.sweep, self.config.hydra)
+        loader = self.context.config_loader
+        run_sweep(self.config, settings, loader, self.launcher, arguments)
 
 
 ConfigStore.instance().store(

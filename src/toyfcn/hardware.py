@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import os
+import platform
+from typing import Any
+
 import torch
 
 
-def use_gpu(accelerator: str) -> bool:
+def use_gpu(accelerator: str, option: str = "trainer.accelerator") -> bool:
     """Tell whether ``accelerator`` (auto, cpu or gpu) means a GPU on this machine.
+
+    ``option`` is what asked for it, for the message.
 
     Raises:
         ValueError: it is gpu, and PyTorch finds none.
     """
     if accelerator == "gpu" and not torch.accelerator.is_available():
         raise ValueError(
-            "trainer.accelerator=gpu, but PyTorch finds no GPU here: set trainer.accelerator=auto "
-            "or cpu"
+            f"{option}=gpu, but PyTorch finds no GPU here: set {option}=auto or cpu"
         )
     return accelerator != "cpu" and torch.cuda.is_available()
 
 
-def device(accelerator: str) -> torch.device:
+def device(accelerator: str, option: str = "trainer.accelerator") -> torch.device:
     """Return the device that ``accelerator`` (auto, cpu or gpu) means on this machine."""
-    return torch.device("cuda" if use_gpu(accelerator) else "cpu")
+    return torch.device("cuda" if use_gpu(accelerator, option) else "cpu")
 
 
 def gpu_count() -> int:
@@ -33,3 +38,14 @@ def process_count() -> int:
     """Return how many processes train together now; 1 outside a training of several."""
     alone = not torch.distributed.is_initialized()
     return 1 if alone else torch.distributed.get_world_size()
+
+
+def describe() -> dict[str, Any]:
+    """Return what run.json tells about this machine."""
+    return {
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "cpu_cores": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+    }

@@ -39,7 +39,7 @@ STREAMS = {"ext://sys.stdout", "ext://sys.stderr"}
 MAKERS = ("_target_", "oc.decode", "oc.create")  # what could make a target out of text
 
 
-class GuardedLoader(ConfigLoaderImpl):
+class CheckingLoader(ConfigLoaderImpl):
     """Hydra's config loader, which refuses what names code that is not permitted.
 
     Launchers hand it to their processes, so every job of a sweep is checked too.
@@ -48,17 +48,17 @@ class GuardedLoader(ConfigLoaderImpl):
     def load_configuration(self, *args: Any, **kwargs: Any) -> DictConfig:
         """Compose, then check."""
         composed = super().load_configuration(*args, **kwargs)
-        refuse_strangers(composed)
+        refuse_untrusted(composed)
         return composed
 
 
-def guard() -> None:
-    """Let Hydra compose through ``GuardedLoader`` from now on."""
+def install() -> None:
+    """Let Hydra compose through ``CheckingLoader`` from now on."""
     assert hasattr(hydra_internal, "ConfigLoaderImpl")
-    hydra_internal.ConfigLoaderImpl = GuardedLoader
+    hydra_internal.ConfigLoaderImpl = CheckingLoader
 
 
-def refuse_strangers(config: Any, at: str = "", seen: frozenset[int] = frozenset()) -> None:
+def refuse_untrusted(config: Any, at: str = "", seen: frozenset[int] = frozenset()) -> None:
     """See that a composed config names no code but what is permitted.
 
     Raises:
@@ -83,7 +83,7 @@ def refuse_strangers(config: Any, at: str = "", seen: frozenset[int] = frozenset
                 hint = f"did you mean {close[0]}?" if close else "only Hydra's plugins and ours"
                 raise ValueError(f"{where}={value} is not code that a config may name ({hint})")
         elif isinstance(value, DictConfig | ListConfig):
-            refuse_strangers(value, where, seen)
+            refuse_untrusted(value, where, seen)
         for text in (value, raw):
             if not isinstance(text, str):
                 continue

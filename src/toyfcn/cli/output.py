@@ -1,62 +1,29 @@
-"""Standard output and error that outlive their reader: ``| head`` ends no training."""
-
-from __future__ import annotations
+"""Standard output that outlives its reader: a run that is piped into ``head`` goes on."""
 
 import errno
-import os
+import io
 import sys
-from collections.abc import Iterable
-from typing import Any, TextIO
+from typing import Any
 
-GONE = {errno.EPIPE, errno.EIO}  # the reader of a pipe, or the terminal
+
+class Lasting(io.FileIO):
+    """A file that loses what is written once its reader, a pipe or a terminal, has gone."""
+
+    def write(self, data: Any) -> int:  # type: ignore[override]  # never None: it blocks
+        """Write some bytes, or lose them; return how many they are."""
+        try:
+            return super().write(data) or 0
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EIO):
+                raise
+            return len(memoryview(data))
 
 
 def keep_open() -> None:
-    """From here on, what this process prints goes nowhere once its reader has gone."""
+    """Let standard output and error outlive their readers; what is no file stays as it is."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is not None and not isinstance(stream, Outlet):  # None: no console at all
-            setattr(sys, name, Outlet(stream))
-
-
-class Outlet:
-    """A text stream whose reader may go: that is the end of interest, not an error.
-
-    Bytes that go past it, into its ``buffer``, are still lost with an error.
-    """
-
-    def __init__(self, stream: TextIO) -> None:
-        self.stream = stream
-
-    def write(self, text: str) -> int:
-        """Write, or forget, ``text``; return its length."""
-        try:
-            return self.stream.write(text)
-        except OSError as error:
-            self.forget(error)
-            return len(text)
-
-    def writelines(self, lines: Iterable[str]) -> None:
-        """Write, or forget, ``lines`` one after the other."""
-        for line in lines:
-            self.write(line)
-
-    def flush(self) -> None:
-        """Write what is buffered, or forget it."""
-        try:
-            self.stream.flush()
-        except OSError as error:
-            self.forget(error)
-
-    def forget(self, error: OSError) -> None:
-        """Lead the stream, its buffer and what other code writes to the same file nowhere."""
-        if error.errno not in GONE:
-            raise error
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self.stream.fileno())
-        os.close(nowhere)
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "stream":  # a copy in the making has none yet
-            raise AttributeError(name)
-        return getattr(self.stream, name)
+        if isinstance(stream, io.TextIOWrapper) and isinstance(stream.buffer.raw, io.FileIO):
+            file = io.BufferedWriter(Lasting(stream.fileno(), "wb", closefd=False))
+            stream.flush()
+            setattr(sys, name, io.TextIOWrapper(file, stream.encoding, line_buffering=True))

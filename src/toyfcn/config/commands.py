@@ -1,9 +1,8 @@
 """The typed schema: what each command takes, from groups of options that stand where they are used.
 
-See data/config.py, models/config.py, recipe_config.py, trainer_config.py and sweep/config.py: there
-every option stands once, with its meaning, unit and bounds. The YAML files under conf/ only choose
-values; a key that is not here is an error. Nothing heavy is imported, so that a mistake is told at
-once.
+See the other files here, one for each group: there every option stands once, with its meaning, unit
+and bounds. The YAML files under conf/ only choose values; a key that is not here is an error.
+Nothing heavy is imported, so that a mistake is told at once.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, get_type_hints
 
-from toyfcn.config.data import KINDS, DataConfig, FolderConfig, ShapesConfig, VOCConfig
+from toyfcn.config.data import KINDS, DataConfig
 from toyfcn.config.model import STRIDES, ModelConfig
 from toyfcn.config.option import Checked, option
 from toyfcn.config.recipe import PAPER_LR, RecipeConfig
@@ -85,7 +84,7 @@ class TrainConfig(Checked):
                 f"optimized_metric={self.optimized_metric} needs the split that "
                 f"data.{split}_split=null leaves out"
             )
-        processes = self.trainer.devices * self.trainer.nodes
+        processes = self.trainer.processes
         if recipe.freeze_steps is not None and processes > 1:
             raise ValueError("recipe.freeze_steps needs trainer.devices=1 and trainer.nodes=1")
         if self.data.batch_size < processes:
@@ -213,23 +212,3 @@ def options_of(name: str) -> list[str]:
     for kind in known:  # and of its subclasses, as they are found
         known += kind.__subclasses__()
     return [f.name for kind in known if kind.__name__ == name for f in dataclasses.fields(kind)]
-
-
-def register() -> None:
-    """Make the schema known to Hydra, under the names that conf/ refers to."""
-    from hydra.core.config_store import ConfigStore
-
-    store = ConfigStore.instance()
-    for command, schema in COMMANDS.items():
-        store.store(f"{command}_schema", schema)
-    for group, name, node in (
-        ("data", "shapes_schema", ShapesConfig),
-        ("data", "voc_schema", VOCConfig),
-        ("data", "folder_schema", FolderConfig),
-        ("data", "as_trained", AsTrainedConfig),
-        ("model", "model_schema", ModelConfig),
-        ("recipe", "recipe_schema", RecipeConfig),
-        ("trainer", "trainer_schema", TrainerConfig),
-        ("sweep", "sweep_schema", SweepConfig),
-    ):
-        store.store(name, node, group=group)

@@ -71,6 +71,11 @@ class TrainerConfig(Checked):
         if self.max_steps < 1 and self.max_epochs < 1:
             raise ValueError("set trainer.max_steps or trainer.max_epochs: training needs an end")
 
+    @property
+    def processes(self) -> int:
+        """How many processes train together."""
+        return self.devices * self.nodes
+
 
 @dataclass
 class LoggerConfig(Checked):

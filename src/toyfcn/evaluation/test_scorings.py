@@ -6,17 +6,15 @@ see how often it was, all runs and sweeps that start in a folder append to one f
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import io
 import logging
-import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from toyfcn.config.data import DataConfig
+from toyfcn.files import lock
 
 log = logging.getLogger(__name__)
 
@@ -45,18 +43,10 @@ def note_scoring(
 def append(path: Path, row: tuple[Any, ...]) -> None:
     """Append a row, below the heading if it is the first; one process after the other."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        with contextlib.suppress(ImportError, OSError):  # Windows and some network disks have none
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX)
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerows([row] if os.fstat(file).st_size else [COLUMNS, row])
-        os.write(file, text.getvalue().encode())
-    finally:
-        os.close(file)  # and lets go of the lock
+    with lock(path.with_suffix(".lock"), seconds=10):
+        rows = [row] if path.exists() else [COLUMNS, row]
+        with path.open("a", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 def near(path: str | Path) -> str:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import statistics
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from toyfcn.config.sweep import ClaimConfig
 from toyfcn.runs.history import read_history
-from toyfcn.runs.record import read_run, read_status
+from toyfcn.files import read_json
+from toyfcn.runs.run import read_run, read_status
+from toyfcn.text import printable
 from toyfcn.runs.resume import FREE
 
 HISTORY = {"val.miou": "val_miou", "val.loss": "val_loss", "val.pixel_acc": "val_pixel_acc"}
@@ -147,8 +149,6 @@ def read(folder: Path, name: str, parameters: dict[str, str]) -> Result:
 
 def differing(folder: Path) -> tuple[list[tuple[str, dict[str, str]]], tuple[str, ...]]:
     """Find runs below a folder, with those of their overrides in which they differ."""
-    import yaml
-
     found: dict[str, dict[str, str]] = {}
     for depth in range(1, DEPTH + 1):
         for path in sorted(folder.glob("*/" * depth + "run.json")):
@@ -170,15 +170,6 @@ def differing(folder: Path) -> tuple[list[tuple[str, dict[str, str]]], tuple[str
 def tells_apart(key: str) -> bool:
     """Whether an override says what a run is, rather than where it runs or how it goes on."""
     return key not in (*FREE, "resume", "rerun", "launcher") and not key.startswith("sweep.")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the content of a JSON file that may be missing or broken: then nothing."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def over_seeds(results: Results) -> list[Group]:
@@ -209,9 +200,8 @@ def over_seeds(results: Results) -> list[Group]:
 
 
 def clean(text: object, longest: int = 120) -> str:
-    """Make a text safe to show in one line: no control or direction characters, not too long."""
-    shown = "".join("�" if unicodedata.category(c)[0] == "C" else c for c in str(text))
-    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
+    """Return a text in one line, safe to show, and not too long."""
+    return printable(text, longest)
 
 
 def label(run: Result, names: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""What a checkpoint tells about itself, and how a network is made again from it.
+"""What a checkpoint says about itself, and how a network is made again from it.
 
 Checkpoints are read with ``weights_only=True``: nothing in one is ever executed.
 """
@@ -6,64 +6,68 @@ Checkpoints are read with ``weights_only=True``: nothing in one is ever executed
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import OmegaConf
+from torch import Tensor
 
 from toyfcn.config.commands import TrainConfig
-from toyfcn.config.data import KINDS, DataConfig
+from toyfcn.config.data import KINDS, DataConfig, without_removed
 from toyfcn.config.model import ModelConfig
-from toyfcn.data.voc import Source
-from toyfcn.models.fcn import FCN, Trunk
-from toyfcn.models.lenet import MAPS, LeNetTrunk
+from toyfcn.config.trainer import PRECISIONS, TrainerConfig
+from toyfcn.data.datamodule import SegmentationData
+from toyfcn.data.overlap import shared
+from toyfcn.data.source import Source
+from toyfcn.evaluation import scoring
+from toyfcn.models.build import Network, build_network
+from toyfcn.models.fcn import FCN
 from toyfcn.models.pretrained import Transplant
-from toyfcn.models.unet import MAPS as LEVELS
-from toyfcn.models.unet import UNet, UNetTrunk
-from toyfcn.models.vgg import AT_ONCE, VGGTrunk
 from toyfcn.models.weights_file import read_tensors
+from toyfcn.text import first_line
+
+log = logging.getLogger(__name__)
 
 VERSION = 1
-Network = FCN | UNet
+KEY = "toyfcn"  # of the metadata in a checkpoint
 
 
-def build(config: ModelConfig, classes: int) -> Network:
-    """Make the network of a config for so many classes, freshly initialised.
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """A trained network with what it knows about its classes and data."""
 
-    Raises:
-        ValueError: options that do not go together.
-    """
-    if config.name == "unet":
-        unet = UNet(UNetTrunk(config.width, config.norm, config.maps or LEVELS), classes)
-        return unet.to(memory_format=torch.channels_last)
-    trunk: Trunk
-    if config.name == "fcn_vgg16":
-        trunk = VGGTrunk(config.width, config.norm, config.dropout, config.geometry)
-    else:
-        trunk = LeNetTrunk(
-            config.width,
-            config.activation,
-            config.norm,
-            config.pool,
-            geometry=config.geometry,
-            maps=config.maps or MAPS,
+    net: Network
+    model: ModelConfig
+    data: DataConfig
+    metadata: dict[str, Any]
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes, by label."""
+        return list(self.metadata["classes"])
+
+    def score(
+        self, data: SegmentationData, split: str, config: TrainerConfig
+    ) -> tuple[dict[str, Any], Tensor]:
+        """Score the network on a split.
+
+        Returns the figures of one entry of metrics.json, and the confusion matrix, int64 (C, C).
+        """
+        assert config.precision in PRECISIONS
+        return scoring.score(
+            self.net,
+            self.classes,
+            int(self.metadata["void"]),
+            data.scoring_loader(split),
+            accelerator=config.accelerator,
+            precision=config.precision,
+            test_views=config.test_views,
         )
-    net = FCN(
-        trunk,
-        classes,
-        config.stride,
-        config.upsample,
-        config.upsample_learned,
-        config.last_learned,
-        scales=AT_ONCE if config.at_once else None,
-        upsample_init=config.upsample_init,
-    )
-    return net.to(memory_format=trunk.memory_format)
 
 
-def make_card(
+def make_metadata(
     config: TrainConfig, source: Source, trained_on: Iterable[int] = ()
 ) -> dict[str, Any]:
     """Return all that scoring and prediction need beside the weights, as plain builtins.
@@ -83,25 +87,80 @@ def make_card(
     }
 
 
-@dataclasses.dataclass(frozen=True)
-class Checkpoint:
-    """A trained network with what it knows about its classes and data."""
+def load(path: str | Path | None) -> Checkpoint:
+    """Read a checkpoint of toyfcn-train and make its network again, on the CPU, in eval mode.
 
-    net: Network
-    model: ModelConfig
-    data: DataConfig
-    card: dict[str, Any]
+    Raises:
+        ValueError: no file, no checkpoint, or none of toyfcn's; the message says which.
+    """
+    if not path:
+        raise ValueError("ckpt= is missing: name a checkpoint, such as …/checkpoints/best.ckpt")
+    content = read(Path(path))
+    metadata = content.get(KEY)
+    if not isinstance(metadata, dict) or metadata.get("version") != VERSION:
+        raise ValueError(f"ckpt={path} was not written by this version of toyfcn-train")
+    try:
+        model, data = checked_configs(metadata)
+        net = build_network(model, len(metadata["classes"]))
+        weights = {
+            name.removeprefix("net."): value
+            for name, value in content["state_dict"].items()
+            if name.startswith("net.")
+        }
+        net.load_state_dict(weights)
+    except Exception as error:  # whatever forged metadata or weights may provoke
+        raise ValueError(f"ckpt={path} is damaged: {first_line(error)}") from None
+    return Checkpoint(net.eval(), model, data, metadata)
 
-    @property
-    def classes(self) -> list[str]:
-        """Names of the classes, by label."""
-        return list(self.card["classes"])
+
+def read(path: Path) -> dict[str, Any]:
+    """Read the file of a checkpoint: tensors and plain values only, on the CPU.
+
+    Raises:
+        ValueError: no file, or none that can be read safely; the message says why.
+    """
+    content = read_tensors(path, "ckpt")
+    if not isinstance(content, dict):
+        raise ValueError(f"ckpt={path} is not a checkpoint: it holds a {type(content).__name__}")
+    return content
+
+
+def checked_configs(metadata: dict[str, Any]) -> tuple[ModelConfig, DataConfig]:
+    """Return the typed options in metadata, and check that the rest of it is what we write.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is not; nothing was built from it.
+    """
+    classes, palette, void = metadata["classes"], metadata["palette"], metadata["void"]
+    if not isinstance(classes, list) or not 1 <= len(classes) <= 256:
+        raise ValueError("classes is not a list of 1 to 256 names")
+    if not all(isinstance(c, str) and c.isprintable() and len(c) <= 200 for c in classes):
+        raise ValueError("a class has a name that cannot be printed")
+    if len(set(classes)) < len(classes):
+        raise ValueError("two classes have one name")
+    if not isinstance(palette, list) or len(palette) != 768 or not set(palette) <= set(range(256)):
+        raise ValueError("palette is not a list of 256 colors")
+    if type(void) is not int or not 0 <= void <= 255:
+        raise ValueError("void is not a label from 0 to 255")
+    if not all(type(photo) is int for photo in metadata.get("trained_on", ())):
+        raise ValueError("trained_on is not a list of integers")
+    kind = KINDS[metadata["data"]["kind"]]
+    data = without_removed(metadata["data"])
+    return typed(ModelConfig, metadata["model"]), typed(kind, data)
+
+
+def typed(kind: type[Any], values: dict[str, Any]) -> Any:
+    """Make a config of plain values, each of the type that the schema says."""
+    for key, value in values.items():
+        if isinstance(value, str) and "${" in value and key != "root":
+            raise ValueError(f"{key} holds an interpolation")
+    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), values))
 
 
 def transplant(start: Checkpoint, net: Network) -> Transplant:
-    """Give a network the weights of a checkpoint of the same shape, or of a coarser rung.
+    """Give a network the weights of a checkpoint of the same shape, or of a coarser stride.
 
-    A finer rung's new score layers stay zero, so that it starts with the coarser rung's scores,
+    A finer network's new score layers stay zero, so that it starts with the coarser one's scores,
     upsampled once; deconvolutions of other strides stay bilinear.
 
     Raises:
@@ -134,70 +193,15 @@ def transplant(start: Checkpoint, net: Network) -> Transplant:
     return report
 
 
-def read(path: Path) -> dict[str, Any]:
-    """Read the file of a checkpoint: tensors and plain values only, on the CPU.
-
-    Raises:
-        ValueError: no file, or none that can be read safely; the message says why.
-    """
-    content = read_tensors(path, "ckpt")
-    if not isinstance(content, dict):
-        raise ValueError(f"ckpt={path} is no checkpoint, but holds a {type(content).__name__}")
-    return content
-
-
-def sound_card(card: dict[str, Any]) -> tuple[ModelConfig, DataConfig]:
-    """Return the typed options of a card, and see that the rest of it is what we write.
-
-    Raises:
-        ValueError, KeyError, TypeError: it is not; nothing was built from it.
-    """
-    classes, palette, void = card["classes"], card["palette"], card["void"]
-    if not isinstance(classes, list) or not 1 <= len(classes) <= 256:
-        raise ValueError("it names no list of 1 to 256 classes")
-    if not all(isinstance(c, str) and c.isprintable() and len(c) <= 200 for c in classes):
-        raise ValueError("a class has a name that cannot be printed")
-    if len(set(classes)) < len(classes):
-        raise ValueError("two classes have one name")
-    if not isinstance(palette, list) or len(palette) != 768 or not set(palette) <= set(range(256)):
-        raise ValueError("its palette is none of 256 colours")
-    if type(void) is not int or not 0 <= void <= 255:
-        raise ValueError("its void label is none")
-    if not all(type(photo) is int for photo in card.get("trained_on", ())):
-        raise ValueError("what it was trained on is no list of numbers")
-    kind = KINDS[card["data"]["kind"]]
-    return typed(ModelConfig, card["model"]), typed(kind, card["data"])
-
-
-def typed(kind: type[Any], values: dict[str, Any]) -> Any:
-    """Make a config of plain values, each of the type that the schema says."""
-    if "${" in repr(values):
-        raise ValueError("an option holds an interpolation")
-    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), values))
-
-
-def load(path: str | Path | None) -> Checkpoint:
-    """Read a checkpoint of toyfcn-train and make its network again, on the CPU, in eval mode.
-
-    Raises:
-        ValueError: no file, no checkpoint, or none of toyfcn's; the message says which.
-    """
-    if not path:
-        raise ValueError("ckpt= is missing: name a checkpoint, such as …/checkpoints/best.ckpt")
-    content = read(Path(path))
-    card = content.get("toyfcn")
-    if not isinstance(card, dict) or card.get("version") != VERSION:
-        raise ValueError(f"ckpt={path} was not written by this version of toyfcn-train")
-    try:
-        model, data = sound_card(card)
-        net = build(model, len(card["classes"]))
-        weights = {
-            name.removeprefix("net."): value
-            for name, value in content["state_dict"].items()
-            if name.startswith("net.")
-        }
-        net.load_state_dict(weights)
-    except Exception as error:  # whatever a forged card or weights may provoke
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
-        raise ValueError(f"ckpt={path} is damaged: {reason}") from None
-    return Checkpoint(net.eval(), model, data, card)
+def warn_of_trained(checkpoint: Checkpoint, data: SegmentationData, split: str) -> None:
+    """Warn if a checkpoint was trained on photos of a split that it is scored on."""
+    ids = data.split_ids(split)
+    if seen := shared(data.source, ids, checkpoint.metadata.get("trained_on", ())):
+        first = ", ".join(seen[:3]) + ", …" * (len(seen) > 3)
+        log.warning(
+            "split=%s: scored on %d photos of %d that the checkpoint was trained on (%s)",
+            split,
+            len(seen),
+            len(ids),
+            first,
+        )

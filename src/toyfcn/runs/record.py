@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import platform
 import subprocess
 import sys
@@ -14,38 +12,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from toyfcn import __version__
+from toyfcn import __version__, hardware
+from toyfcn.files import write_json
 
 log = logging.getLogger(__name__)
 
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "pillow", "numpy")
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON aside and move it into place, so that no reader sees half of it."""
-    aside = path.with_suffix(".tmp")
-    aside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    aside.replace(path)
-
-
-def read_run(folder: Path) -> dict[str, Any]:
-    """Return the content of a run's run.json; nothing where there is none, or none to be read."""
-    try:
-        content = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def read_status(folder: Path) -> str:
-    """Return how a run stands: finished, pruned, failed, interrupted, running or waiting.
-
-    A run whose process is gone (after SIGKILL, say) was interrupted, whatever it wrote last.
-    """
-    from toyfcn.runs.resume import running
-
-    status = str(read_run(folder).get("status", "waiting"))
-    return "interrupted" if status == "running" and not running(folder) else status
 
 
 class RunRecord:
@@ -63,7 +35,7 @@ class RunRecord:
             "git_commit": git_commit(),
             "versions": {"toyfcn": __version__, "python": platform.python_version()}
             | {name: version(name) for name in PACKAGES},
-            "hardware": hardware(),
+            "hardware": hardware.describe(),
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         self.seconds = 0.0  # of the sessions before this one
@@ -99,17 +71,3 @@ def git_commit() -> str | None:
     )
     inside = "site-packages" not in __file__
     return answer.stdout.strip() or None if answer.returncode == 0 and inside else None
-
-
-def hardware() -> dict[str, Any]:
-    """Return what the run runs on."""
-    import torch
-
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {
-        "machine": platform.machine(),
-        "system": platform.system(),
-        "cpu_cores": os.cpu_count(),
-        "torch_threads": torch.get_num_threads(),
-        "gpus": gpus,
-    }

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toyfcn.runs.record import read_status, write_json
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobStatus
+
+from toyfcn.files import write_json
+from toyfcn.runs.run import ENDED, LAST, read_status
 
 log = logging.getLogger(__name__)
-ENDED = ("finished", "pruned")
 
 
 @dataclass(frozen=True)
@@ -23,14 +26,18 @@ class Job:
     parameters: dict[str, str]
 
 
+def save(folder: Path, definition: dict[str, Any], jobs: Sequence[Job]) -> None:
+    """Write sweep.json: the definition and all jobs known so far."""
+    listed = [{"name": job.name, "parameters": job.parameters} for job in jobs]
+    write_json(folder / "sweep.json", definition | {"jobs": listed})
+
+
 def make_launcher(context: Any, task_function: Any, config: Any) -> Any:
     """Return the launcher that hydra/launcher= names.
 
     Raises:
         ValueError: it is not installed.
     """
-    from hydra.core.plugins import Plugins
-
     try:
         return Plugins.instance().instantiate_launcher(
             hydra_context=context, task_function=task_function, config=config
@@ -59,7 +66,7 @@ def start(folder: Path, jobs: Sequence[Job], launcher: Any) -> None:
             log.warning("job %s is still being run by another process: left alone", job.name)
             continue
         where = [f"hydra.sweep.dir={quoted(folder)}", f"hydra.sweep.subdir={quoted(job.name)}"]
-        if status == "interrupted" and (place / "checkpoints" / "last.ckpt").is_file():
+        if status == "interrupted" and (place / LAST).is_file():
             log.info("job %s continues from its last checkpoint", job.name)
             where.append(f"resume={quoted(place)}")
         elif place.exists():
@@ -79,8 +86,6 @@ def start(folder: Path, jobs: Sequence[Job], launcher: Any) -> None:
 
 def note_failure(place: Path, answer: Any) -> None:
     """Write run.json for a job that failed before it could write its own."""
-    from hydra.core.utils import JobStatus
-
     if answer.status == JobStatus.FAILED and read_status(place) not in (*ENDED, "failed"):
         place.mkdir(parents=True, exist_ok=True)
         write_json(place / "run.json", {"status": "failed", "error": str(answer._return_value)})

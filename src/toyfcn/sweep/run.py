@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import json
 import logging
 import shlex
@@ -15,24 +14,29 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from toyfcn.cli.launch import typed
+from filelock import Timeout
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
 from toyfcn.config.sweep import SweepConfig
-from toyfcn.runs.record import read_run, read_status, write_json
-from toyfcn.sweep.jobs import ENDED, Job, start
+from toyfcn.files import lock, write_json
+from toyfcn.runs.run import ENDED, read_run, read_status
+from toyfcn.sweep.jobs import Job, save, start
 
 log = logging.getLogger(__name__)
 
 
-def run_sweep(config: Any, loader: Any, launcher: Any, arguments: Sequence[str]) -> None:
+def run_sweep(
+    config: Any, settings: SweepConfig, loader: Any, launcher: Any, arguments: Sequence[str]
+) -> None:
     """Run every job that has not ended yet, then write the report.
 
-    ``arguments`` are the overrides from the command line. Exits with code 1 if a job failed.
+    ``config`` is composed by Hydra, ``settings`` its typed group ``sweep``; ``arguments`` are the
+    overrides from the command line. Exits with code 1 if a job failed.
 
     Raises:
         ValueError: the folder holds another sweep, or another process runs this one.
     """
-    settings = typed(config.sweep, config.hydra)
-    assert isinstance(settings, SweepConfig)
     folder = Path(config.hydra.sweep.dir).absolute()
     overrides = parse(loader, settings, arguments)
     definition = define(settings, config.optimized_metric, overrides)
@@ -44,7 +48,7 @@ def run_sweep(config: Any, loader: Any, launcher: Any, arguments: Sequence[str])
             if settings.method == "grid":
                 run_grid(folder, definition, overrides, launcher, validate)
             else:
-                from toyfcn.sweep.search import run_search
+                from toyfcn.sweep.search import run_search  # Optuna is heavy
 
                 run_search(folder, definition, overrides, launcher, settings, validate)
         except (KeyboardInterrupt, SystemExit):
@@ -52,7 +56,7 @@ def run_sweep(config: Any, loader: Any, launcher: Any, arguments: Sequence[str])
             print(f"toyfcn-train: the sweep was stopped; {again}", file=sys.stderr)
             raise
         finally:
-            write_report(folder)
+            report(folder)
     tell_failures(folder)
 
 
@@ -63,8 +67,6 @@ def placed(folder: Path) -> str:
 
 def parse(loader: Any, settings: SweepConfig, arguments: Sequence[str]) -> list[Any]:
     """Return Hydra's overrides of sweep.space and the command line; the latter win."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
     parser = OverridesParser.create(config_loader=loader)
     parsed = parser.parse_overrides([*settings.space, *arguments])
     return list({override.get_key_element(): override for override in parsed}.values())
@@ -99,16 +101,17 @@ def define(settings: SweepConfig, metric: str, overrides: Sequence[Any]) -> dict
 def alone_in(folder: Path) -> Iterator[None]:
     """Let no second process run this sweep meanwhile; the lock goes when the process does."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ValueError(f"another process is running the sweep in {folder}") from None
-        try:
-            yield
-        finally:
-            if [path.name for path in folder.iterdir()] == [".lock"]:  # it was refused
-                shutil.rmtree(folder)
+    held = lock(folder / ".lock")
+    try:
+        held.acquire()
+    except Timeout:
+        raise ValueError(f"another process is running the sweep in {folder}") from None
+    try:
+        yield
+    finally:
+        held.release()
+        if {path.name for path in folder.iterdir()} <= {".lock"}:  # it was refused
+            shutil.rmtree(folder)
 
 
 def agree(folder: Path, definition: dict[str, Any]) -> None:
@@ -138,12 +141,6 @@ def _flat(definition: Any) -> dict[str, Any]:
     return flat | dict(definition["parameters"]) | dict(definition["fixed"])
 
 
-def save(folder: Path, definition: dict[str, Any], jobs: Sequence[Job]) -> None:
-    """Write sweep.json: the definition and all jobs known so far."""
-    listed = [{"name": job.name, "parameters": job.parameters} for job in jobs]
-    write_json(folder / "sweep.json", definition | {"jobs": listed})
-
-
 def run_grid(
     folder: Path,
     definition: dict[str, Any],
@@ -158,8 +155,6 @@ def run_grid(
     Raises:
         ValueError: a parameter is an interval.
     """
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-
     for override in overrides:
         if override.is_sweep_override() and not override.is_discrete_sweep():
             raise ValueError(f"{override.input_line} has no end of values: add sweep=optuna")
@@ -190,14 +185,14 @@ def in_order(folder: Path, overrides: Sequence[Any]) -> list[Any]:
     return sorted(overrides, key=place)
 
 
-def write_report(folder: Path) -> None:
+def report(folder: Path) -> None:
     """Print the table and write the report; a fault in it must not hide how the jobs ended."""
     if not (folder / "sweep.json").exists():
         return
     try:
-        from toyfcn.commands.report import report
+        from toyfcn.report.write import write_report  # so is matplotlib
 
-        report(folder)
+        write_report(folder)
     except Exception:
         log.exception("the report failed; the jobs' folders are as they should be")
 

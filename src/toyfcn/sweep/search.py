@@ -10,13 +10,21 @@ import json
 import logging
 import zlib
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import optuna
+from optuna import samplers
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.pruners import MedianPruner
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
 from toyfcn.config.sweep import SweepConfig
-from toyfcn.runs.record import read_status
-from toyfcn.sweep.jobs import ENDED, Job, start
-from toyfcn.sweep.run import save
+from toyfcn.runs.run import ENDED, Pruner, read_status
+from toyfcn.sweep.jobs import Job, save, start
 
 log = logging.getLogger(__name__)
 STUDY = "study.log"  # a journal: lines that are only appended outlive a SIGKILL, on NFS too
@@ -62,15 +70,12 @@ def run_search(
 
 def open_study(folder: Path, direction: Any = "maximize", new: bool = False) -> Any:
     """Return the study in a sweep's folder."""
-    import optuna
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path = folder / STUDY
     if path.exists():
         mend(path)
-    storage, draw = JournalStorage(JournalFileBackend(str(path))), optuna.samplers.RandomSampler()
+    storage, draw = JournalStorage(JournalFileBackend(str(path))), samplers.RandomSampler()
     if new:
         return optuna.create_study(
             storage=storage, study_name="sweep", direction=direction, sampler=draw
@@ -87,7 +92,6 @@ def mend(path: Path) -> None:
 
 def close_stumps(study: Any, space: dict[str, Any]) -> None:
     """End trials that a kill caught before all their parameters were drawn: no job ever ran."""
-    from optuna.trial import TrialState
 
     for trial in study.trials:
         if not trial.state.is_finished() and set(trial.params) != set(space):
@@ -96,14 +100,12 @@ def close_stumps(study: Any, space: dict[str, Any]) -> None:
 
 def tell(study: Any, trial: Any, folder: Path, metric: str) -> None:
     """Tell the study how an open trial's run ended, if it has."""
-    from optuna.samplers import RandomSampler
-    from optuna.trial import TrialState
 
     place = folder / str(trial.number)
     status = read_status(place)
     if trial.state.is_finished() or status not in ENDED:
         return
-    study.sampler = RandomSampler()  # the grid sampler would end a loop that is not Optuna's own
+    study.sampler = samplers.RandomSampler()  # the grid sampler would end a loop that is not Optuna's own
     if status == "pruned":
         study.tell(trial.number, state=TrialState.PRUNED)
         return
@@ -132,7 +134,6 @@ def distribution(override: Any) -> Any:
     Raises:
         ValueError: a tag that means nothing here.
     """
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     sweep: Any = override.value()
     text = override.input_line
@@ -165,7 +166,6 @@ def values(kind: Any) -> list[Any]:
     Raises:
         ValueError: it has no end of them.
     """
-    from optuna.distributions import CategoricalDistribution, FloatDistribution
 
     if isinstance(kind, CategoricalDistribution):
         return list(kind.choices)
@@ -191,9 +191,7 @@ def make_sampler(settings: SweepConfig, number: int, space: dict[str, Any]) -> A
     Raises:
         ValueError: the sampler needs a package that is not installed.
     """
-    from importlib.util import find_spec
 
-    from optuna import samplers
 
     if settings.sampler == "grid":  # its seed orders the grid, which is one for all trials
         lists = {key: values(kind) for key, kind in space.items()}
@@ -210,29 +208,32 @@ def make_sampler(settings: SweepConfig, number: int, space: dict[str, Any]) -> A
     return kind(seed=seed)
 
 
-class Pruning:
-    """Reports a run's validations to its trial, and says when the trial is to be given up."""
+class TrialPruner:
+    """Reports a run's validations to its trial, and says when the trial is to be given up.
+
+    Opens the study when the first validation is reported, so it can travel to another process.
+    """
 
     def __init__(self, folder: Path, settings: SweepConfig) -> None:
-        from optuna.pruners import MedianPruner
-
-        assert settings.trial is not None
-        self.study, self.number = open_study(folder), settings.trial
-        self.pruner = MedianPruner(settings.prune_after_trials, settings.prune_after_steps)
+        self.folder, self.settings = folder, settings
 
     def hopeless(self, step: int, value: float) -> bool:
         """Report a value after so many steps; return whether the others' median was better then."""
-        storage, trial = self.study._storage, self.study.trials[self.number]
+        number, settings = self.settings.trial, self.settings
+        assert number is not None
+        study = open_study(self.folder)
+        trial = study.trials[number]
         if not trial.state.is_finished():
-            storage.set_trial_intermediate_value(trial._trial_id, step, value)
-        return self.pruner.prune(self.study, self.study.trials[self.number])
+            study._storage.set_trial_intermediate_value(trial._trial_id, step, value)
+        pruner = MedianPruner(settings.prune_after_trials, settings.prune_after_steps)
+        return pruner.prune(study, study.trials[number])
 
 
-def open_pruning(run_folder: Path, settings: SweepConfig) -> Pruning | None:
-    """Return the pruning of a run that is a trial of a search, else None."""
+def pruner_of(run_folder: Path, settings: SweepConfig) -> Pruner | None:
+    """Return the pruner of a run that is a trial of a search, else None."""
     if settings.trial is None or settings.pruner == "none":
         return None
     if not (run_folder.parent / STUDY).exists():  # the run is repeated outside its sweep
         log.warning("sweep.trial=%d is ignored: there is no study beside this run", settings.trial)
         return None
-    return Pruning(run_folder.parent, settings)
+    return TrialPruner(run_folder.parent, settings)

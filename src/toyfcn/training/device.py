@@ -5,30 +5,39 @@ from __future__ import annotations
 import ctypes
 import logging
 import shutil
+import warnings
 from typing import Any
 
 import torch
 
+from toyfcn import hardware
 from toyfcn.config.trainer import TrainerConfig
 
 log = logging.getLogger(__name__)
 
 
-def settle_threads(trainer: TrainerConfig) -> None:
+def prepare(trainer: TrainerConfig) -> None:
+    """Set up this process for a training: threads, memory, and no advertisements in the log.
+
+    Raises:
+        ValueError: a GPU is asked for where PyTorch finds none.
+    """
+    hardware.use_gpu(trainer.accelerator)
+    keep_memory(trainer)
+    set_threads(trainer)
+    # Lightning's tips, and its use of what PyTorch has since renamed
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*LeafSpec", category=Warning)
+    # points are logged every so many steps of the run, whatever the length of an epoch
+    warnings.filterwarnings("ignore", message=".*smaller than the logging interval")
+
+
+def set_threads(trainer: TrainerConfig) -> None:
     """Use as many CPU threads as asked for, or this process's share of the machine's."""
     if trainer.threads:
         torch.set_num_threads(trainer.threads)
     elif trainer.devices > 1:
         torch.set_num_threads(max(1, torch.get_num_threads() // trainer.devices))
-
-
-def refuse_missing_gpu(trainer: TrainerConfig) -> None:
-    """Raise ValueError if a GPU is asked for where PyTorch finds none."""
-    if trainer.accelerator == "gpu" and not torch.accelerator.is_available():
-        raise ValueError(
-            "trainer.accelerator=gpu, but PyTorch finds no GPU here: set trainer.accelerator=auto "
-            "or cpu"
-        )
 
 
 def keep_memory(trainer: TrainerConfig) -> None:
@@ -54,14 +63,13 @@ def keep_memory(trainer: TrainerConfig) -> None:
         log.warning("trainer.%s is ignored: this system's allocator has no mallopt", asked)
 
 
-def compile_trunk(trunk: Any, accelerator: str) -> None:
-    """Compile a trunk in place for training; what cannot be compiled runs as it is, with a warning.
+def compile_backbone(backbone: Any, accelerator: str) -> None:
+    """Compile a backbone in place for training; what cannot be compiled runs as it is, with a warning.
 
     Scoring is never compiled (see task.py): photos of all sizes, and figures that repeat.
     """
-    on_cpu = accelerator == "cpu" or not torch.cuda.is_available()
-    if on_cpu and not any(map(shutil.which, ("c++", "g++", "clang++", "clang"))):
+    if not hardware.use_gpu(accelerator) and not any(map(shutil.which, ("c++", "g++", "clang++", "clang"))):
         log.warning("trainer.compile=true is ignored: compiling for a CPU needs g++ or clang")
         return
     torch._dynamo.config.suppress_errors = True  # a graph that fails is warned of, and runs eagerly
-    trunk.compile(dynamic=False)
+    backbone.compile(dynamic=False)

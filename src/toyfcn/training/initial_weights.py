@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from toyfcn.commands.eval import score
 from toyfcn.config.commands import TrainConfig
+from toyfcn.config.trainer import PRECISIONS
 from toyfcn.data.datamodule import SegmentationData
+from toyfcn.evaluation.scoring import score
+from toyfcn.models.build import Network
 from toyfcn.models.fcn import FCN
 from toyfcn.models.pretrained import Transplant, convolutionalize, load_weights
 from toyfcn.runs import checkpoint
-from toyfcn.runs.checkpoint import Checkpoint, Network
+from toyfcn.runs.checkpoint import Checkpoint
 from toyfcn.training.pretrain import pretrain
 
 log = logging.getLogger(__name__)
@@ -44,7 +46,7 @@ def bring_weights(
         moved = convolutionalize(pretrain(config, data, class_weights), net)
     elif config.model.name == "fcn_vgg16" and config.model.norm == "none":
         log.warning(
-            "VGG-16 learns next to nothing from scratch without normalisation: set "
+            "VGG-16 learns next to nothing from scratch without normalization: set "
             "model.weights=imagenet, ckpt= or model.norm=batch"
         )
     if moved is not None:
@@ -52,13 +54,18 @@ def bring_weights(
     return moved
 
 
-def score_first(
-    net: Network, config: TrainConfig, card: dict[str, Any], data: SegmentationData
-) -> dict[str, Any]:
-    """Score a network before its first step, and say so."""
-    loaded = Checkpoint(net, config.model, config.data, card)
-    assert config.data.val_split is not None
-    found, _ = score(loaded, data, config.data.val_split, config.trainer)
+def score_first(net: Network, config: TrainConfig, data: SegmentationData) -> dict[str, Any]:
+    """Score a network before its first step, and log it; return the figures."""
+    assert config.data.val_split is not None and config.trainer.precision in PRECISIONS
+    found, _ = score(
+        net,
+        data.source.classes,
+        data.source.void,
+        data.scoring_loader(config.data.val_split),
+        accelerator=config.trainer.accelerator,
+        precision=config.trainer.precision,
+        test_views=config.trainer.test_views,
+    )
     net.train()
     log.info(
         "before the first step: val mean IU %.4f, all-background %.4f",

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from toyfcn import hardware
 from toyfcn.config.commands import TrainConfig
 from toyfcn.data.collate import Batch
 from toyfcn.data.datamodule import SegmentationData
@@ -28,8 +29,7 @@ def pretrain(config: TrainConfig, data: SegmentationData, weights: Tensor | None
     """
     model, recipe, source = config.model, config.recipe, data.source
     classes, void, steps = len(source.classes), source.void, recipe.pretrain_steps
-    gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
-    device = torch.device("cuda" if gpu else "cpu")
+    device = hardware.device(config.trainer.accelerator)
     net = LeNet(
         classes, model.width, model.activation, model.norm, model.pool, maps=model.maps or MAPS
     ).to(device)

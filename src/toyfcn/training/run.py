@@ -1,4 +1,4 @@
-"""A training from its typed config: build the parts by plain calls, fit, score, write the files."""
+"""A training from its typed config: data, network, task, trainer, fit, score. No Hydra in here."""
 
 from __future__ import annotations
 
@@ -15,105 +15,151 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping
 from torch import Tensor
 from torch.utils import deterministic
 
-from toyfcn.cli.launch import overrides
-from toyfcn.commands import report
-from toyfcn.commands.eval import score, warn_of_trained
 from toyfcn.config.commands import TrainConfig
 from toyfcn.config.trainer import PRECISIONS
-from toyfcn.data.class_weights import cached_counts, class_weights, listed_weights
+from toyfcn.data.class_weights import loss_weights
 from toyfcn.data.datamodule import SegmentationData, open_source
 from toyfcn.data.overlap import identities
-from toyfcn.data.sampler import Key
-from toyfcn.data.voc import Source
 from toyfcn.evaluation import pictures
+from toyfcn.evaluation.score_table import print_scores
 from toyfcn.evaluation.test_scorings import note_scoring
-from toyfcn.runs import checkpoint, checkpointing, resume
-from toyfcn.runs.files import AtomicIO
-from toyfcn.runs.interrupt import Interruption
-from toyfcn.runs.record import RunRecord, write_json
-from toyfcn.sweep.search import open_pruning
-from toyfcn.training import curves, device, tensorboard
-from toyfcn.training.average import Average
-from toyfcn.training.callbacks import History, Monitor, Panels, ProgressBar, panels
-from toyfcn.training.distributed import Processes, strategy, synchronised
+from toyfcn.files import read_json, write_json
+from toyfcn.models.build import Network, build_network
+from toyfcn.runs import checkpoint, checkpointing, failures, rerun
+from toyfcn.runs.interrupt import Interrupted, Interruption
+from toyfcn.runs.record import RunRecord
+from toyfcn.runs.resume import fingerprint, resolve
+from toyfcn.runs.run import Pruned, Run, read_run
+from toyfcn.training import callbacks, device, distributed, tensorboard
 from toyfcn.training.initial_weights import bring_weights, score_first
-from toyfcn.training.nonfinite_loss import FiniteLoss
-from toyfcn.training.profile import StepProfile
 from toyfcn.training.task import SegmentationTask
 
 log = logging.getLogger(__name__)
+Metrics = dict[str, Any]  # the content of metrics.json: {"val": {…} or None, "test": {…} or None}
 
 
-@dataclass(frozen=True)
-class Parts:
-    """What a training is made of."""
+def train(config: TrainConfig, run: Run) -> Metrics:
+    """Fit a network, score its best checkpoint, leave a folder that tells it all.
 
-    source: Source
-    data: SegmentationData
-    train_ids: tuple[str, ...]
-    net: checkpoint.Network
-    task: SegmentationTask
-    start: checkpoint.Checkpoint | None  # of ckpt=
-    class_weights: Tensor | None  # (C,) in the loss
-    steps: int  # of the FCN's training
-    epoch_steps: int  # of one pass over the images
+    ``config.resume`` continues a run in its folder, ``config.rerun`` repeats one in ``run``'s.
+    Returns the content of metrics.json.
+
+    Raises:
+        ValueError: options, data or files that do not fit; the message names them.
+        Interrupted: a signal has ended the run, which was saved.
+    """
+    config, run = resolve(config, run)
+    distributed.check(config.trainer, run)
+    if config.trainer.processes > 1 and not distributed.started_elsewhere():
+        return distributed.launch(train_here, config, run)
+    return train_here(config, run)
+
+
+def train_here(config: TrainConfig, run: Run) -> Metrics:
+    """Train in this process, which may be one of several: only the first writes the run's files."""
+    if distributed.rank(config.trainer):
+        return train_along(config, run)
+    with run.locked():
+        run.refuse_replacing()
+        before = read_run(run.folder) if run.resumed else {}
+        if before.get("status") == "finished":
+            log.info("%s has finished already", run.folder)
+            return read_json(run.metrics)
+        if not run.resumed:
+            run.store(config)
+        with run.logged(), Interruption() as interruption:
+            record = RunRecord(run.folder, config.seed, before)
+            if config.rerun is not None:
+                rerun.warn_of_changes(read_run(Path(config.rerun)), record.content)
+            try:
+                metrics = fit_and_score(config, run, record, interruption)
+            except BaseException as error:
+                record.update(how_it_ended(error), error=f"{type(error).__name__}: {error}")
+                raise failures.told(error) or error from None
+        if config.rerun is not None:
+            difference = rerun.first_difference(Path(config.rerun), run.folder)
+            print(f"repeats {config.rerun}: {difference or 'the same, bit for bit'}")
+            if difference:
+                sys.exit(1)
+        return metrics
+
+
+def train_along(config: TrainConfig, run: Run) -> Metrics:
+    """Train as one of several processes that is not the first: it prints and writes nothing."""
+    logging.disable(logging.WARNING)
+    config.trainer.progress = False
+    with Interruption() as interruption:
+        return fit_and_score(config, run, None, interruption)
+
+
+def how_it_ended(error: BaseException) -> str:
+    """Return the status of a run that an exception has ended."""
+    if isinstance(error, Interrupted):
+        return "interrupted"
+    return "pruned" if isinstance(error, Pruned) else "failed"
 
 
 def fit_and_score(
-    config: TrainConfig,
-    folder: Path,
-    record: RunRecord | None,
-    interruption: Interruption,
-    processes: Processes,
-) -> dict[str, Any]:
+    config: TrainConfig, run: Run, record: RunRecord | None, interruption: Interruption
+) -> Metrics:
     """Fit a network, score its best checkpoint, and write both down; return metrics.json.
 
     Of several processes only the first has a ``record``, scores and writes.
     """
-    device.refuse_missing_gpu(config.trainer)
-    device.keep_memory(config.trainer)
-    device.settle_threads(config.trainer)
+    device.prepare(config.trainer)
     pl.seed_everything(config.seed, verbose=False)
     # filling fresh memory is a debugging aid of the deterministic mode, and not free
     deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # added as it runs
 
     parts = build(config)
-    content = starting_point(config, folder, parts, processes)
-    keep = checkpointing.Keeper(
-        folder / "checkpoints",
-        {"config": resume.fingerprint(config), "ids": checkpointing.digest(parts.train_ids)},
+    place = {"config": fingerprint(config), "ids": checkpointing.digest(parts.train_ids)}
+    save = checkpointing.Keeper(
+        run.last_checkpoint.parent,
+        place,
         interruption,
         config.trainer.save_every,
         stop_on_failure=config.trainer.save_failed == "stop",
     )
-    logger, monitor = curves.Curves(folder), Monitor()
-    trainer = make_trainer(config, folder, parts, processes, logger, monitor, keep, content)
-    if content is None and trainer.is_global_zero:
-        logger.attempt(lambda: tensorboard.log_config(logger, config))
-        if config.logger.graph:
-            photos = parts.data.scoring_loader(config.data.train_split).dataset
-            tensorboard.log_graph(logger, parts.net, photos[Key(0, 0)][0])
+    step = starting_point(config, run, parts, place)
+    logger = tensorboard.Curves(run.folder, purge_from=step)
+    monitor = callbacks.Monitor()
+    trainer = make_trainer(config, run, parts, logger, monitor, save)
+    if step is None and record is not None:
+        tensorboard.log_start(logger, config, parts.net, parts.data)
     size = f"{len(parts.train_ids)} images, {sum(p.numel() for p in parts.net.parameters())}"
-    log.info("%s: %s parameters, in %s", parts.source.name, size, folder)
+    log.info("%s: %s parameters, in %s", parts.data.source.name, size, run.folder)
 
-    processes.start(config, folder)
-    keep.fit(trainer, parts.task, parts.data, resumed=content is not None)
-    processes.leave()
+    save.fit(trainer, parts.task, parts.data, resumed=step is not None)
+    distributed.leave()
     parts.data.trainer = None  # of which a loader would take a process's share
     if record is None:
         return {}
     log.info("trained %d steps in %.0f s, validations apart", parts.steps, monitor.seconds)
-    metrics = score_best(config, folder, parts, keep.best, logger)
+    metrics = score_best(config, run, parts, logger)
     record.update(
         "finished",
         steps=trainer.global_step,
         train_s=round(monitor.seconds, 2),
         images_per_s=round(monitor.images_per_second, 1),
     )
-    report.print_scores(metrics)
-    print(f"run folder:   {folder}\npictures:     {folder / 'predictions.png'}")
-    print(f"curves:       tensorboard --logdir {shlex.quote(str(folder / 'tensorboard'))}")
+    print_scores(metrics)
+    print(f"run folder:   {run.folder}\npictures:     {run.folder / 'predictions.png'}")
+    print(f"curves:       tensorboard --logdir {shlex.quote(str(run.folder / 'tensorboard'))}")
     return metrics
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a training is made of."""
+
+    data: SegmentationData
+    train_ids: tuple[str, ...]
+    net: Network
+    task: SegmentationTask
+    start: checkpoint.Checkpoint | None  # of ckpt=
+    class_weights: Tensor | None  # (C,) in the loss
+    steps: int  # of the FCN's training
+    epoch_steps: int  # of one pass over the images
 
 
 def build(config: TrainConfig) -> Parts:
@@ -126,22 +172,37 @@ def build(config: TrainConfig) -> Parts:
     source = open_source(config.data)
     data = SegmentationData(source, config.data, config.model.short_side, config.seed)
     data.setup()
-    on_cpu = config.trainer.accelerator == "cpu" or not torch.cuda.is_available()
-    if config.data.device_transforms and on_cpu:
-        log.warning(
-            "data.device_transforms=true gains nothing on the CPU: data.workers would do the same "
-            "work beside the training"
-        )
     train_ids = data.split_ids(config.data.train_split)
-    weights = loss_weights(config, source, train_ids)
-
+    weights = loss_weights(
+        config.recipe.class_weights, source, train_ids, Path(config.data.cache_folder)
+    )
     trained_on = set(identities(source, train_ids))
     if start is not None:
         for split in filter(None, (config.data.val_split, config.data.test_split)):
-            warn_of_trained(start, data, split)
-        trained_on.update(start.card.get("trained_on", ()))
+            checkpoint.warn_of_trained(start, data, split)
+        trained_on.update(start.metadata.get("trained_on", ()))
 
     epoch_steps = -(-len(train_ids) // config.data.batch_size)
+    net = build_network(config.model, len(source.classes))
+    steps = total_steps(config, epoch_steps)
+    task = SegmentationTask(
+        net,
+        config.recipe,
+        checkpoint.make_metadata(config, source, trained_on),
+        weights,
+        total_steps=steps,
+        seed=config.seed,
+        fused=config.trainer.fused,
+    )
+    return Parts(data, train_ids, net, task, start, weights, steps, epoch_steps)
+
+
+def total_steps(config: TrainConfig, epoch_steps: int) -> int:
+    """Return how many steps the FCN trains.
+
+    Raises:
+        ValueError: the classifier's training leaves none.
+    """
     budgets = (config.trainer.max_steps, config.trainer.max_epochs * epoch_steps)
     steps = min(budget for budget in budgets if budget > 0) - config.recipe.pretrain_steps
     if steps < 1:
@@ -149,158 +210,117 @@ def build(config: TrainConfig) -> Parts:
             f"recipe.pretrain_steps={config.recipe.pretrain_steps} leaves no steps of "
             f"trainer.max_steps={config.trainer.max_steps} to train the FCN"
         )
-    net = checkpoint.build(config.model, len(source.classes))
-    task = SegmentationTask(
-        net,
-        config.recipe,
-        checkpoint.make_card(config, source, trained_on),
-        weights,
-        total_steps=steps,
-        seed=config.seed,
-        fused=config.trainer.fused,
-    )
-    return Parts(source, data, train_ids, net, task, start, weights, steps, epoch_steps)
-
-
-def loss_weights(config: TrainConfig, source: Source, ids: tuple[str, ...]) -> Tensor | None:
-    """Return the recipe's class weights, float (C,), or None for all alike."""
-    kind = config.recipe.class_weights
-    if kind == "none":
-        return None
-    if isinstance(kind, list):
-        return listed_weights(kind, source.classes)
-    return class_weights(cached_counts(source, ids, Path(config.data.cache_folder)), kind)
+    return steps
 
 
 def starting_point(
-    config: TrainConfig, folder: Path, parts: Parts, processes: Processes
-) -> dict[str, Any] | None:
-    """Return the content of last.ckpt where the folder's run goes on; else bring the weights.
-
-    The curves are cut to where the training starts.
-    """
-    last, data = folder / "checkpoints" / "last.ckpt", parts.data
-    if config.resume is not None and last.exists():
-        ids = checkpointing.digest(parts.train_ids)
-        content = checkpointing.read(last, resume.fingerprint(config), ids, parts.steps)
-        place = content[checkpointing.KEY]
-        data.start = place["step"]
-        if processes.first:
-            curves.cut(folder / "tensorboard", place["step"], place["validated"])
-        log.info("going on at step %d", data.start)
-        return content
-    if processes.first:  # the others are given its weights
-        last.unlink(missing_ok=True)  # of a run that this one replaces
-        curves.cut(folder / "tensorboard", None)
-        brought = bring_weights(config, parts.net, parts.start, data, parts.class_weights)
+    config: TrainConfig, run: Run, parts: Parts, place: dict[str, Any]
+) -> int | None:
+    """Return the step that the run goes on from; None: it begins, and the weights are brought."""
+    if run.resumed and run.last_checkpoint.exists():
+        saved = checkpointing.read_place(run.last_checkpoint, place, parts.steps)
+        parts.data.start = saved["step"]
+        log.info("going on at step %d", parts.data.start)
+        return parts.data.start
+    if distributed.rank(config.trainer) == 0:  # the others are given its weights
+        brought = bring_weights(config, parts.net, parts.start, parts.data, parts.class_weights)
         if brought and config.data.val_split:
-            score_first(parts.net, config, parts.task.card, data)
+            score_first(parts.net, config, parts.data)
     return None
 
 
 def make_trainer(
     config: TrainConfig,
-    folder: Path,
+    run: Run,
     parts: Parts,
-    processes: Processes,
-    logger: curves.Curves,
-    monitor: Monitor,
-    keep: checkpointing.Keeper,
-    content: dict[str, Any] | None,
+    logger: tensorboard.Curves,
+    monitor: callbacks.Monitor,
+    save: Callback,
 ) -> pl.Trainer:
-    """Return Lightning's trainer with all callbacks; ``content`` is what it resumes from."""
-    if config.trainer.compile:
-        device.compile_trunk(parts.net.trunk, config.trainer.accelerator)
-    val_every = divisor_near(parts.steps, config.trainer.val_every)
-    callbacks = make_callbacks(config, folder, parts.data, processes, monitor, val_every)
-    profiled = config.trainer.profile and processes.first
-    precision = config.trainer.precision
+    """Return Lightning's trainer with all callbacks, in the order in which they act."""
+    trainer, precision = config.trainer, config.trainer.precision
+    if trainer.compile:
+        device.compile_backbone(parts.net.backbone, trainer.accelerator)
     assert precision in PRECISIONS
+    acting = make_callbacks(config, run, parts, monitor)
     return pl.Trainer(
-        accelerator=config.trainer.accelerator,
-        devices=config.trainer.devices,
-        num_nodes=config.trainer.nodes,
-        strategy=strategy(config),
-        sync_batchnorm=synchronised(config),
+        accelerator=trainer.accelerator,
+        devices=trainer.devices,
+        num_nodes=trainer.nodes,
+        strategy=distributed.strategy(config),
+        sync_batchnorm=distributed.synchronized(config),
         precision=precision,
         max_steps=parts.steps,
         max_epochs=-(-parts.steps // parts.epoch_steps),
-        val_check_interval=val_every,
+        val_check_interval=min(trainer.val_every, parts.steps),
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         limit_val_batches=None if config.data.val_split else 0,
         gradient_clip_val=config.recipe.clip,
-        deterministic=config.trainer.deterministic,
+        deterministic=trainer.deterministic,
         benchmark=False,
         logger=logger,
         log_every_n_steps=config.logger.every,
-        callbacks=[*callbacks, keep],
-        plugins=AtomicIO(content),
-        profiler=StepProfile(folder / "profile", parts.net.trunk) if profiled else None,
+        callbacks=[*acting, save],
+        plugins=checkpointing.AtomicIO(),
         enable_model_summary=False,
         use_distributed_sampler=False,
-        enable_progress_bar=any(isinstance(c, ProgressBar) for c in callbacks),
+        enable_progress_bar=any(isinstance(c, callbacks.ProgressBar) for c in acting),
     )
 
 
 def make_callbacks(
-    config: TrainConfig,
-    folder: Path,
-    data: SegmentationData,
-    processes: Processes,
-    monitor: Monitor,
-    val_every: int,
+    config: TrainConfig, run: Run, parts: Parts, monitor: callbacks.Monitor
 ) -> list[Callback]:
-    """Return all callbacks but the keeper of checkpoints, in the order in which they act."""
-    callbacks: list[Callback] = [FiniteLoss(folder, f"nonfinite{processes.rank or ''}.pt")]
+    """Return all callbacks but the one that saves checkpoints."""
+    number = distributed.rank(config.trainer)
+    found: list[Callback] = [callbacks.FiniteLoss(run.folder, f"nonfinite{number or ''}.pt")]
     if config.logger.panels:
-        callbacks.append(Panels(data, config.logger.panels))  # before averaged weights are put away
+        found.append(callbacks.Panels(parts.data, config.logger.panels))  # of averaged weights
     if config.recipe.average is not None:
-        callbacks.append(Average(config.recipe.average))
+        found.append(pl.callbacks.EMAWeightAveraging(decay=config.recipe.average))
     if config.trainer.patience is not None:
-        stop = EarlyStopping("val/miou", mode="max", patience=config.trainer.patience)
-        callbacks.append(stop)
+        found.append(EarlyStopping("val/miou", mode="max", patience=config.trainer.patience))
     if config.logger.histograms:
-        callbacks.append(tensorboard.Histograms(val_every))
-    history = folder / "history.csv"
-    if config.resume is None and processes.first:
+        found.append(tensorboard.Histograms(config.trainer.val_every))
+    history = run.folder / "history.csv"
+    if not run.resumed and number == 0:
         history.unlink(missing_ok=True)
-    callbacks.append(History(history, config.optimized_metric, open_pruning(folder, config.sweep)))
-    callbacks.append(monitor)  # after the panels, so that its clock leaves their time out
+    found.append(callbacks.History(history, config.optimized_metric, run.pruner))
+    found.append(monitor)  # after the panels, so that its clock leaves their time out
     if config.trainer.progress and sys.stdout.isatty():
-        callbacks.append(ProgressBar(monitor, config.logger.every))
-    return callbacks
-
-
-def divisor_near(steps: int, wanted: int) -> int:
-    """Return the divisor of ``steps`` nearest to ``wanted``: validations end with the training."""
-    divisors = [n for n in range(1, steps + 1) if steps % n == 0]
-    return min(divisors, key=lambda n: (max(n / wanted, wanted / n), n))
+        found.append(callbacks.ProgressBar(monitor, config.logger.every))
+    return found
 
 
 def score_best(
-    config: TrainConfig, folder: Path, parts: Parts, best: Path, logger: curves.Curves
-) -> dict[str, Any]:
+    config: TrainConfig, run: Run, parts: Parts, logger: tensorboard.Curves
+) -> Metrics:
     """Score the best checkpoint, read back from its file as toyfcn-eval does.
 
     Writes metrics.json, predictions.png and the last of the curves; returns the metrics.
     """
-    chosen, data, source = checkpoint.load(best), parts.data, parts.source
-    metrics: dict[str, Any] = {"val": None, "test": None}
+    chosen, data, best = checkpoint.load(run.best_checkpoint), parts.data, run.best_checkpoint
+    metrics: Metrics = {"val": None, "test": None}
     matrices = {}
     for split, name in (("val", config.data.val_split), ("test", config.data.test_split)):
         if name is not None:
-            metrics[split], matrices[split] = score(chosen, data, name, config.trainer)
-            note_scoring(folder, best, config.data, name, metrics[split])
-    write_json(folder / "metrics.json", metrics)
-    swept = overrides()
-    logger.attempt(
-        lambda: tensorboard.log_results(logger, config, swept, metrics, matrices, parts.steps)
-    )
-    logger.finalize("success")
-    which = "val" if config.data.test_split is None else "test"
-    shown, found = getattr(config.data, f"{which}_split"), metrics[which]
-    title = f"{source.name}, {shown}: mean IU {found['miou']:.3f}"
-    rows = panels(chosen.net, data, shown, 6)
-    pictures.sheet(rows, source.classes, source.palette, title).save(folder / "predictions.png")
+            metrics[split], matrices[split] = chosen.score(data, name, config.trainer)
+            note_scoring(run.folder, best, config.data, name, metrics[split])
+    write_json(run.metrics, metrics)
+    tensorboard.log_results(logger, config, run.overrides, metrics, matrices, parts.steps)
+    draw_predictions(config, run, chosen.net, data, metrics)
     return metrics
+
+
+@torch.no_grad()
+def draw_predictions(
+    config: TrainConfig, run: Run, net: Network, data: SegmentationData, metrics: Metrics
+) -> None:
+    """Draw predictions.png: photo, ground truth, prediction and errors of six photos."""
+    which = "val" if config.data.test_split is None else "test"
+    split, found, source = getattr(config.data, f"{which}_split"), metrics[which], data.source
+    title = f"{source.name}, {split}: mean IU {found['miou']:.3f}"
+    rows = callbacks.panels(net, data, split, 6)
+    sheet = pictures.sheet(rows, source.classes, source.palette, title)
+    sheet.save(run.folder / "predictions.png")

@@ -1,0 +1,30 @@
+"""The typed schema, made known to Hydra under the names that conf/ refers to."""
+
+from __future__ import annotations
+
+from hydra.core.config_store import ConfigStore
+
+from toyfcn.config.commands import COMMANDS, AsTrainedConfig
+from toyfcn.config.data import FolderConfig, ShapesConfig, VOCConfig
+from toyfcn.config.model import ModelConfig
+from toyfcn.config.recipe import RecipeConfig
+from toyfcn.config.sweep import SweepConfig
+from toyfcn.config.trainer import TrainerConfig
+
+
+def register() -> None:
+    """Store the schema of every command and group."""
+    store = ConfigStore.instance()
+    for command, schema in COMMANDS.items():
+        store.store(f"{command}_schema", schema)
+    for group, name, node in (
+        ("data", "shapes_schema", ShapesConfig),
+        ("data", "voc_schema", VOCConfig),
+        ("data", "folder_schema", FolderConfig),
+        ("data", "as_trained", AsTrainedConfig),
+        ("model", "model_schema", ModelConfig),
+        ("recipe", "recipe_schema", RecipeConfig),
+        ("trainer", "trainer_schema", TrainerConfig),
+        ("sweep", "sweep_schema", SweepConfig),
+    ):
+        store.store(name, node, group=group)

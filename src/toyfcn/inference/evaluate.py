@@ -1,0 +1,90 @@
+"""Score a checkpoint on any split: what toyfcn-eval and ``toyfcn.evaluate`` do."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from toyfcn.config.commands import EvalConfig
+from toyfcn.config.data import KINDS, DataConfig
+from toyfcn.config.trainer import TrainerConfig
+from toyfcn.data.datamodule import SegmentationData
+from toyfcn.data.datasets import open_source
+from toyfcn.evaluation.score_table import print_scores
+from toyfcn.evaluation.test_scorings import note_scoring
+from toyfcn.files import write_json
+from toyfcn.runs import checkpoint
+from toyfcn.runs.checkpoint import Checkpoint
+from toyfcn.runs.run import Run
+
+
+def evaluate(
+    ckpt: str | Path,
+    split: str = "val",
+    data: DataConfig | None = None,
+    trainer: TrainerConfig | None = None,
+) -> dict[str, Any]:
+    """Score a checkpoint on a split of its own data set, or of ``data``.
+
+    Returns the figures of one entry of metrics.json: ``miou``, ``pixel_acc``, ``iou`` by class, …
+
+    Raises:
+        ValueError: a file or split is missing, or the classes are others.
+
+    >>> toyfcn.evaluate("run/checkpoints/best.ckpt", split="test")["images"]
+    2
+    """
+    loaded = checkpoint.load(ckpt)
+    return score_split(loaded, data or loaded.data, split, trainer or TrainerConfig())
+
+
+def run_command(config: EvalConfig, run: Run) -> None:
+    """Score ``config.ckpt`` on ``config.split``; write metrics.json into the run's folder."""
+    loaded = checkpoint.load(config.ckpt)
+    data = as_trained(config.data, loaded.data)
+    moved = config.data.root is None and not Path(data.root).is_absolute()
+    try:
+        found = score_split(loaded, data, config.split, config.trainer)
+    except ValueError as error:
+        if not moved or str(config.ckpt) in str(error):
+            raise
+        where = f"the checkpoint says data.root={data.root}, which is read from here"
+        raise ValueError(
+            f"{error}; {where}: set data.root=, or run it where it was trained"
+        ) from None
+    note_scoring(run.folder, str(config.ckpt), data, config.split, found)
+    write_json(run.folder / "metrics.json", {config.split: found})
+    print_scores({config.split: found})
+    print(f"wrote {run.folder / 'metrics.json'}")
+
+
+def score_split(
+    loaded: Checkpoint, config: DataConfig, split: str, trainer: TrainerConfig
+) -> dict[str, Any]:
+    """Score a checkpoint on a split of a data set that has its classes."""
+    source = open_source(config)
+    if list(source.classes) != loaded.classes:
+        raise ValueError(
+            f"the checkpoint knows {len(loaded.classes)} classes ({loaded.classes[1]}, …), but "
+            f"{source.name} has {len(source.classes)} ({source.classes[1]}, …)"
+        )
+    data = SegmentationData(source, config, loaded.model.short_side)
+    checkpoint.warn_of_trained(loaded, data, split)
+    figures, _ = loaded.score(data, split, trainer)
+    return figures
+
+
+def as_trained(chosen: Any, trained: DataConfig) -> DataConfig:
+    """Return the data config to score on: what the user chose, else what the checkpoint has.
+
+    ``chosen`` is a whole data config (data=NAME), or one whose null options mean «as trained».
+    """
+    if isinstance(chosen, DataConfig):
+        return chosen
+    given = {key: value for key, value in dataclasses.asdict(chosen).items() if value is not None}
+    values = dataclasses.asdict(trained)
+    ignored = sorted(set(given) - set(values))
+    if ignored:
+        raise ValueError(f"data.{ignored[0]} is no option of data={trained.name}, the checkpoint's")
+    return KINDS[trained.kind](**values | given)

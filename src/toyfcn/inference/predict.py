@@ -1,0 +1,188 @@
+"""Labels of any photos from a checkpoint alone: what toyfcn-predict and ``toyfcn.load`` do."""
+
+from __future__ import annotations
+
+from glob import glob
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from rich.progress import track
+from torch import Tensor
+
+from toyfcn import hardware
+from toyfcn.config.commands import PredictConfig
+from toyfcn.config.data import VOCConfig
+from toyfcn.data.datasets import open_source
+from toyfcn.data.image_io import read_image
+from toyfcn.data.splits import sound_ids
+from toyfcn.data.transforms import resize_image, working_size
+from toyfcn.data.voc import CLASSES
+from toyfcn.evaluation import pictures
+from toyfcn.inference.evaluate import as_trained
+from toyfcn.runs import checkpoint
+from toyfcn.runs.checkpoint import Checkpoint
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+
+
+class Predictor:
+    """A trained network, ready to label photos.
+
+    ``classes`` are the names by label; ``palette`` has 256 colors as 768 integers.
+
+    >>> predictor = toyfcn.load("run/checkpoints/best.ckpt")
+    >>> labels = predictor.predict(numpy.zeros((48, 64, 3), numpy.uint8))
+    >>> labels.shape, labels.dtype, predictor.classes[0]
+    ((48, 64), dtype('uint8'), 'background')
+    """
+
+    def __init__(self, loaded: Checkpoint, accelerator: str = "auto") -> None:
+        self.device = hardware.device(accelerator, "device")
+        self.net = loaded.net.to(self.device)
+        self.short_side = loaded.model.short_side
+        self.classes: list[str] = loaded.classes
+        self.palette: list[int] = list(loaded.metadata["palette"])
+
+    def predict(self, photo: NDArray[np.uint8] | str | Path) -> NDArray[np.uint8]:
+        """Return the label of each pixel, uint8 (H, W), of a photo: RGB uint8 (H, W, 3) or a file.
+
+        Raises:
+            ValueError: the file cannot be read, or the array is of another shape or type.
+        """
+        return self.scores(photo).max(0).indices.byte().numpy()
+
+    @torch.inference_mode()
+    def scores(self, photo: NDArray[np.uint8] | str | Path) -> Tensor:
+        """Return the scores of each pixel before the softmax, float32 (classes, H, W)."""
+        image = as_image(photo)
+        size = (image.shape[1], image.shape[2])
+        seen = resize_image(image, working_size(size, self.short_side))
+        found: Tensor = self.net(seen[None].to(self.device), size)[0].cpu()
+        return found
+
+
+def load(ckpt: str | Path, accelerator: str = "auto") -> Predictor:
+    """Read a checkpoint and return what predicts with it; nothing in the file is executed.
+
+    ``accelerator`` is auto, cpu or gpu.
+
+    Raises:
+        ValueError: there is no such file, or none that toyfcn-train wrote.
+    """
+    return Predictor(checkpoint.load(ckpt), accelerator)
+
+
+def as_image(photo: NDArray[np.uint8] | str | Path) -> Tensor:
+    """Return a photo as uint8 (3, H, W)."""
+    if isinstance(photo, str | Path):
+        return read_image(Path(photo))
+    array = np.asarray(photo)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
+        raise ValueError(
+            f"a photo is an array of uint8 (height, width, 3), not {array.dtype} {array.shape}"
+        )
+    return torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1)
+
+
+def run_command(config: PredictConfig) -> None:
+    """Write <name>.png (labels, VOC palette) and <name>_overlay.png for every photo."""
+    loaded, out = checkpoint.load(config.ckpt), Path(config.out)
+    server = config.format == "voc_server"
+    if server:
+        photos, out = submission(config, loaded)
+    else:
+        photos = find_photos(config.source)
+    refuse_collisions(photos, out, config)
+    predictor = Predictor(loaded, config.device)
+    out.mkdir(parents=True, exist_ok=True)
+    failed = []
+    for path in track(photos, description="predicting"):
+        try:
+            image = read_image(path)
+        except ValueError as error:
+            failed.append(str(error))
+            continue
+        pixels = image.permute(1, 2, 0).contiguous().numpy()
+        scores = predictor.scores(pixels)
+        labels = scores.max(0).indices.byte().numpy()
+        mask = Image.fromarray(labels, mode=None).convert("P")
+        mask.putpalette(predictor.palette)
+        mask.save(out / f"{path.stem}.png")
+        if config.scores:
+            np.savez_compressed(out / f"{path.stem}_scores.npz", scores=scores.half().numpy())
+        if not server:
+            drawn = pictures.overlay(pixels, labels, predictor.classes, predictor.palette)
+            drawn.save(out / f"{path.stem}_overlay.png")
+    kind = "masks" if server else "masks and overlays"
+    print(f"wrote {len(photos) - len(failed)} {kind} into {out}")
+    if failed:
+        raise ValueError(f"{len(failed)} of {len(photos)} photos failed: " + "; ".join(failed))
+
+
+def refuse_collisions(photos: list[Path], out: Path, config: PredictConfig) -> None:
+    """Check that no result replaces another one, or a photo.
+
+    Raises:
+        ValueError: naming the photo.
+    """
+    stems = [photo.stem for photo in photos]
+    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
+    if twice:
+        raise ValueError(f"source={config.source} holds several photos called {', '.join(twice)}")
+    ours = {(out / f"{stem}{end}").resolve() for stem in stems for end in (".png", "_overlay.png")}
+    if lost := [photo for photo in photos if photo.resolve() in ours]:
+        raise ValueError(f"out={config.out} would write over {lost[0]}: choose another folder")
+
+
+def find_photos(source: str | list[str] | None) -> list[Path]:
+    """Return the photos that files, folders or globs name: sorted within each, each once.
+
+    Raises:
+        ValueError: nothing is named, or no photo is found there.
+    """
+    if not source:
+        raise ValueError("source= is missing: name a photo, a folder of photos or a glob")
+    if isinstance(source, list):
+        return list(dict.fromkeys(photo for item in source for photo in find_photos(item)))
+    path = Path(source).expanduser()
+    if path.is_file():
+        return [path]
+    found = path.iterdir() if path.is_dir() else map(Path, glob(str(path), recursive=True))
+    photos = sorted(p for p in found if is_photo(p))
+    if not photos:
+        raise ValueError(
+            f"source={source} names no photo (looked for {', '.join(sorted(SUFFIXES))})"
+        )
+    return photos
+
+
+def is_photo(path: Path) -> bool:
+    """Tell a photo by its suffix; hidden files are none."""
+    return path.suffix.lower() in SUFFIXES and path.name[0] != "." and path.is_file()
+
+
+def submission(config: PredictConfig, loaded: Checkpoint) -> tuple[list[Path], Path]:
+    """Return the photos of a split, and the folder that PASCAL's server wants their masks in.
+
+    Raises:
+        ValueError: the data is no VOC, or a photo is missing.
+    """
+    data = as_trained(config.data, loaded.data)
+    if not isinstance(data, VOCConfig) or loaded.classes != list(CLASSES):
+        raise ValueError(
+            f"format=voc_server is for PASCAL's classes: data={data.name}, and the checkpoint has "
+            f"{len(loaded.classes)} classes"
+        )
+    source = open_source(data)
+    lines = source.lines(config.split)
+    photos = [
+        source.image_path(name)
+        for name in sound_ids(source.list_path(config.split), lines, source.id_fault)
+    ]
+    if missing := [photo for photo in photos if not photo.is_file()]:
+        raise ValueError(f"split={config.split}: {len(missing)} photos are missing: {missing[0]}")
+    folder = f"comp6_{config.split}_cls"  # comp6: trained on more than VOC's own masks
+    return photos, Path(config.out, "results", f"VOC{data.year}", "Segmentation", folder)
