@@ -31,7 +31,8 @@ def evaluate(config: EvalConfig) -> float:
     """Score ``config.ckpt`` on ``config.split``; write metrics.json into the run's folder."""
     with loading():
         from toyfcn.commands import report
-        from toyfcn.data.datamodule import SegmentationData, open_source
+        from toyfcn.data.datamodule import SegmentationData
+        from toyfcn.data.datasets import open_source
         from toyfcn.evaluation.test_scorings import note_scoring
         from toyfcn.runs import checkpoint, record
         from toyfcn.training import device

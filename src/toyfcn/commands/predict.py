@@ -50,7 +50,7 @@ def submission(config: PredictConfig, loaded: Checkpoint) -> tuple[list[Path], P
     """
     from toyfcn.commands.eval import as_trained
     from toyfcn.config.data import VOCConfig
-    from toyfcn.data.datamodule import open_source
+    from toyfcn.data.datasets import open_source
     from toyfcn.data.splits import sound_ids
     from toyfcn.data.voc import CLASSES
 

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from toyfcn.data.image_io import image_size
-from toyfcn.data.voc import Source
+from toyfcn.data.source import Source
 
 FORMAT = 2
 log = logging.getLogger(__name__)

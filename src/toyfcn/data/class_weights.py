@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from toyfcn.data.cache import fingerprint
-from toyfcn.data.voc import Source
+from toyfcn.data.source import Source
 
 
 def count_pixels(source: Source, ids: tuple[str, ...]) -> Tensor:

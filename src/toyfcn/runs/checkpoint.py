@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from toyfcn.config.commands import TrainConfig
 from toyfcn.config.data import KINDS, DataConfig
 from toyfcn.config.model import ModelConfig
-from toyfcn.data.voc import Source
+from toyfcn.data.source import Source
 from toyfcn.models.fcn import FCN, Trunk
 from toyfcn.models.lenet import MAPS, LeNetTrunk
 from toyfcn.models.pretrained import Transplant

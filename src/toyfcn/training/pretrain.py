@@ -67,7 +67,7 @@ def batches(data: SegmentationData) -> Iterator[Batch]:
     """Yield training batches without end, epoch after epoch."""
     loader = data.train_dataloader()
     while True:
-        yield from map(data.on_after_batch_transfer, loader)  # here nothing is left to a device
+        yield from loader
 
 
 def cut(batch: Batch, count: int, void: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

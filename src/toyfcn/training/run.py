@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping
 from torch import Tensor
 from torch.utils import deterministic
@@ -21,10 +20,11 @@ from toyfcn.commands.eval import score, warn_of_trained
 from toyfcn.config.commands import TrainConfig
 from toyfcn.config.trainer import PRECISIONS
 from toyfcn.data.class_weights import cached_counts, class_weights, listed_weights
-from toyfcn.data.datamodule import SegmentationData, open_source
+from toyfcn.data.datamodule import SegmentationData
+from toyfcn.data.datasets import open_source
 from toyfcn.data.overlap import identities
 from toyfcn.data.sampler import Key
-from toyfcn.data.voc import Source
+from toyfcn.data.source import Source
 from toyfcn.evaluation import pictures
 from toyfcn.evaluation.test_scorings import note_scoring
 from toyfcn.runs import checkpoint, checkpointing, resume
@@ -126,12 +126,6 @@ def build(config: TrainConfig) -> Parts:
     source = open_source(config.data)
     data = SegmentationData(source, config.data, config.model.short_side, config.seed)
     data.setup()
-    on_cpu = config.trainer.accelerator == "cpu" or not torch.cuda.is_available()
-    if config.data.device_transforms and on_cpu:
-        log.warning(
-            "data.device_transforms=true gains nothing on the CPU: data.workers would do the same "
-            "work beside the training"
-        )
     train_ids = data.split_ids(config.data.train_split)
     weights = loss_weights(config, source, train_ids)
 
