@@ -82,7 +82,7 @@ def test_two_builders_at_once_and_a_killed_one(source: Source, tmp_path: Path) -
     ids, folder = source.ids("trainval"), tmp_path / "cache"
     folder.mkdir()
     name = f"{source.name}-{cache.fingerprint(source, ids)}"
-    left = folder / f"{name}.99999.partial"  # a killed run's
+    left = folder / f".{name}.pixels.99999.tmp"  # a killed run's
     left.write_bytes(b"half")
     os.utime(left, (1, 1))
     (folder / f"{name}.pixels").write_bytes(b"short")  # somebody cut the file

@@ -33,7 +33,7 @@ def pretrain(config: TrainConfig, data: SegmentationData, weights: Tensor | None
     net = LeNet(
         classes, model.width, model.activation, model.norm, model.pool, maps=model.maps or MAPS
     ).to(device)
-    weights = (torch.ones(classes) if weights is None else weights).to(device)
+    weights = (torch.ones(classes) if weights is None else weights).to(device, torch.float32)
     optimizer = make_optimizer(net, recipe)
     schedule = make_schedule(optimizer, recipe, steps)
     right = seen = 0
