@@ -31,16 +31,16 @@ from torchvision.transforms import v2
 from toyfcn.config.data import VOCConfig
 from toyfcn.config.trainer import TrainerConfig
 from toyfcn.data.cache import PixelCache
-from toyfcn.data.collate import single
-from toyfcn.data.datamodule import open_source
+from toyfcn.data.collate import pad_and_stack
+from toyfcn.data.datasets import open_source
 from toyfcn.data.image_io import read_image, read_mask
-from toyfcn.data.loader import LazyDataset, ScheduledLoader
-from toyfcn.data.sampler import Schedule
+from toyfcn.data.loader import LazyDataset, ResumableLoader
+from toyfcn.data.sampler import EpochSampler
 from toyfcn.data.transforms import TrainTransform
 from toyfcn.training.device import keep_memory
 
 REPEATS, BATCH = 9, 16
-join = functools.partial(single, fill=(124, 116, 104), void=255)
+join = functools.partial(pad_and_stack, fill=(124, 116, 104), void=255)
 
 
 def transforms() -> v2.Transform:
@@ -91,9 +91,9 @@ def epochs(root: str, workers: int) -> dict[str, list[float]]:
                 decode_image(mask, ImageReadMode.UNCHANGED),
             )
 
-    def loader(cache: PixelCache | None) -> ScheduledLoader:
+    def loader(cache: PixelCache | None) -> ResumableLoader:
         dataset = LazyDataset(source, ids, WithV2(), None, 0, cache)
-        return ScheduledLoader(dataset, Schedule(len(ids), BATCH), collate_fn=join, **settings)
+        return ResumableLoader(dataset, EpochSampler(len(ids), BATCH), collate_fn=join, **settings)
 
     with tempfile.TemporaryDirectory() as folder:
         cache = PixelCache(source, ids, Path(folder))

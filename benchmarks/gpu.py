@@ -4,7 +4,7 @@
 
 For FCN-LeNet and FCN-8s: images/s of the fused step with uint8 photos from pinned memory, and of
 the naive step fed by a standard loader of float photos; of the fused step fed by toyfcn's own
-loader, with the transforms in it or on the GPU; the arithmetic as a share of a matrix product's
+loader; the arithmetic as a share of a matrix product's
 speed, and the bytes of the photos and activations as a share of a copy's. Prints JSON.
 """
 
@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from toyfcn.config.data import ShapesConfig
 from toyfcn.config.model import ModelConfig
-from toyfcn.data.datamodule import SegmentationData, open_source
+from toyfcn.data.datamodule import SegmentationData
 from toyfcn.models.kernels.upsampled_loss import Upsampling, upsampled_cross_entropy
 from toyfcn.models.upsampling import Deconvolution
 
@@ -59,14 +59,14 @@ def limits() -> dict[str, float]:
     }
 
 
-def world(folder: str, batch: int, workers: int, on_device: bool) -> SegmentationData:
+def world(folder: str, batch: int, workers: int) -> SegmentationData:
     """Return drawn photos of 375x500, from which windows are cut, resized and jittered."""
     config = ShapesConfig(
         root=f"{folder}/shapes", train_images=8 * batch, val_images=1, test_images=1,
         size=[375, 500], crop=list(SIZE), scale=[0.5, 2.0], colour=0.3, batch_size=batch,
-        workers=workers, cache="disk", cache_folder=folder, device_transforms=on_device,
+        workers=workers, cache="disk", cache_folder=folder,
     )  # fmt: skip
-    return SegmentationData(open_source(config), config)
+    return SegmentationData.open(config)
 
 
 def measure(config: ModelConfig, batch: int, steps: int, workers: int) -> dict[str, float]:
@@ -75,7 +75,7 @@ def measure(config: ModelConfig, batch: int, steps: int, workers: int) -> dict[s
     images = torch.randint(0, 256, (4 * batch, 3, *SIZE), dtype=torch.uint8)
     masks = torch.randint(0, CLASSES, (4 * batch, *SIZE), dtype=torch.uint8)
 
-    def forever(loader: Any) -> Iterator[list[Tensor]]:
+    def forever(loader: Any) -> Iterator[Any]:
         while True:
             yield from loader
 
@@ -111,21 +111,14 @@ def measure(config: ModelConfig, batch: int, steps: int, workers: int) -> dict[s
 
     found = {"ours": rate(ours, batch, steps), "plain loop": rate(loop, batch, steps)}
     with tempfile.TemporaryDirectory() as folder:
-        for on_device in (False, True):
-            data = world(folder, batch, workers, on_device)
-            copied = (
-                data.on_after_batch_transfer(
-                    data.transfer_batch_to_device(raw, torch.device("cuda"))
-                )
-                for raw in forever(data.train_dataloader())
-            )
+        made = forever(world(folder, batch, workers).train_dataloader())
 
-            def fed(copied: Iterator[Any] = copied) -> None:
-                made = next(copied)
-                train(made["image"], made["mask"])
+        def fed() -> None:
+            photos = next(made)
+            image, truth = (photos[key].cuda(non_blocking=True) for key in ("image", "mask"))
+            train(image, truth)
 
-            where = "GPU" if on_device else "loader"
-            found[f"ours, transforms in the {where}"] = rate(fed, batch, steps)
+        found["ours, with its loader"] = rate(fed, batch, steps)
     gflop = gflop_an_image(quick, images[:1].cuda())
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()

@@ -51,14 +51,14 @@ def read_all(root: str, size: str, workers: str, cache: str) -> None:
     import torch
 
     from toyfcn.config.data import VOCConfig
-    from toyfcn.data.datamodule import SegmentationData, open_source
+    from toyfcn.data.datamodule import SegmentationData
 
     torch.set_num_threads(1)
     config = VOCConfig(
         root=root, train_split=f"n{size}", batch_size=10, workers=int(workers), cache=cache
     )
     config.cache_folder = f"{root}/cache"
-    loader = SegmentationData(open_source(config), config).train_dataloader()
+    loader = SegmentationData.open(config).train_dataloader()
     assert sum(len(batch["id"]) for batch in loader) == int(size)
     left = loader._iterator  # workers stay, so that they can be looked at
     pids = [str(worker.pid) for worker in getattr(left, "_workers", [])]

@@ -19,7 +19,7 @@ from torchvision.transforms import v2
 from toyfcn.config.data import VOCConfig
 from toyfcn.config.model import ModelConfig
 from toyfcn.config.recipe import RecipeConfig
-from toyfcn.data.datamodule import SegmentationData, open_source
+from toyfcn.data.datamodule import SegmentationData
 from toyfcn.runs.checkpoint import build
 from toyfcn.training.task import SegmentationTask
 
@@ -29,7 +29,7 @@ SIZE, BATCH = (375, 500), 8
 def parts(root: str, images: int) -> tuple[SegmentationData, SegmentationTask, int]:
     """Return our data, our task and the steps of the epoch."""
     config = VOCConfig(root=root, crop=list(SIZE), batch_size=BATCH, test_split=None, workers=0)
-    data = SegmentationData(open_source(config), config)
+    data = SegmentationData.open(config)
     data.setup()
     data.ids["train"] = data.split_ids("train")[:images]
     steps = len(data.train_dataloader())

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from toyfcn.data.voc import palette
+from toyfcn.data.source import palette
 
 
 class Answer(NamedTuple):

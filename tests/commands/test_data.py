@@ -35,7 +35,7 @@ def data(
         ("check data=voc2007", "no VOC2007 found"),
         ("draw data=voc2007", "use data=shapes"),
         ("draw data.size=[8,8]", "data.size=8 is below 48"),
-        ("download", "choose data=voc2007 or data=voc2011 or data=voc2012"),
+        ("download", "set data=voc2007, voc2011 or voc2012"),
         ("download data=voc2012 mirrors=[ftp://x/]", "ftp://x/"),
     ],
 )

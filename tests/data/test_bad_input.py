@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from toyfcn.data.source import Source, palette
 from toyfcn.data.tools.check import check_source
-from toyfcn.data.voc import Source, palette, voc_source
+from toyfcn.data.voc import voc_source
 
 WIDTH, HEIGHT = 24, 16
 PALETTE = palette()

@@ -11,17 +11,19 @@ import torch
 from PIL import Image
 
 from toyfcn.config.data import VOCConfig
-from toyfcn.data import cache, voc
+from toyfcn.data import cache
 from toyfcn.data.cache import PixelCache
-from toyfcn.data.datamodule import SegmentationData, open_source
+from toyfcn.data.datamodule import SegmentationData
+from toyfcn.data.datasets import open_source
+from toyfcn.data.source import Source
 
 
 @pytest.fixture
-def source(tiny_voc: Path) -> voc.Source:
+def source(tiny_voc: Path) -> Source:
     return open_source(VOCConfig(root=str(tiny_voc)))
 
 
-def test_cached_pairs_equal_read_ones(source: voc.Source, tmp_path: Path) -> None:
+def test_cached_pairs_equal_read_ones(source: Source, tmp_path: Path) -> None:
     ids = source.ids("trainval")
     cached = PixelCache(source, ids, tmp_path / "cache")
     for name in reversed(ids):
@@ -52,7 +54,7 @@ def test_batches_depend_neither_on_the_cache_nor_on_the_workers(
             cache=kind,
             cache_folder=str(tmp_path / "cache"),
         )
-        loader = SegmentationData(open_source(config), config, seed=3).train_dataloader()
+        loader = SegmentationData.open(config, seed=3).train_dataloader()
         runs.append([batch for _ in range(2) for batch in loader])
     for other in runs[1:]:
         for first, batch in zip(runs[0], other, strict=True):
@@ -62,7 +64,7 @@ def test_batches_depend_neither_on_the_cache_nor_on_the_workers(
 
 
 def test_it_is_built_once_and_again_after_a_change(
-    source: voc.Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = source.ids("train")
     first = PixelCache(source, ids, tmp_path / "cache")
@@ -76,11 +78,11 @@ def test_it_is_built_once_and_again_after_a_change(
     assert torch.equal(second.pair(ids[0])[0], source.image(ids[0]))
 
 
-def test_two_builders_at_once_and_a_killed_one(source: voc.Source, tmp_path: Path) -> None:
+def test_two_builders_at_once_and_a_killed_one(source: Source, tmp_path: Path) -> None:
     ids, folder = source.ids("trainval"), tmp_path / "cache"
     folder.mkdir()
     name = f"{source.name}-{cache.fingerprint(source, ids)}"
-    left = folder / f"{name}.99999.partial"  # a killed run's
+    left = folder / f".{name}.pixels.99999.tmp"  # a killed run's
     left.write_bytes(b"half")
     os.utime(left, (1, 1))
     (folder / f"{name}.pixels").write_bytes(b"short")  # somebody cut the file
@@ -92,7 +94,7 @@ def test_two_builders_at_once_and_a_killed_one(source: voc.Source, tmp_path: Pat
 
 
 def test_a_full_disk_is_told_beforehand(
-    source: voc.Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = type(shutil.disk_usage(tmp_path))(10, 10, 0)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)

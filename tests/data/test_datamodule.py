@@ -4,27 +4,24 @@ import os
 import signal
 import subprocess
 import sys
-from itertools import islice
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from toyfcn.config.data import VOCConfig
-from toyfcn.data import datamodule, voc
+from toyfcn.data import datamodule, source
 from toyfcn.data.collate import Batch
-from toyfcn.data.datamodule import SegmentationData, open_source
-from toyfcn.data.loader import ScheduledLoader
+from toyfcn.data.datamodule import SegmentationData
+from toyfcn.data.loader import ResumableLoader
 from toyfcn.evaluation.metrics import confusion
-from toyfcn.training import pretrain
 from toyfcn.training.task import pixel_loss
 
 
 def data_of(root: Path, **options: Any) -> SegmentationData:
     config = VOCConfig(root=str(root), batch_size=2, crop=[24, 24], colour=0.2, **options)
-    return SegmentationData(open_source(config), config, seed=7)
+    return SegmentationData.open(config, seed=7)
 
 
 def same(left: Batch, right: Batch) -> bool:
@@ -38,7 +35,7 @@ def test_a_loader_starts_where_its_state_says(
     tiny_voc: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[Path] = []
-    read = voc.read_image
+    read = source.read_image
 
     def noted(path: Path) -> torch.Tensor:
         opened.append(path)
@@ -57,7 +54,7 @@ def test_a_loader_starts_where_its_state_says(
         second = data_of(tiny_voc).train_dataloader()
         second.load_state_dict(first.state_dict())
         opened.clear()
-        monkeypatch.setattr(voc, "read_image", noted)
+        monkeypatch.setattr(source, "read_image", noted)
         rest = [batch for _ in range(3) for batch in second][: 6 - step]
         monkeypatch.undo()
         assert all(same(a, b) for a, b in zip(whole[step:], rest, strict=True))
@@ -79,7 +76,7 @@ def test_scoring_groups_like_sizes_and_pads_nothing(tiny_voc: Path) -> None:
 
 
 def test_scoring_again_begins_at_the_beginning(tiny_voc: Path) -> None:
-    loader: ScheduledLoader = data_of(tiny_voc).val_dataloader()
+    loader: ResumableLoader = data_of(tiny_voc).val_dataloader()
     for _ in range(3):
         for batches in loader:  # the last batch is left without asking for more, as Lightning does
             assert batches[0]["id"]
@@ -91,7 +88,7 @@ def whole(root: Path, **options: Any) -> SegmentationData:
     """Whole photos, 48x32 and 32x40 pixels, four of them for training."""
     options = {"batch_size": 4, "flip": 0.0} | options
     config = VOCConfig(root=str(root), **options)
-    return SegmentationData(open_source(config), config, seed=7)
+    return SegmentationData.open(config, seed=7)
 
 
 def test_whole_photos_are_padded_to_the_largest_sides(tiny_voc: Path) -> None:
@@ -149,45 +146,6 @@ def test_buckets_read_headers_once_and_leave_nothing_to_pad(
         VOCConfig(crop=[24, 24], buckets=2)
 
 
-AUGMENTED = {"scale": [0.5, 2.0], "turn": True, "flip": 0.5}
-WINDOWS = AUGMENTED | {"crop": [24, 28], "max_share": 0.8}
-
-
-def taken(data: SegmentationData, device: str = "cpu", batches: int = 5) -> list[Batch]:
-    """Take batches over several epochs, through the hooks that Lightning calls."""
-    loader, place = data.train_dataloader(), torch.device(device)
-    endless = (batch for _ in range(batches) for batch in loader)
-    there = (data.transfer_batch_to_device(batch, place) for batch in endless)
-    return [data.on_after_batch_transfer(batch) for batch in islice(there, batches)]
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("options", [WINDOWS | {"cache": "disk"}, WINDOWS, AUGMENTED])
-def test_a_device_makes_the_batches_that_the_loader_makes(
-    tiny_voc: Path,
-    options: dict[str, object],
-    workers: int,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    options = options | {"batch_size": 3, "colour": 0.3, "cache_folder": str(tiny_voc / "cache")}
-    for place in (None, SimpleNamespace(global_rank=1, world_size=2)):  # alone, or one of two
-        plain = whole(tiny_voc, **options)
-        device = whole(tiny_voc, **options, device_transforms=True, workers=workers)
-        for data in (plain, device):
-            monkeypatch.setattr(data, "trainer", place)
-            data.start = 1
-        for a, b in zip(taken(plain), taken(device), strict=True):
-            assert same(a, b) and a["image"].shape == b["image"].shape
-        # the smaller share of a batch of one is nothing
-        assert {len(batch["id"]) for batch in taken(plain)} == ({1, 3} if place is None else {0, 1})
-
-
-def test_pretraining_takes_what_a_device_would_get(tiny_voc: Path) -> None:
-    plain, device = (whole(tiny_voc, **WINDOWS, device_transforms=flag) for flag in (False, True))
-    for a, b, _ in zip(*map(pretrain.batches, (plain, device)), range(3), strict=False):
-        assert same(a, b)
-
-
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals of POSIX")
 def test_workers_outlive_a_signal_that_comes_as_they_start(
     tiny_voc: Path, monkeypatch: pytest.MonkeyPatch
@@ -204,28 +162,16 @@ def test_workers_outlive_a_signal_that_comes_as_they_start(
     assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_chooses_as_the_loader_does(tiny_voc: Path) -> None:
-    options = WINDOWS | {"batch_size": 3}
-    plain, device = (
-        whole(tiny_voc, **options, device_transforms=flag, workers=2) for flag in (False, True)
-    )
-    for a, b in zip(taken(plain), taken(device, "cuda"), strict=True):
-        assert b["image"].is_cuda and b["mask"].is_cuda and a["id"] == b["id"]
-        assert (a["mask"] == b["mask"].cpu()).float().mean() > 0.99
-        assert (a["image"].int() - b["image"].cpu().int()).abs().float().mean() < 1
-
-
 MEASURE = """
 import re, sys, torch
 from pathlib import Path
 from typing import Any
 from toyfcn.config.data import VOCConfig
-from toyfcn.data.datamodule import SegmentationData, open_source
+from toyfcn.data.datamodule import SegmentationData
 torch.set_num_threads(1)
 config = VOCConfig(root=sys.argv[1], batch_size=10, train_split=sys.argv[2], cache=sys.argv[3])
 config.cache_folder = sys.argv[1] + "/cache"
-data = SegmentationData(open_source(config), config)
+data = SegmentationData.open(config)
 assert sum(len(batch["id"]) for batch in data.train_dataloader()) == int(sys.argv[2][1:])
 status = Path("/proc/self/status").read_text()
 print(re.search(r"RssAnon:\\s+(\\d+)", status)[1])

@@ -17,10 +17,10 @@ from PIL import Image
 from toyfcn.config.data import FolderConfig
 from toyfcn.data.cache import fingerprint
 from toyfcn.data.color_masks import read_colours
-from toyfcn.data.datamodule import SegmentationData, open_source
+from toyfcn.data.datamodule import SegmentationData
 from toyfcn.data.folder import FolderSource, folder_source
+from toyfcn.data.source import palette
 from toyfcn.data.splits import draw_splits
-from toyfcn.data.voc import palette
 
 COLOURS = {"colours": [[0, 0, 0], [255, 0, 0]], "void_colour": [255, 255, 255]}
 
@@ -332,7 +332,7 @@ def test_more_classes_than_voc_has(own_folder: Path) -> None:
         classes=[f"class {i}" for i in range(255)],
         batch_size=4,
     )
-    data = SegmentationData(open_source(config), config)
+    data = SegmentationData.open(config)
     data.setup()
     assert data.config.test_split is None
     labels = torch.cat([batch["mask"].unique() for batch in data.train_dataloader()]).unique()

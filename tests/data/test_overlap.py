@@ -9,10 +9,12 @@ import pytest
 from conftest import Command
 
 from toyfcn.config.data import VOCConfig
-from toyfcn.data.datamodule import SegmentationData, open_source
+from toyfcn.data.datamodule import SegmentationData
+from toyfcn.data.datasets import open_source
 from toyfcn.data.overlap import canonical, identities, shared
+from toyfcn.data.source import Source
 from toyfcn.data.splits import read_list
-from toyfcn.data.voc import CLASSES, LISTS, Source, voc_source
+from toyfcn.data.voc import CLASSES, LISTS, voc_source
 
 LIST = "ImageSets/Segmentation"
 
@@ -20,7 +22,7 @@ LIST = "ImageSets/Segmentation"
 def data_of(root: Path, **options: Any) -> SegmentationData:
     options = {"test_split": None} | options
     config = VOCConfig(root=str(root), **options)
-    return SegmentationData(open_source(config), config)
+    return SegmentationData.open(config)
 
 
 def pascal(folder: Path) -> Source:
@@ -134,7 +136,7 @@ def test_scoring_tells_what_was_trained_on(tiny_voc: Path, run: Callable[[str, s
 def test_augmented_masks(tiny_voc: Path) -> None:
     folder = tiny_voc / "VOCdevkit" / "VOC2007"
     added = folder / "SegmentationClassAug"
-    with pytest.raises(ValueError, match=r"data\.masks=SegmentationClassAug: .* is no folder"):
+    with pytest.raises(ValueError, match=r"data\.masks=SegmentationClassAug: .* is not a folder"):
         data_of(tiny_voc, masks="SegmentationClassAug")
     added.mkdir()
     (folder / "SegmentationClass" / "000001.png").rename(added / "000001.png")

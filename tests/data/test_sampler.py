@@ -1,20 +1,20 @@
-"""The schedule against what its sentences promise."""
+"""The sampler against what its sentences promise."""
 
 from itertools import islice
 
 import numpy as np
 import pytest
 
-from toyfcn.data.sampler import Schedule, like_sizes
+from toyfcn.data.sampler import EpochSampler, size_buckets
 
 
 @pytest.mark.parametrize(("images", "batch"), [(10, 3), (12, 4), (5, 8), (1, 1)])
 def test_epoch_sampling_sees_every_image_once(images: int, batch: int) -> None:
-    schedule = Schedule(images, batch, "epoch", seed=3)
+    sampler = EpochSampler(images, batch, "epoch", seed=3)
     orders = []
     for epoch in range(3):
-        batches = list(schedule.batches(epoch))
-        assert len(batches) == schedule.steps == int(np.ceil(images / batch))
+        batches = list(sampler.batches(epoch))
+        assert len(batches) == sampler.steps == int(np.ceil(images / batch))
         order = [key.image for keys in batches for key in keys]
         assert sorted(order) == list(range(images))
         orders.append(tuple(order))
@@ -22,41 +22,41 @@ def test_epoch_sampling_sees_every_image_once(images: int, batch: int) -> None:
 
 
 def test_uniform_sampling_draws_each_batch_anew() -> None:
-    schedule = Schedule(20, 6, "uniform", seed=1)
+    sampler = EpochSampler(20, 6, "uniform", seed=1)
     seen = np.zeros(20)
     for epoch in range(500):
-        for keys in schedule.batches(epoch):
+        for keys in sampler.batches(epoch):
             images = [key.image for key in keys]
             assert len(set(images)) == 6
             seen[images] += 1
     expected = 500 * 4 * 6 / 20
     assert ((seen - expected) ** 2 / expected).sum() < 43.8  # chi-square, 19 degrees, p = 0.001
     with pytest.raises(ValueError, match="without replacement from 20"):
-        Schedule(20, 21, "uniform")
+        EpochSampler(20, 21, "uniform")
 
 
 @pytest.mark.parametrize("sampling", ["epoch", "uniform", "list"])
 def test_any_step_follows_from_seed_epoch_and_step_alone(sampling: str) -> None:
-    schedule = Schedule(23, 4, sampling, seed=5)
+    sampler = EpochSampler(23, 4, sampling, seed=5)
     for epoch in (0, 7):
-        whole = list(schedule.batches(epoch))
-        for start in range(schedule.steps + 1):
-            assert list(schedule.batches(epoch, start)) == whole[start:]
+        whole = list(sampler.batches(epoch))
+        for start in range(sampler.steps + 1):
+            assert list(sampler.batches(epoch, start)) == whole[start:]
 
 
 @pytest.mark.parametrize("processes", [2, 3])
 def test_processes_share_every_batch(processes: int) -> None:
-    whole = Schedule(23, 4, "epoch", seed=2)
-    shares = [Schedule(23, 4, "epoch", 2, rank, processes) for rank in range(processes)]
+    whole = EpochSampler(23, 4, "epoch", seed=2)
+    shares = [EpochSampler(23, 4, "epoch", 2, rank, processes) for rank in range(processes)]
     for batch, *parts in zip(whole.batches(1), *(s.batches(1) for s in shares), strict=True):
         assert sorted(key for part in parts for key in part) == sorted(batch)
 
 
 def test_numbers_count_samples_through_the_epochs() -> None:
-    schedule = Schedule(8, 4, "epoch")
-    numbers = [key.number for epoch in range(3) for b in schedule.batches(epoch) for key in b]
+    sampler = EpochSampler(8, 4, "epoch")
+    numbers = [key.number for epoch in range(3) for b in sampler.batches(epoch) for key in b]
     assert numbers == list(range(24))
-    assert [k.image for k in next(islice(Schedule(8, 4, "list").batches(2), 1))] == [0, 1, 2, 3]
+    assert [k.image for k in next(islice(EpochSampler(8, 4, "list").batches(2), 1))] == [0, 1, 2, 3]
 
 
 # ---- buckets of like size ----
@@ -77,7 +77,7 @@ def photos(count: int) -> np.ndarray:
 
 @pytest.mark.parametrize(("images", "count"), [(1, 1), (7, 3), (60, 7), (211, 13)])
 def test_buckets_hold_every_image_once_and_fill_a_batch(images: int, count: int) -> None:
-    buckets = like_sizes(photos(images), count)
+    buckets = size_buckets(photos(images), count)
     assert len(buckets) == count
     assert sorted(int(i) for bucket in buckets for i in bucket) == list(range(images))
     assert min(len(bucket) for bucket in buckets) >= images // count
@@ -85,15 +85,15 @@ def test_buckets_hold_every_image_once_and_fill_a_batch(images: int, count: int)
 
 def test_buckets_halve_along_the_side_that_differs_most() -> None:
     sizes = np.array([(10, 90), (10, 10), (12, 10), (11, 80)])
-    assert [sorted(bucket.tolist()) for bucket in like_sizes(sizes, 2)] == [[1, 2], [0, 3]]
+    assert [sorted(bucket.tolist()) for bucket in size_buckets(sizes, 2)] == [[1, 2], [0, 3]]
 
 
 def test_bucketed_batches_pad_little_and_see_every_image_once() -> None:
     sizes = photos(211)
     found = {}
     for count in (1, 6):
-        schedule = Schedule(211, 8, "epoch", 3, buckets=like_sizes(sizes, count))
-        epochs = [[[k.image for k in keys] for keys in schedule.batches(e)] for e in range(5)]
+        sampler = EpochSampler(211, 8, "epoch", 3, buckets=size_buckets(sizes, count))
+        epochs = [[[k.image for k in keys] for keys in sampler.batches(e)] for e in range(5)]
         for batches in epochs:
             assert [len(b) for b in batches] == [8] * 26 + [3]
             assert sorted(i for b in batches for i in b) == list(range(211))
@@ -104,11 +104,11 @@ def test_bucketed_batches_pad_little_and_see_every_image_once() -> None:
 
 
 def test_uniform_sampling_from_buckets_is_fair() -> None:
-    buckets = like_sizes(photos(40), 5)
-    schedule = Schedule(40, 6, "uniform", seed=1, buckets=buckets)
+    buckets = size_buckets(photos(40), 5)
+    sampler = EpochSampler(40, 6, "uniform", seed=1, buckets=buckets)
     seen, sets = np.zeros(40), [set(bucket.tolist()) for bucket in buckets]
     for epoch in range(1000):
-        for keys in schedule.batches(epoch):
+        for keys in sampler.batches(epoch):
             images = {key.image for key in keys}
             assert len(images) == 6 and any(images <= bucket for bucket in sets)
             seen[list(images)] += 1
@@ -118,11 +118,11 @@ def test_uniform_sampling_from_buckets_is_fair() -> None:
 
 @pytest.mark.parametrize("sampling", ["epoch", "uniform"])
 def test_bucketed_batches_start_anywhere_and_are_shared(sampling: str) -> None:
-    buckets = like_sizes(photos(23), 3)
-    schedule = Schedule(23, 4, sampling, 5, buckets=buckets)
-    whole = list(schedule.batches(2))
-    for start in range(schedule.steps + 1):
-        assert list(schedule.batches(2, start)) == whole[start:]
-    shares = [Schedule(23, 4, sampling, 5, rank, 2, buckets) for rank in range(2)]
+    buckets = size_buckets(photos(23), 3)
+    sampler = EpochSampler(23, 4, sampling, 5, buckets=buckets)
+    whole = list(sampler.batches(2))
+    for start in range(sampler.steps + 1):
+        assert list(sampler.batches(2, start)) == whole[start:]
+    shares = [EpochSampler(23, 4, sampling, 5, rank, 2, buckets) for rank in range(2)]
     for batch, *parts in zip(whole, *(s.batches(2) for s in shares), strict=True):
         assert sorted(key for part in parts for key in part) == sorted(batch)

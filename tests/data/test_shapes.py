@@ -81,7 +81,7 @@ def test_same_seed_same_bytes_however_many_processes(
 ) -> None:
     sizes: dict[str, Any] = {"train": 180, "val": 10, "test": 10, "size": (48, 48)}
     pooled = shapes.draw(tmp_path / "pooled", **sizes)
-    monkeypatch.setattr(world, "FEW", 201)
+    monkeypatch.setattr(shapes, "FEW", 201)
     alone = shapes.draw(tmp_path / "alone", **sizes)
     assert digests(alone) == digests(pooled)
 
@@ -111,7 +111,7 @@ def test_progress_hears_of_every_image(tmp_path: Path) -> None:
 
 def test_a_finished_world_is_left_alone(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {path: path.stat().st_mtime_ns for path in world.rglob("*")}
-    monkeypatch.setattr(world, "scene", None)
+    monkeypatch.setattr(shapes, "scene", None)
     assert shapes.draw(world, **SMALL) == world
     assert before == {path: path.stat().st_mtime_ns for path in world.rglob("*")}
 

@@ -59,8 +59,8 @@ def test_a_share_limit_redraws_the_window() -> None:
     assert np.mean(np.array(shares[1]) > 0.9) < 0.5 * np.mean(np.array(shares[0]) > 0.9)
 
 
-def test_colour_jitter_leaves_the_mask(pair: tuple[Tensor, Tensor]) -> None:
-    image, mask = TrainTransform(flip=0, colour=0.4)(*pair, seed=1)
+def test_color_jitter_leaves_the_mask(pair: tuple[Tensor, Tensor]) -> None:
+    image, mask = TrainTransform(flip=0, color=0.4)(*pair, seed=1)
     assert torch.equal(mask, pair[1]) and not torch.equal(image, pair[0])
     assert image.dtype == torch.uint8
 

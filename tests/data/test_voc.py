@@ -8,8 +8,11 @@ import torch
 from PIL import Image
 
 from toyfcn.data import image_io, voc
+from toyfcn.data import source as source_module
+from toyfcn.data.image_io import read_image, read_mask
+from toyfcn.data.source import palette
 from toyfcn.data.splits import read_list
-from toyfcn.data.voc import CLASSES, VOCReader, find_voc, read_image, read_mask
+from toyfcn.data.voc import CLASSES, VOCReader, find_voc
 
 LISTS = "ImageSets/Segmentation"
 
@@ -51,7 +54,7 @@ def test_palette_interleaves_bits():
             b |= (left >> 2 & 1) << j
             left >>= 3
         expected += [r, g, b]
-    assert voc.palette() == expected
+    assert palette() == expected
 
 
 @pytest.mark.parametrize(
@@ -66,7 +69,7 @@ def test_palette_interleaves_bits():
     ],
 )
 def test_known_colours(label, colour):
-    assert tuple(voc.palette()[3 * label : 3 * label + 3]) == colour
+    assert tuple(palette()[3 * label : 3 * label + 3]) == colour
 
 
 def test_classes_in_vocs_order():
@@ -179,7 +182,7 @@ def test_an_id_without_file_is_named(source, where):
 def test_masks_keep_palette_indices(tmp_path):
     labels = np.arange(256, dtype=np.uint8).reshape(8, 32)
     mask = Image.fromarray(labels)
-    mask.putpalette(voc.palette())
+    mask.putpalette(palette())
     mask.save(tmp_path / "mask.png")
     read = read_mask(tmp_path / "mask.png")
     assert read.dtype == torch.uint8
@@ -308,9 +311,12 @@ def test_a_batch_is_named_from_the_split_and_belongs_together(tiny_voc, source):
 
 def test_nothing_opens_before_it_is_consumed(tiny_voc, monkeypatch):
     opened = []
+
+    def noted(read):
+        return lambda path: (opened.append(path), read(path))[1]
+
     for what in ("read_image", "read_mask"):
-        real = getattr(voc, what)
-        monkeypatch.setattr(voc, what, lambda path, real=real: (opened.append(path), real(path))[1])
+        monkeypatch.setattr(source_module, what, noted(getattr(source_module, what)))
     reader = VOCReader(tiny_voc, 2007, "trainval")
     batch = reader.next_train_batch(batch_sz=4)
     iterators = batch["batch"], batch["annotations"]
@@ -374,7 +380,7 @@ def test_real_masks_hold_every_class_and_the_palette(real):
     assert values.nonzero()[0].tolist() == [*range(21), 255]
     with Image.open(real.mask_path(real.ids("train")[0])) as mask:
         assert mask.mode == "P"
-        assert mask.getpalette() == voc.palette()
+        assert mask.getpalette() == palette()
 
 
 def test_real_photos_equal_pillows_decoding(real):

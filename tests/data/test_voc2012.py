@@ -128,4 +128,4 @@ def test_what_is_missing_is_told(home: Path, rung: Rung) -> None:
     assert "ckpt= brings weights, and so does model.weights=imagenet" in told
     shutil.rmtree(home / "VOCdevkit/VOC2012/SegmentationClassAug")
     told = rung("fcn32s", "model.weights=null", code=2)
-    assert "VOC2012/SegmentationClassAug is no folder" in told
+    assert "VOC2012/SegmentationClassAug is not a folder" in told

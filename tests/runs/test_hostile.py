@@ -21,8 +21,8 @@ from rich.console import Console
 from toyfcn.commands import report
 from toyfcn.config.commands import TrainConfig
 from toyfcn.config.data import VOCConfig
+from toyfcn.data.source import Source
 from toyfcn.data.tools import unpack
-from toyfcn.data.voc import Source
 from toyfcn.runs import checkpoint, checkpointing, resume
 
 SECONDS = 20  # none of them takes one; the machine may be busy

@@ -14,7 +14,7 @@ from toyfcn.config.data import VOCConfig
 from toyfcn.config.model import ModelConfig
 from toyfcn.config.recipe import RecipeConfig
 from toyfcn.data.collate import Batch
-from toyfcn.data.datamodule import SegmentationData, open_source
+from toyfcn.data.datamodule import SegmentationData
 from toyfcn.models.kernels import upsampled_loss
 from toyfcn.runs.checkpoint import build
 from toyfcn.training.average import Average
@@ -55,7 +55,7 @@ def task_of(recipe: RecipeConfig, classes: int = 21, **model: Any) -> Segmentati
 def fit(root: Path, recipe: RecipeConfig, callbacks: list[Callback], **options: Any) -> Any:
     """Train as toyfcn-train does, for six steps; return the weights."""
     config = VOCConfig(root=str(root), crop=[24, 24], batch_size=2, scale=[0.5, 2.0], **options)
-    data = SegmentationData(open_source(config), config, seed=3)
+    data = SegmentationData.open(config, seed=3)
     config.val_split = config.test_split = None
     trainer = pl.Trainer(
         accelerator="auto",
@@ -152,6 +152,6 @@ def test_steps_do_not_wait_for_a_gpu(tiny_voc: Path, tmp_path: Path, recipe: str
 
     try:
         callbacks = [Steps(), FiniteLoss(tmp_path), Monitor(), Average(0.9)]
-        fit(tiny_voc, RECIPES[recipe], callbacks, device_transforms=True, workers=2)
+        fit(tiny_voc, RECIPES[recipe], callbacks, workers=2)
     finally:
         torch.cuda.set_sync_debug_mode("default")

@@ -51,7 +51,7 @@ def main() -> None:
 
 def check(config: DataCommandConfig) -> int:
     """Read everything, print what is there and what is wrong; return the number of faults."""
-    from toyfcn.data.datamodule import open_source
+    from toyfcn.data.datasets import open_source
     from toyfcn.data.tools.check import check_source, print_report
     from toyfcn.runs.record import write_json
 

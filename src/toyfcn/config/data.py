@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from typing import Any
 
 from toyfcn.config.option import Checked, option
+
+VOC_ROOT = "${oc.env:TOYFCN_VOC,data}"  # resolved by Hydra, or when a config is made in Python
+# options of earlier versions with their defaults: old checkpoints and run folders still hold them
+REMOVED: dict[str, Any] = {"device_transforms": False}
+
+
+def without_removed(values: dict[str, Any]) -> dict[str, Any]:
+    """Return stored data options without those that no longer exist (see ``REMOVED``)."""
+    return {key: value for key, value in values.items() if key not in REMOVED}
 
 
 @dataclass
@@ -15,7 +26,7 @@ class DataConfig(Checked):
 
     name: str = option("shapes", "which data set: set by data=NAME")
     kind: str = option("shapes", "how it lies on disk", choices=("shapes", "voc", "folder"))
-    root: str = option("${oc.env:TOYFCN_VOC,data}", "folder that holds the data")
+    root: str = option(VOC_ROOT, "folder that holds the data")
     train_split: str = option("train", "list of the images to train on")
     val_split: str | None = option(
         "val", "list of the images to choose the best checkpoint by; null: the last one counts"
@@ -37,10 +48,6 @@ class DataConfig(Checked):
         choices=("none", "disk"),
     )
     cache_folder: str = option("data/cache", "folder of that file")
-    device_transforms: bool = option(
-        False,
-        "the loader only reads and cuts windows; resizing, flips and colours happen on the GPU",
-    )
     crop: list[int] | None = option(
         None, "training windows: [height, width] in pixels, null: whole photos", low=8, length=2
     )
@@ -70,6 +77,8 @@ class DataConfig(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.root == VOC_ROOT:
+            self.root = os.environ.get("TOYFCN_VOC", "data")
         if self.scale[0] > self.scale[1]:
             raise ValueError(f"data.scale={self.scale} is no range [low,high]")
         if self.crop is None and self.max_share < 1:

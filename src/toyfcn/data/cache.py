@@ -2,8 +2,8 @@
 
 The file belongs to what it was made from: its name is a hash of the source's files (names, sizes,
 times) and of this module's format. A changed photo therefore asks for another file, and two runs
-that build the same one at once write aside and rename: whoever is last wins, with equal bytes.
-A run that is killed while it builds leaves only a file aside, which the next build removes.
+that build the same one at once write aside and rename: the last one wins, with equal bytes.
+A run that is killed while it builds leaves only a temporary file, which the next build removes.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-import os
-import secrets
 import shutil
 import time
 from collections.abc import Iterable
@@ -23,7 +21,8 @@ import torch
 from torch import Tensor
 
 from toyfcn.data.image_io import image_size
-from toyfcn.data.voc import Source
+from toyfcn.data.source import Source
+from toyfcn.files import atomic_write
 
 FORMAT = 2
 log = logging.getLogger(__name__)
@@ -37,7 +36,7 @@ class PixelCache:
     """
 
     def __init__(self, source: Source, ids: tuple[str, ...], folder: Path) -> None:
-        self.place = {name: i for i, name in enumerate(ids)}
+        self.index = {name: i for i, name in enumerate(ids)}
         self.path = folder / f"{source.name}-{fingerprint(source, ids)}.pixels"
         sizes = [image_size(source.image_path(name)) for name in ids]
         self.sizes = np.array(sizes, np.int32).reshape(-1, 2)  # (height, width)
@@ -49,7 +48,7 @@ class PixelCache:
         self._map: Tensor | None = None
 
     def __getstate__(self) -> dict[str, object]:
-        """Travel to a loader worker without the map, which is opened again there."""
+        """Be sent to a loader worker without the map, which is opened again there."""
         return self.__dict__ | {"_map": None}
 
     def pair(self, name: str) -> tuple[Tensor, Tensor]:
@@ -60,11 +59,11 @@ class PixelCache:
         """
         if self._map is None:
             self._map = torch.from_numpy(np.memmap(self.path, np.uint8, mode="c"))
-        i = self.place[name]
+        i = self.index[name]
         height, width = self.sizes[i]
         pixels = self._map[self.offsets[i] : self.offsets[i + 1]]
         photo, mask = pixels[: 3 * height * width], pixels[3 * height * width :]
-        # pixel by pixel, as decoders have it and resizing is quickest on
+        # channels_last, as decoders return it and resizing is quickest on
         return photo.view(height, width, 3).permute(2, 0, 1), mask.view(height, width)
 
 
@@ -85,8 +84,8 @@ def build(path: Path, total: int, source: Source, ids: tuple[str, ...]) -> None:
         ValueError: the disk has no room for it, or an image is bad.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f"{path.stem}.*.partial"):
-        with contextlib.suppress(FileNotFoundError):  # another builder may be tidying up too
+    for left in path.parent.glob(f".{path.name}.*.tmp"):
+        with contextlib.suppress(FileNotFoundError):  # another process may remove it too
             if time.time() - left.stat().st_mtime > 600:  # of a run that was killed
                 left.unlink()
     free = shutil.disk_usage(path.parent).free
@@ -96,15 +95,8 @@ def build(path: Path, total: int, source: Source, ids: tuple[str, ...]) -> None:
             f"data.cache=disk needs {total / 1e6:.0f} MB in {path.parent}, which has "
             f"{free / 1e6:.0f} MB left: make room, set data.cache_folder or data.cache=none"
         )
-    aside = path.with_name(f"{path.stem}.{secrets.token_hex(4)}.partial")
-    try:
-        with aside.open("wb") as file:
-            for name in ids:
-                image, mask = source.pair(name)
-                file.write(image.permute(1, 2, 0).numpy().tobytes())
-                file.write(mask.numpy().tobytes())
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with atomic_write(path) as file:
+        for name in ids:
+            image, mask = source.pair(name)
+            file.write(image.permute(1, 2, 0).numpy().tobytes())
+            file.write(mask.numpy().tobytes())

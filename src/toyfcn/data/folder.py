@@ -17,8 +17,8 @@ from torch import Tensor
 
 from toyfcn.config.data import FolderConfig
 from toyfcn.data.color_masks import Colour, read_colours
+from toyfcn.data.source import VOID, Source, palette
 from toyfcn.data.splits import DRAWN, draw_splits, id_fault
-from toyfcn.data.voc import VOID, Source, palette
 
 PHOTOS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 MASKS = (".png", ".bmp", ".tif", ".tiff", ".gif")  # JPEG would blur the labels

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Sequence
 
-from toyfcn.data.voc import Source
+from toyfcn.data.source import Source
 
 FIRST_YEAR = re.compile(r"2007_(\d{6})")
 

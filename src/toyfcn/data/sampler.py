@@ -10,14 +10,14 @@ import numpy as np
 
 
 class Key(NamedTuple):
-    """One sample to read: its number in the whole schedule, and the image's place in the split."""
+    """One sample to read: its number since the start of training, and the image's index."""
 
     number: int
     image: int
 
 
 @dataclass(frozen=True)
-class Schedule:
+class EpochSampler:
     """The batches of a split of ``images`` images, in every epoch.
 
     ``sampling`` is ``epoch`` (every image once an epoch, the last batch may be smaller),
@@ -25,8 +25,8 @@ class Schedule:
     own order, for scoring). Under several processes each takes its share of every batch, so that
     ``batch_size`` counts all processes together and a run does not depend on their number.
 
-    ``buckets`` (see ``like_sizes``) are places of images of like size: a batch is then drawn from
-    one of them, but for the few batches in an epoch that hold what is left of two neighbours.
+    ``buckets`` (see ``size_buckets``) are indices of images of similar size: a batch is then drawn
+    from one of them, but for the few batches in an epoch that hold what is left of two neighbors.
     """
 
     images: int
@@ -86,20 +86,20 @@ class Schedule:
         return rng.choice(self.buckets[bucket], self.batch_size, replace=False)
 
 
-def like_sizes(sizes: np.ndarray, count: int) -> tuple[np.ndarray, ...]:
-    """Sort images into ``count`` buckets of like size: places in ``sizes`` (N, 2), each once.
+def size_buckets(sizes: np.ndarray, count: int) -> tuple[np.ndarray, ...]:
+    """Sort images into ``count`` buckets of similar size: indices into ``sizes`` (N, 2), each once.
 
     Halves them, and the halves again, along the side whose lengths differ most. No bucket is
     smaller than ⌊N / count⌋, so each fills a batch if ``count`` is at most N // batch_size.
     """
 
-    def split(places: np.ndarray, count: int) -> list[np.ndarray]:
+    def split(indices: np.ndarray, count: int) -> list[np.ndarray]:
         if count <= 1:
-            return [places]
-        found = sizes[places]
+            return [indices]
+        found = sizes[indices]
         side = int(np.argmax(found.max(0) / found.min(0)))
-        places = places[np.argsort(found[:, side], kind="stable")]
-        half = len(places) * (count // 2) // count
-        return split(places[:half], count // 2) + split(places[half:], count - count // 2)
+        indices = indices[np.argsort(found[:, side], kind="stable")]
+        half = len(indices) * (count // 2) // count
+        return split(indices[:half], count // 2) + split(indices[half:], count - count // 2)
 
     return tuple(split(np.arange(len(sizes)), count))

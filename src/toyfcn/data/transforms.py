@@ -1,14 +1,13 @@
 """Photo and mask together: the working resolution, and the augmentations of training.
 
-Photos are uint8 RGB (3, H, W) and stay so; normalisation belongs to the network. Masks are uint8
-(H, W) and are only ever picked by the nearest pixel, never mixed.
+Photos are uint8 RGB (3, H, W) and stay so; normalization belongs to the network. Masks are uint8
+(H, W) and are only ever resized by nearest neighbor, never interpolated.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -35,37 +34,27 @@ def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize a uint8 mask (H, W) by the nearest pixel centre."""
+    """Resize a uint8 mask (H, W) by the nearest pixel center."""
     if tuple(mask.shape) == tuple(size):
         return mask
     return F.interpolate(mask[None, None], size=size, mode="nearest-exact")[0, 0]
 
 
-# what ``Choices.colours`` numbers
-COLOURS = (V.adjust_brightness, V.adjust_contrast, V.adjust_saturation, V.adjust_hue)
-
-
-class Choices(NamedTuple):
-    """What is done to one window: all that was drawn at random for it, but the window itself."""
-
-    size: tuple[int, int]  # (height, width) that it is resized to
-    corner: tuple[int, int]  # (y, x) of its place on the fill, where it is smaller than the crop
-    flip: bool
-    quarters: int  # of a turn
-    colours: tuple[tuple[int, float], ...]  # (which of COLOURS, its factor), in order
+# in the order of the random permutation's indices; hue always comes last
+COLOR_CHANGES = (V.adjust_brightness, V.adjust_contrast, V.adjust_saturation)
 
 
 @dataclass(frozen=True)
 class TrainTransform:
-    """Scale jitter, crop, flip and colour jitter, joint for photo and mask.
+    """Scale jitter, crop, flip and color jitter, joint for photo and mask.
 
     ``short_side``: pixels of the photo's short side before jitter (None: as it is);
     ``scale``: the range of the jitter's factor; ``crop``: (height, width) of what is cut out, with
     padding where the photo is smaller (None: the whole photo); ``max_share``: a crop in which one
-    class fills more than this share of the labelled pixels is drawn again, up to 10 times;
+    class fills more than this share of the labeled pixels is drawn again, up to 10 times;
     ``flip``: probability of a mirror image; ``turn``: random quarter turns (half turns where the
-    picture is not square); ``colour``: strength of brightness, contrast and
-    saturation jitter (factors from 1 - colour to 1 + colour), and a tenth of it for hue.
+    picture is not square); ``color``: strength of brightness, contrast and
+    saturation jitter (factors from 1 - color to 1 + color), and a tenth of it for hue.
     """
 
     short_side: int | None = None
@@ -74,62 +63,55 @@ class TrainTransform:
     max_share: float = 1.0
     flip: float = 0.5
     turn: bool = False
-    colour: float = 0.0
+    color: float = 0.0
     void: int = 255
     fill: tuple[int, int, int] = (124, 116, 104)
 
     def __call__(self, image: Tensor, mask: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         """Transform a photo (3, H, W) and its mask (H, W), all randomness from ``seed`` alone."""
-        return self.apply(*self.draw(image, mask, seed))
-
-    def draw(self, image: Tensor, mask: Tensor, seed: int) -> tuple[Tensor, Tensor, Choices]:
-        """Cut a window out of a pair, as views, and choose what ``apply`` is to do to it.
-
-        The cheap half, where the photo was read: it looks at the mask.
-        """
         rng = np.random.default_rng(seed)
-        target = working_size(mask.shape, self.short_side)
+        size = working_size(mask.shape, self.short_side)
         low, high = self.scale
         if (low, high) != (1.0, 1.0):
             factor = float(np.exp(rng.uniform(np.log(low), np.log(high))))
-            target = max(1, round(target[0] * factor)), max(1, round(target[1] * factor))
-        shape, size, corner = target, target, (0, 0)
-        if self.crop is not None:
-            shape, size = self.crop, (min(self.crop[0], target[0]), min(self.crop[1], target[1]))
-            image, mask = self._window(image, mask, target, size, rng)
-            if size != shape:
-                y, x = (int(rng.integers(c - i + 1)) for c, i in zip(shape, size, strict=True))
-                corner = y, x
-        flip, quarters = bool(rng.random() < self.flip), 0
-        if self.turn:
-            quarters = int(rng.integers(4)) if shape[0] == shape[1] else 2 * int(rng.integers(2))
-        colours = []
-        for i in rng.permutation(3) if self.colour > 0 else ():
-            colours.append((int(i), float(rng.uniform(1 - self.colour, 1 + self.colour))))
-        if self.colour > 0:
-            hue = self.colour / 10
-            colours.append((3, float(rng.uniform(-hue, hue))))
-        return image, mask, Choices(size, corner, flip, quarters, tuple(colours))
-
-    def apply(self, image: Tensor, mask: Tensor, choices: Choices) -> tuple[Tensor, Tensor]:
-        """Do what ``draw`` has chosen, on the device where the pair is; a GPU is not waited for."""
-        size = choices.size
-        image, mask = resize_image(image, size), resize_mask(mask, size)
-        if self.crop is not None and size != self.crop:
-            (y, x), (height, width) = choices.corner, size
-            canvas = filled(self.fill, self.crop, image.device)
-            labels = torch.full(self.crop, self.void, dtype=torch.uint8, device=image.device)
-            canvas[:, y : y + height, x : x + width] = image
-            labels[y : y + height, x : x + width] = mask
-            image, mask = canvas, labels
-        if choices.flip:
+            size = max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+        if self.crop is None:
+            image, mask = resize_image(image, size), resize_mask(mask, size)
+        else:
+            image, mask = self._crop(image, mask, size, self.crop, rng)
+        if rng.random() < self.flip:
             image, mask = image.flip(-1), mask.flip(-1)
         if self.turn:
-            quarters = choices.quarters
+            square = mask.shape[0] == mask.shape[1]
+            quarters = int(rng.integers(4)) if square else 2 * int(rng.integers(2))
             image, mask = image.rot90(quarters, (-2, -1)), mask.rot90(quarters, (-2, -1))
-        for i, factor in choices.colours:
-            image = COLOURS[i](image, factor)
+        if self.color > 0:
+            for i in rng.permutation(len(COLOR_CHANGES)):
+                factor = float(rng.uniform(1 - self.color, 1 + self.color))
+                image = COLOR_CHANGES[i](image, factor)
+            hue = self.color / 10
+            image = V.adjust_hue(image, float(rng.uniform(-hue, hue)))
         return image, mask
+
+    def _crop(
+        self,
+        image: Tensor,
+        mask: Tensor,
+        size: tuple[int, int],
+        crop: tuple[int, int],
+        rng: np.random.Generator,
+    ) -> tuple[Tensor, Tensor]:
+        """Cut ``crop`` pixels out of the pair resized to ``size``, or place it on the fill."""
+        inside = min(crop[0], size[0]), min(crop[1], size[1])
+        image, mask = self._window(image, mask, size, inside, rng)
+        image, mask = resize_image(image, inside), resize_mask(mask, inside)
+        if inside == crop:
+            return image, mask
+        y, x = (int(rng.integers(c - i + 1)) for c, i in zip(crop, inside, strict=True))
+        canvas, labels = filled(self.fill, crop), torch.full(crop, self.void, dtype=torch.uint8)
+        canvas[:, y : y + inside[0], x : x + inside[1]] = image
+        labels[y : y + inside[0], x : x + inside[1]] = mask
+        return canvas, labels
 
     def _window(
         self,
@@ -139,10 +121,10 @@ class TrainTransform:
         inside: tuple[int, int],
         rng: np.random.Generator,
     ) -> tuple[Tensor, Tensor]:
-        """Cut what will be ``inside`` pixels large once the pair is resized as to ``target``.
+        """Cut the part that has ``inside`` pixels once the pair is resized to ``target``.
 
-        The window is cut from the original pixels and only then resized: the same picture for a
-        fraction of the work. A photo smaller than the crop is placed at random on the fill.
+        It is cut from the original pixels and only then resized: the same picture for a fraction
+        of the work. One with too much of one class (``max_share``) is drawn again.
         """
         height, width = (
             max(1, round(n * i / t)) for n, i, t in zip(mask.shape, inside, target, strict=True)
@@ -156,13 +138,13 @@ class TrainTransform:
         return image[:, top : top + height, left : left + width], window
 
 
-def filled(fill: Sequence[int], size: tuple[int, int], device: torch.device) -> Tensor:
-    """Return a picture of one colour, uint8 (3, H, W)."""
-    return torch.stack([torch.full(size, c, dtype=torch.uint8, device=device) for c in fill])
+def filled(fill: Sequence[int], size: tuple[int, int]) -> Tensor:
+    """Return a picture of one color, uint8 (3, H, W)."""
+    return torch.stack([torch.full(size, value, dtype=torch.uint8) for value in fill])
 
 
 def largest_share(mask: Tensor, void: int) -> float:
-    """Return the share of the commonest class among the labelled pixels of a mask (0 if none)."""
+    """Return the share of the most frequent class in a mask's labeled pixels (0 if none)."""
     counts = torch.bincount(mask.flatten(), minlength=256)
     counts[void] = 0
     return float(counts.max() / counts.sum().clamp(min=1))

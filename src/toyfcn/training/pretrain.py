@@ -33,7 +33,7 @@ def pretrain(config: TrainConfig, data: SegmentationData, weights: Tensor | None
     net = LeNet(
         classes, model.width, model.activation, model.norm, model.pool, maps=model.maps or MAPS
     ).to(device)
-    weights = (torch.ones(classes) if weights is None else weights).to(device)
+    weights = (torch.ones(classes) if weights is None else weights).to(device, torch.float32)
     optimizer = make_optimizer(net, recipe)
     schedule = make_schedule(optimizer, recipe, steps)
     right = seen = 0
@@ -67,7 +67,7 @@ def batches(data: SegmentationData) -> Iterator[Batch]:
     """Yield training batches without end, epoch after epoch."""
     loader = data.train_dataloader()
     while True:
-        yield from map(data.on_after_batch_transfer, loader)  # here nothing is left to a device
+        yield from loader
 
 
 def cut(batch: Batch, count: int, void: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

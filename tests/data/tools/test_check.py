@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from toyfcn.data.source import Source
 from toyfcn.data.tools.check import check_source, print_report
-from toyfcn.data.voc import CLASSES, Source, find_voc, voc_source
+from toyfcn.data.voc import CLASSES, find_voc, voc_source
 
 
 @pytest.fixture

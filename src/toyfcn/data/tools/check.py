@@ -22,8 +22,8 @@ from torch import Tensor
 
 from toyfcn.data.image_io import reason_of
 from toyfcn.data.overlap import canonical
+from toyfcn.data.source import Source
 from toyfcn.data.tools.progress import progress
-from toyfcn.data.voc import Source
 
 
 class Fault(TypedDict):

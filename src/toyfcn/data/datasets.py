@@ -1,0 +1,41 @@
+"""From the data options to the data set that they mean."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from toyfcn.config.data import DataConfig, FolderConfig, ShapesConfig, VOCConfig
+from toyfcn.data.folder import folder_source
+from toyfcn.data.shapes import scene, world
+from toyfcn.data.source import Source
+from toyfcn.data.voc import find_voc, voc_source
+
+log = logging.getLogger(__name__)
+
+
+def open_source(config: DataConfig) -> Source:
+    """Find the data set of a config on disk; the shapes world is drawn where it is missing.
+
+    Raises:
+        ValueError: it is not there; the message says where it was looked for.
+    """
+    if isinstance(config, ShapesConfig):
+        if not Path(config.root).exists():
+            log.info("drawing the shapes world into %s (once)", config.root)
+        folder = world.draw(
+            Path(config.root),
+            seed=config.world_seed,
+            train=config.train_images,
+            val=config.val_images,
+            test=config.test_images,
+            size=(config.size[0], config.size[1]),
+        )
+        return voc_source(folder, scene.CLASSES, config.name)
+    if isinstance(config, FolderConfig):
+        return folder_source(config)
+    assert isinstance(config, VOCConfig)
+    source = voc_source(find_voc(config.root, config.year), name=config.name, masks=config.masks)
+    if not source.masks.is_dir():
+        raise ValueError(f"data.masks={config.masks}: {source.masks} is not a folder")
+    return source

@@ -1,0 +1,142 @@
+"""One data set on disk: which images its splits name, what its labels mean; pixels when asked.
+
+Nothing here opens an image or a mask before it is consumed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from toyfcn.data.image_io import read_image, read_mask
+from toyfcn.data.splits import id_fault, no_file, read_lines, sound_ids
+
+VOID = 255  # label of pixels that are neither learned nor scored
+
+
+def palette() -> list[int]:
+    """Return VOC's 256 colors as 768 flat integers: label bits dealt out to r, g, b in turn."""
+    colors = []
+    for label in range(256):
+        rgb = [0, 0, 0]
+        for bit in range(8):
+            for channel in range(3):
+                rgb[channel] |= (label >> (3 * bit + channel) & 1) << (7 - bit)
+        colors += rgb
+    return colors
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set: where its photos, masks and lists lie, and what its labels mean.
+
+    Holds paths and names only, so it is small and is sent to loader workers as it is. Photos are
+    ``images``/<id>.jpg, masks ``masks``/<id>.png, split lists ``lists``/<split>.txt.
+    """
+
+    name: str
+    images: Path
+    masks: Path
+    lists: Path
+    classes: tuple[str, ...]
+    palette: tuple[int, ...] = tuple(palette())
+    void: int = VOID
+
+    pascal: ClassVar[bool] = False  # ids are PASCAL's own: a photo has one name in every year
+
+    @property
+    def reading(self) -> str:
+        """All that decides which labels a mask's file stands for, as text."""
+        return f"{self.void} {len(self.classes)}"
+
+    def splits(self) -> tuple[str, ...]:
+        """Return the names of the lists on disk."""
+        return tuple(sorted(path.stem for path in self.lists.glob("*.txt")))
+
+    def list_path(self, split: str) -> Path:
+        """Return where a split's list lies."""
+        return self.lists / f"{split}.txt"
+
+    def lines(self, split: str) -> tuple[str, ...]:
+        """Return what a split's list names, valid or not.
+
+        Raises:
+            ValueError: the list is missing, not text or empty.
+        """
+        return read_lines(self.list_path(split))
+
+    def id_fault(self, name: str, seen: Container[str] = ()) -> str | None:
+        """Say what is wrong with an id that a list names after the ``seen`` ones, if anything."""
+        return id_fault(name, seen)
+
+    def ids(self, split: str) -> tuple[str, ...]:
+        """Return the ids of a split in the list's order; every one has its two files.
+
+        Raises:
+            ValueError: no such list, or an id without photo or mask.
+        """
+        path = self.list_path(split)
+        ids = sound_ids(path, self.lines(split), self.id_fault)
+        for name in ids:
+            for file, what in ((self.image_path(name), "photo"), (self.mask_path(name), "mask")):
+                if why := no_file(file):
+                    advice = self.advice(split, name) if what == "mask" else ""
+                    raise ValueError(f"{path} names {name!r}, but its {what} {file} {why}{advice}")
+        return ids
+
+    def advice(self, split: str, name: str) -> str:
+        """Return what to do about a missing mask, to be appended to the message."""
+        return ""
+
+    def image_path(self, name: str) -> Path:
+        """Return where the photo of an id lies."""
+        return self.images / f"{name}.jpg"
+
+    def mask_path(self, name: str) -> Path:
+        """Return where the mask of an id lies."""
+        return self.masks / f"{name}.png"
+
+    def image(self, name: str) -> Tensor:
+        """Read the photo of an id: uint8 (3, H, W), RGB."""
+        return read_image(self.image_path(name))
+
+    def mask(self, name: str) -> Tensor:
+        """Read the mask of an id: uint8 (H, W), values below the number of classes, or void.
+
+        Raises:
+            ValueError: a value outside the classes; the message names the file and the values.
+        """
+        mask = self.read_labels(name)
+        labels = mask.numpy()
+        bad = labels >= len(self.classes)
+        bad &= labels != self.void
+        if bad.any():
+            wrong = [int(v) for v in np.unique(labels) if v >= len(self.classes) and v != self.void]
+            raise ValueError(
+                f"{self.mask_path(name)} holds the values {wrong}, but the classes of {self.name} "
+                f"end at {len(self.classes) - 1} and void is {self.void}"
+            )
+        return mask
+
+    def read_labels(self, name: str) -> Tensor:
+        """Read the mask of an id as its file has it, values not yet checked: uint8 (H, W)."""
+        return read_mask(self.mask_path(name))
+
+    def pair(self, name: str) -> tuple[Tensor, Tensor]:
+        """Read photo and mask of an id and check that their sizes agree.
+
+        Raises:
+            ValueError: either is unreadable, or their sizes differ.
+        """
+        image, mask = self.image(name), self.mask(name)
+        if image.shape[1:] != mask.shape:
+            raise ValueError(
+                f"{self.image_path(name)} is {image.shape[2]} x {image.shape[1]} pixels, but its "
+                f"mask {self.mask_path(name)} is {mask.shape[1]} x {mask.shape[0]}"
+            )
+        return image, mask
