@@ -102,26 +102,15 @@ def score(
 
     Returns the figures of one entry of metrics.json, and the confusion matrix, int64 (C, C).
     """
-    import pytorch_lightning as pl
-    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+    from toyfcn.evaluation import scoring
 
-    from toyfcn.config.recipe import RecipeConfig
-    from toyfcn.training.task import SegmentationTask
-
-    task = SegmentationTask(
-        loaded.net, RecipeConfig(), loaded.card, boundary=True, views=config.test_views
-    )
     assert config.precision in PRECISIONS
-    trainer = pl.Trainer(
+    return scoring.score(
+        loaded.net,
+        loaded.classes,
+        int(loaded.card["void"]),
+        data.scoring_loader(split),
         accelerator=config.accelerator,
-        devices=1,
-        plugins=LightningEnvironment(),  # alone, however many SLURM has started
         precision=config.precision,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
+        test_views=config.test_views,
     )
-    trainer.validate(task, data.scoring_loader(split), verbose=False)
-    return task.results, task.matrix.compute().cpu()

@@ -31,8 +31,9 @@ class TrainerConfig(Checked):
     )
     test_views: int = option(
         1,
-        "final scoring, toyfcn-eval: views of a photo whose mean is scored; 2: mirrored too, 8: in "
-        "all quarter turns too. Validations in training look once",
+        "test-time augmentation in metrics.json and toyfcn-eval: how many versions of an image are "
+        "averaged; 2: mirrored too, 8: in all quarter turns too. Validations during training "
+        "(history.csv, TensorBoard's val/…, pruning) see the image alone",
         choices=(1, 2, 8),
     )
     patience: int | None = option(

@@ -194,7 +194,7 @@ def starting_point(
         curves.cut(folder / "tensorboard", None)
         brought = bring_weights(config, parts.net, parts.start, data, parts.class_weights)
         if brought and config.data.val_split:
-            score_first(parts.net, config, parts.task.card, data)
+            score_first(parts.net, config, parts.task.metadata, data)
     return None
 
 
