@@ -6,15 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Callback
 
+from toyfcn.config.data import VOCConfig
 from toyfcn.config.model import ModelConfig
 from toyfcn.config.recipe import RecipeConfig
 from toyfcn.data import class_weights as statistics
 from toyfcn.data.class_weights import class_weights, count_pixels
+from toyfcn.data.datamodule import SegmentationData, open_source
 from toyfcn.data.voc import find_voc, voc_source
 from toyfcn.models.losses import cross_entropy_sums
 from toyfcn.runs.checkpoint import build
+from toyfcn.training.callbacks import LastValidation
 from toyfcn.training.optimizers import lr_factor
 from toyfcn.training.task import SegmentationTask
 
@@ -168,3 +173,43 @@ def test_a_share_of_the_loss_terms() -> None:
     assert weight == 4000
     assert 900 < fewer < 1100  # 1000 ± 27
     assert torch.isclose(quarter / fewer, whole / weight)  # scores are zero: every term is ln 2
+
+
+@pytest.mark.parametrize(
+    ("steps", "every", "expected"),
+    [
+        (7, 3, [3, 6, 7]),
+        (6, 3, [3, 6]),
+        (5, 100, [5]),
+        (5, 5, [5]),
+        (3, 1, [1, 2, 3]),
+    ],
+)
+def test_validations_come_every_so_many_steps_and_at_the_end(
+    tiny_voc: Path, steps: int, every: int, expected: list[int]
+) -> None:
+    seen: list[int] = []
+
+    class Validations(Callback):
+        def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            seen.append(trainer.global_step)
+
+    config = VOCConfig(root=str(tiny_voc), test_split=None, crop=[24, 24], batch_size=2)
+    data = SegmentationData(open_source(config), config)
+    card = {"classes": list(data.source.classes), "void": 255}
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_steps=steps,
+        val_check_interval=every,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        logger=False,
+        callbacks=[Validations(), LastValidation()],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    net = build(ModelConfig(width=0.25), 21)
+    trainer.fit(SegmentationTask(net, RecipeConfig(), card, total_steps=steps), datamodule=data)
+    assert seen == expected and trainer.global_step == steps

@@ -34,7 +34,14 @@ from toyfcn.runs.record import RunRecord, write_json
 from toyfcn.sweep.search import open_pruning
 from toyfcn.training import curves, device, tensorboard
 from toyfcn.training.average import Average
-from toyfcn.training.callbacks import History, Monitor, Panels, ProgressBar, panels
+from toyfcn.training.callbacks import (
+    History,
+    LastValidation,
+    Monitor,
+    Panels,
+    ProgressBar,
+    panels,
+)
 from toyfcn.training.distributed import Processes, strategy, synchronised
 from toyfcn.training.initial_weights import bring_weights, score_first
 from toyfcn.training.nonfinite_loss import FiniteLoss
@@ -211,8 +218,7 @@ def make_trainer(
     """Return Lightning's trainer with all callbacks; ``content`` is what it resumes from."""
     if config.trainer.compile:
         device.compile_trunk(parts.net.trunk, config.trainer.accelerator)
-    val_every = divisor_near(parts.steps, config.trainer.val_every)
-    callbacks = make_callbacks(config, folder, parts.data, processes, monitor, val_every)
+    callbacks = make_callbacks(config, folder, parts.data, processes, monitor)
     profiled = config.trainer.profile and processes.first
     precision = config.trainer.precision
     assert precision in PRECISIONS
@@ -225,7 +231,7 @@ def make_trainer(
         precision=precision,
         max_steps=parts.steps,
         max_epochs=-(-parts.steps // parts.epoch_steps),
-        val_check_interval=val_every,
+        val_check_interval=config.trainer.val_every,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         limit_val_batches=None if config.data.val_split else 0,
@@ -249,10 +255,10 @@ def make_callbacks(
     data: SegmentationData,
     processes: Processes,
     monitor: Monitor,
-    val_every: int,
 ) -> list[Callback]:
     """Return all callbacks but the keeper of checkpoints, in the order in which they act."""
-    callbacks: list[Callback] = [FiniteLoss(folder, f"nonfinite{processes.rank or ''}.pt")]
+    nonfinite = f"nonfinite{processes.rank or ''}.pt"
+    callbacks: list[Callback] = [FiniteLoss(folder, nonfinite), LastValidation()]
     if config.logger.panels:
         callbacks.append(Panels(data, config.logger.panels))  # before averaged weights are put away
     if config.recipe.average is not None:
@@ -261,7 +267,7 @@ def make_callbacks(
         stop = EarlyStopping("val/miou", mode="max", patience=config.trainer.patience)
         callbacks.append(stop)
     if config.logger.histograms:
-        callbacks.append(tensorboard.Histograms(val_every))
+        callbacks.append(tensorboard.Histograms(config.trainer.val_every))
     history = folder / "history.csv"
     if config.resume is None and processes.first:
         history.unlink(missing_ok=True)
@@ -270,12 +276,6 @@ def make_callbacks(
     if config.trainer.progress and sys.stdout.isatty():
         callbacks.append(ProgressBar(monitor, config.logger.every))
     return callbacks
-
-
-def divisor_near(steps: int, wanted: int) -> int:
-    """Return the divisor of ``steps`` nearest to ``wanted``: validations end with the training."""
-    divisors = [n for n in range(1, steps + 1) if steps % n == 0]
-    return min(divisors, key=lambda n: (max(n / wanted, wanted / n), n))
 
 
 def score_best(
