@@ -139,13 +139,13 @@ def scoring(quick: bool) -> list[Row]:
     from torchmetrics.classification import MulticlassConfusionMatrix
 
     from toyfcn.config.model import ModelConfig
-    from toyfcn.config.recipe import RecipeConfig
     from toyfcn.config.trainer import TrainerConfig
+    from toyfcn.data.collate import Batch
     from toyfcn.evaluation.metrics import confusion
+    from toyfcn.evaluation.scoring import Scorer
     from toyfcn.models.kernels.argmax import likeliest
     from toyfcn.runs.checkpoint import build
     from toyfcn.training.device import keep_memory
-    from toyfcn.training.task import SegmentationTask
 
     classes, size = 21, (48, 64) if quick else (375, 500)
     torch.manual_seed(0)
@@ -156,12 +156,11 @@ def scoring(quick: bool) -> list[Row]:
     peer = MulticlassConfusionMatrix(classes, ignore_index=255, validate_args=False)
     image = torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8)
     net = build(ModelConfig(), classes).eval()
-    card = {"classes": [str(label) for label in range(classes)], "void": 255}
-    task = SegmentationTask(net, RecipeConfig(), card)
+    scorer = Scorer([str(label) for label in range(classes)], 255)
+    photo: Batch = {"image": image, "mask": truth[:1], "id": ["photo"]}
 
     def validate() -> None:
-        prediction, *_ = task.scored(image, truth[:1])
-        task.matrix.update(truth[:1], prediction)
+        scorer.update(net, [photo])
 
     ways: dict[str, Callable[[], Any]] = {
         "copy": scores.clone,

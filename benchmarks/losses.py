@@ -10,9 +10,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from toyfcn.config.model import ModelConfig
 from toyfcn.models.fcn import FCN
 from toyfcn.models.kernels.upsampled_loss import Upsampling, upsampled_cross_entropy
+from toyfcn.models.losses import cross_entropy_sums
 from toyfcn.models.upsampling import Deconvolution
 from toyfcn.runs.checkpoint import build
-from toyfcn.training.task import pixel_loss
 
 CLASSES, VOID = 21, 255
 
@@ -65,7 +65,7 @@ def torchfcn(net: FCN, image: Tensor, truth: Tensor) -> Tensor:
 
 def plain(net: FCN, image: Tensor, truth: Tensor) -> Tensor:
     """Our network with the plain formulation of the loss (trainer.fused=false)."""
-    total, weight = pixel_loss(net(image), truth, torch.ones(CLASSES), VOID)
+    total, weight = cross_entropy_sums(net(image), truth, torch.ones(CLASSES), VOID)
     return total / weight
 
 

@@ -16,7 +16,7 @@ from toyfcn.data.collate import Batch
 from toyfcn.data.datamodule import SegmentationData
 from toyfcn.data.loader import ResumableLoader
 from toyfcn.evaluation.metrics import confusion
-from toyfcn.training.task import pixel_loss
+from toyfcn.models.losses import cross_entropy_sums
 
 
 def data_of(root: Path, **options: Any) -> SegmentationData:
@@ -114,8 +114,8 @@ def test_padding_enters_neither_loss_nor_metrics(tiny_voc: Path) -> None:
         for i, mask in enumerate(whole(tiny_voc).source.mask(name) for name in batch["id"])
     ]
     weight = torch.ones(21)
-    alone = [pixel_loss(s, m, weight, 255) for s, m in parts]
-    padded = pixel_loss(scores, batch["mask"], weight, 255)
+    alone = [cross_entropy_sums(s, m, weight, 255) for s, m in parts]
+    padded = cross_entropy_sums(scores, batch["mask"], weight, 255)
     for sums, total in zip(zip(*alone, strict=True), padded, strict=True):
         assert sum(s.item() for s in sums) == pytest.approx(total.item(), rel=1e-5)
     counts = sum(confusion(m, s.max(1).indices, 21) for s, m in parts)

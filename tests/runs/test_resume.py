@@ -69,6 +69,7 @@ def stopped(train: Command, tmp_path: Path, stop_at: Callable[..., None]) -> Pat
 VARIANTS = {
     "plain": [],
     "average": ["recipe.average=0.7", "trainer.patience=1"],
+    "last": ["trainer.val_every=5"],  # validations at 5, 10 and 12, the last step
     "uniform": ["data.sampling=uniform", "data.crop=[40,40]", "recipe.optimizer=sgd"],
 }
 
@@ -80,7 +81,8 @@ SLOW = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
-    "variant", ["average", *RECIPES, *(pytest.param(v, marks=SLOW) for v in ("plain", "uniform"))]
+    "variant",
+    ["average", "last", *RECIPES, *(pytest.param(v, marks=SLOW) for v in ("plain", "uniform"))],
 )
 def test_stopped_at_any_step(
     train: Command, tmp_path: Path, stop_at: Callable[..., None], variant: str
@@ -94,6 +96,9 @@ def test_stopped_at_any_step(
     stops += [(4, "training_step"), (6, "validation_step")]
     if variant != "average":  # that one stops early
         stops += [(7, "training_step")]
+    if variant == "last":
+        stops = [(5, "validation_step"), (9, "training_step"), (11, "training_step")]
+        stops += [(12, "validation_step")]
     # stopped at one step after the other, each time with other workers
     for number, (step, where) in enumerate(stops):
         stop_at(step, where)

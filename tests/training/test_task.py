@@ -6,16 +6,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Callback
 
+from toyfcn.config.data import VOCConfig
 from toyfcn.config.model import ModelConfig
 from toyfcn.config.recipe import RecipeConfig
 from toyfcn.data import class_weights as statistics
 from toyfcn.data.class_weights import class_weights, count_pixels
+from toyfcn.data.datamodule import SegmentationData, open_source
 from toyfcn.data.voc import find_voc, voc_source
+from toyfcn.models.losses import cross_entropy_sums
 from toyfcn.runs.checkpoint import build
+from toyfcn.training.callbacks import LastValidation
 from toyfcn.training.optimizers import lr_factor
-from toyfcn.training.task import SegmentationTask, pixel_loss
+from toyfcn.training.task import SegmentationTask
 
 
 def test_loss_equals_numpy_with_void_and_weights():
@@ -31,14 +37,14 @@ def test_loss_equals_numpy_with_void_and_weights():
         total += weight[label] * (np.log(np.exp(pixel).sum()) - pixel[label])
         weights += weight[label]
 
-    got = pixel_loss(*map(torch.from_numpy, (scores, truth, weight)), 255)
+    got = cross_entropy_sums(*map(torch.from_numpy, (scores, truth, weight)), 255)
     assert got[0].item() == pytest.approx(total, rel=1e-5)
     assert got[1].item() == pytest.approx(weights, rel=1e-6)
 
 
 def test_void_may_be_a_label_below_the_classes():
     scores, truth = torch.randn(1, 3, 2, 2), torch.tensor([[[0, 1], [2, 0]]], dtype=torch.uint8)
-    total, weight = pixel_loss(scores, truth, torch.ones(3), 0)
+    total, weight = cross_entropy_sums(scores, truth, torch.ones(3), 0)
     logs = scores.log_softmax(1)
     assert weight.item() == 2
     assert total.item() == pytest.approx(-(logs[0, 1, 0, 1] + logs[0, 2, 1, 0]).item(), rel=1e-5)
@@ -47,7 +53,7 @@ def test_void_may_be_a_label_below_the_classes():
 def test_nothing_but_void_costs_nothing():
     scores = torch.randn(2, 3, 4, 4, requires_grad=True)
     truth = torch.full((2, 4, 4), 255, dtype=torch.uint8)
-    total, weight = pixel_loss(scores, truth, torch.ones(3), 255)
+    total, weight = cross_entropy_sums(scores, truth, torch.ones(3), 255)
     assert (total.item(), weight.item()) == (0, 0)
     (total / weight.clamp(min=1e-6)).backward()
     assert scores.grad is not None
@@ -59,7 +65,7 @@ def test_loss_of_every_precision(dtype):
     """trainer.precision: scores in half come with float weights, double with double ones."""
     scores = torch.randn(1, 3, 4, 4).to(dtype)
     weight = torch.ones(3, dtype=torch.float64 if dtype == torch.float64 else torch.float32)
-    total, count = pixel_loss(scores, torch.ones(1, 4, 4, dtype=torch.uint8), weight, 255)
+    total, count = cross_entropy_sums(scores, torch.ones(1, 4, 4, dtype=torch.uint8), weight, 255)
     expected = -scores.double().log_softmax(1)[:, 1].sum().item()
     assert total.item() == pytest.approx(expected, rel=1e-5)
     assert count.item() == 16
@@ -167,3 +173,43 @@ def test_a_share_of_the_loss_terms() -> None:
     assert weight == 4000
     assert 900 < fewer < 1100  # 1000 ± 27
     assert torch.isclose(quarter / fewer, whole / weight)  # scores are zero: every term is ln 2
+
+
+@pytest.mark.parametrize(
+    ("steps", "every", "expected"),
+    [
+        (7, 3, [3, 6, 7]),
+        (6, 3, [3, 6]),
+        (5, 100, [5]),
+        (5, 5, [5]),
+        (3, 1, [1, 2, 3]),
+    ],
+)
+def test_validations_come_every_so_many_steps_and_at_the_end(
+    tiny_voc: Path, steps: int, every: int, expected: list[int]
+) -> None:
+    seen: list[int] = []
+
+    class Validations(Callback):
+        def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            seen.append(trainer.global_step)
+
+    config = VOCConfig(root=str(tiny_voc), test_split=None, crop=[24, 24], batch_size=2)
+    data = SegmentationData(open_source(config), config)
+    card = {"classes": list(data.source.classes), "void": 255}
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_steps=steps,
+        val_check_interval=every,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        logger=False,
+        callbacks=[Validations(), LastValidation()],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    net = build(ModelConfig(width=0.25), 21)
+    trainer.fit(SegmentationTask(net, RecipeConfig(), card, total_steps=steps), datamodule=data)
+    assert seen == expected and trainer.global_step == steps

@@ -26,13 +26,12 @@ class TrainerConfig(Checked):
     precision: str = option("32-true", "number format", choices=PRECISIONS)
     max_steps: int = option(2000, "batches to train on; -1: only max_epochs counts", low=-1)
     max_epochs: int = option(-1, "passes over the images; -1: only max_steps counts", low=-1)
-    val_every: int = option(
-        100, "steps between validations; brought to a divisor of all steps", low=1
-    )
+    val_every: int = option(100, "steps between validations; there is one more at the end", low=1)
     test_views: int = option(
         1,
-        "final scoring, toyfcn-eval: views of a photo whose mean is scored; 2: mirrored too, 8: in "
-        "all quarter turns too. Validations in training look once",
+        "test-time augmentation in metrics.json and toyfcn-eval: how many versions of an image are "
+        "averaged; 2: mirrored too, 8: in all quarter turns too. Validations during training "
+        "(history.csv, TensorBoard's val/…, pruning) see the image alone",
         choices=(1, 2, 8),
     )
     patience: int | None = option(

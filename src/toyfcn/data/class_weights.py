@@ -65,3 +65,17 @@ def class_weights(counts: Tensor, kind: str) -> Tensor:
     inverse = counts[seen].double().median() / counts[seen].double()
     weights[seen] = (inverse.sqrt() if kind == "sqrt" else inverse).clamp(0.25, 4)
     return weights
+
+
+def loss_weights(
+    kind: str | list[float], source: Source, ids: tuple[str, ...], folder: Path
+) -> Tensor | None:
+    """Return the loss weights (C,) that recipe.class_weights asks for; None: all alike.
+
+    ``ids`` are the photos to count; ``folder`` keeps the counts for the next run.
+    """
+    if kind == "none":
+        return None
+    if isinstance(kind, list):
+        return listed_weights(kind, source.classes)
+    return class_weights(cached_counts(source, ids, folder), kind)

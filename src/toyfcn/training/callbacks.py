@@ -75,6 +75,21 @@ class Monitor(Callback):
             )
 
 
+class LastValidation(Callback):
+    """Makes a training end with a validation where ``trainer.val_every`` does not divide its steps.
+
+    Lightning validates every so many steps, and once more when a training is asked to stop.
+    """
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, i: int
+    ) -> None:
+        """Ask at the last step, where no validation is due anyway."""
+        last = trainer.enable_validation and trainer.global_step == trainer.max_steps
+        if last and trainer.max_steps % (trainer.val_check_batch or 1):
+            trainer.should_stop = True
+
+
 class History(Callback):
     """Keeps history.csv, and ends a run that is a hopeless trial of a search.
 

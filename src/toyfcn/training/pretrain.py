@@ -14,8 +14,8 @@ from toyfcn.data.collate import Batch
 from toyfcn.data.datamodule import SegmentationData
 from toyfcn.data.loader import sample_seed
 from toyfcn.models.lenet import MAPS, PATCH, LeNet
+from toyfcn.models.losses import cross_entropy_sums
 from toyfcn.training.optimizers import make_optimizer, make_schedule
-from toyfcn.training.task import pixel_loss
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def pretrain(config: TrainConfig, data: SegmentationData, weights: Tensor | None
         )
         if len(labels):
             scores = net(patches)
-            total, weight = pixel_loss(
+            total, weight = cross_entropy_sums(
                 scores[..., None, None], labels[:, None, None], weights, void
             )
             loss = total if recipe.loss == "sum" else total / weight.clamp(min=1e-6)

@@ -18,7 +18,8 @@ from torch.utils import deterministic
 from toyfcn.config.commands import TrainConfig
 from toyfcn.config.trainer import PRECISIONS
 from toyfcn.data.class_weights import loss_weights
-from toyfcn.data.datamodule import SegmentationData, open_source
+from toyfcn.data.datamodule import SegmentationData
+from toyfcn.data.datasets import open_source
 from toyfcn.data.overlap import identities
 from toyfcn.evaluation import pictures
 from toyfcn.evaluation.score_table import print_scores
@@ -32,6 +33,7 @@ from toyfcn.runs.resume import fingerprint, resolve
 from toyfcn.runs.run import Pruned, Run, read_run
 from toyfcn.training import callbacks, device, distributed, tensorboard
 from toyfcn.training.initial_weights import bring_weights, score_first
+from toyfcn.training.nonfinite_loss import FiniteLoss
 from toyfcn.training.task import SegmentationTask
 
 log = logging.getLogger(__name__)
@@ -252,7 +254,7 @@ def make_trainer(
         precision=precision,
         max_steps=parts.steps,
         max_epochs=-(-parts.steps // parts.epoch_steps),
-        val_check_interval=min(trainer.val_every, parts.steps),
+        val_check_interval=trainer.val_every,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         limit_val_batches=None if config.data.val_split else 0,
@@ -274,7 +276,8 @@ def make_callbacks(
 ) -> list[Callback]:
     """Return all callbacks but the one that saves checkpoints."""
     number = distributed.rank(config.trainer)
-    found: list[Callback] = [callbacks.FiniteLoss(run.folder, f"nonfinite{number or ''}.pt")]
+    found: list[Callback] = [FiniteLoss(run.folder, f"nonfinite{number or ''}.pt")]
+    found.append(callbacks.LastValidation())
     if config.logger.panels:
         found.append(callbacks.Panels(parts.data, config.logger.panels))  # of averaged weights
     if config.recipe.average is not None:

@@ -88,7 +88,8 @@ class Histograms(Callback):
     ) -> None:
         """Log what the step starts from."""
         step = trainer.global_step + 1
-        if step % self.every or not trainer.is_global_zero:
+        validated = step % self.every == 0 or step == trainer.max_steps
+        if not validated or not trainer.is_global_zero:
             return
         assert isinstance(trainer.logger, Curves)
         writer = trainer.logger.experiment

@@ -12,8 +12,8 @@ from toyfcn.models.kernels.upsampled_loss import (
     upsampled_cross_entropy,
     upsampled_labels,
 )
+from toyfcn.models.losses import cross_entropy_sums
 from toyfcn.models.upsampling import Deconvolution
-from toyfcn.training.task import pixel_loss
 
 GEOMETRIES = {"same": (True, 0), "paper": (False, 19)}
 
@@ -21,7 +21,7 @@ GEOMETRIES = {"same": (True, 0), "paper": (False, 19)}
 def plain(scores, up, truth, weights, void, offset):
     height, width = truth.shape[-2:]
     full = up(scores)[..., offset : offset + height, offset : offset + width]
-    return pixel_loss(full, truth, weights, void)
+    return cross_entropy_sums(full, truth, weights, void)
 
 
 def in_one_pass(*given):
@@ -183,7 +183,7 @@ def test_labels_and_sums_for_scoring(monkeypatch, geometry, stretch):
     full = up(scores)[..., offset : offset + 21, offset : offset + 34]
     assert labels.dtype == torch.uint8
     assert torch.equal(labels, full.argmax(1).byte())
-    assert_equal(sums, pixel_loss(full, truth, weights, 255), 1e-5)
+    assert_equal(sums, cross_entropy_sums(full, truth, weights, 255), 1e-5)
 
 
 def test_labels_do_not_depend_on_the_batch():

@@ -6,7 +6,7 @@ them. So a stretch of them is made, its loss and gradients are taken, and it is 
 A deconvolution of kernel 2·s and stride s looks at 2x2 cells for each s x s block of the output.
 With the four cells in a column, it is a matrix product: (classes · s², classes · 4) times
 (classes · 4, blocks), or one such product a class where a class has a filter of its own.
-``task.pixel_loss`` of the upsampled scores is the plain formulation, and this is equal to it.
+``losses.cross_entropy_sums`` of the upsampled scores is the plain formulation, equal to it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Upsampling:
 
 
 def upsampled_cross_entropy(of: Upsampling) -> tuple[Tensor, Tensor]:
-    """Return (Σ w·ℓ, Σ w) as ``task.pixel_loss`` does, of ``up(scores)`` cropped to the truth.
+    """Return (Σ w·ℓ, Σ w) of ``up(scores)`` cropped, as ``losses.cross_entropy_sums`` does.
 
     Computed in float32, or in float64 where the scores are, autocast or not. Only the first sum has
     a gradient.

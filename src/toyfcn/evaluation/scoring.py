@@ -1,0 +1,173 @@
+"""Score a network on a split: the figures of one entry of metrics.json.
+
+The loss is the mean cross-entropy over all labeled pixels, without class weights, whatever the
+recipe trains with: the same in validations during training as in metrics.json.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from toyfcn.config.trainer import Precision
+from toyfcn.data.collate import Batch
+from toyfcn.evaluation.metrics import BoundaryIU, ConfusionMatrix, Scores
+from toyfcn.evaluation.test_time_augmentation import mean_of_views
+from toyfcn.hardware import device as device_of
+from toyfcn.hardware import process_count
+from toyfcn.models.fcn import FCN
+from toyfcn.models.kernels.argmax import likeliest
+from toyfcn.models.kernels.upsampled_loss import upsampled_labels
+from toyfcn.models.losses import cross_entropy_sums, last_upsampling
+
+
+class Scorer(nn.Module):
+    """Counts what a network predicts on a data set; in several processes, the sum over all.
+
+    ``classes`` are the names by label; ``test_views`` is how often each image is seen (see
+    ``test_time_augmentation.py``); ``boundary`` adds the boundary IU; ``fused`` takes labels and
+    loss without storing scores at full size, where the network and the sizes allow it.
+    """
+
+    def __init__(
+        self,
+        classes: Sequence[str],
+        void: int,
+        *,
+        test_views: int = 1,
+        boundary: bool = False,
+        fused: bool = True,
+    ) -> None:
+        super().__init__()
+        self.classes, self.void = tuple(classes), void
+        self.test_views, self.fused = test_views, fused
+        self.matrix = ConfusionMatrix(len(self.classes), void)
+        self.boundary = BoundaryIU(len(self.classes), void) if boundary else None
+        self.sums = torch.zeros(3, dtype=torch.float64)  # Σ ℓ, labeled pixels, images
+
+    def reset(self) -> None:
+        """Start counting anew."""
+        self.matrix.reset()
+        if self.boundary is not None:
+            self.boundary.reset()
+        self.sums = torch.zeros_like(self.sums, device=self.matrix.device)
+
+    @torch.compiler.set_stance("force_eager")  # images of all sizes, and figures that repeat
+    def update(self, net: nn.Module, batches: Iterable[Batch]) -> None:
+        """Count one loader batch: groups of images of one size.
+
+        On the CPU they go through the network one by one: a batch is no faster there, takes more
+        memory, and its last bits depend on its size. So figures are the same for every batch size.
+        """
+        for batch in batches:
+            images, masks, count = batch["image"], batch["mask"], len(batch["id"])
+            together = count if images.is_cuda else 1
+            for start in range(0, count, together):
+                image, target = images[start : start + together], masks[start : start + together]
+                prediction, total, pixels = self.predict(net, image, target)
+                self.matrix.update(target, prediction)
+                if self.boundary is not None:
+                    self.boundary.update(target, prediction)
+                seen = torch.full_like(total, len(target))
+                self.sums += torch.stack([total, pixels, seen]).double()
+
+    def predict(
+        self, net: nn.Module, image: Tensor, target: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the labels of the highest scores, uint8 like the target; Σ ℓ; labeled pixels."""
+        weights = torch.ones(len(self.classes), device=image.device)
+        size = (target.shape[-2], target.shape[-1])
+        if self.test_views > 1:
+            mean = mean_of_views(net, image, size, self.test_views)
+            return likeliest(mean), *cross_entropy_sums(mean.log(), target, weights, self.void)
+        if self.fused and isinstance(net, FCN) and image.shape[-2:] == target.shape[-2:]:
+            return upsampled_labels(last_upsampling(net, image, target, weights, self.void))
+        scores = net(image, size)
+        return likeliest(scores), *cross_entropy_sums(scores, target, weights, self.void)
+
+    def confusion(self) -> Tensor:
+        """Return the confusion matrix, int64 (C, C), rows the ground truth."""
+        return self.matrix.compute()
+
+    def compute(self) -> dict[str, Any]:
+        """Return the figures as plain numbers, None where one is not defined."""
+        sums = self.sums.clone()
+        if process_count() > 1:
+            torch.distributed.all_reduce(sums)
+        figures = Scores.of(self.confusion()).as_dict(self.classes) | {
+            "loss": (sums[0] / sums[1].clamp(min=1e-6)).item(),
+            "images": int(sums[2].item()),
+        }
+        if self.boundary is not None:
+            figures["boundary_miou"] = self.boundary.compute()
+        return figures
+
+
+def score(
+    net: nn.Module,
+    classes: Sequence[str],
+    void: int,
+    loader: Iterable[list[Batch]],
+    *,
+    accelerator: str = "auto",
+    precision: Precision = "32-true",
+    test_views: int = 1,
+    boundary: bool = True,
+) -> tuple[dict[str, Any], Tensor]:
+    """Score a network on all that a scoring loader (``SegmentationData.scoring_loader``) gives.
+
+    ``precision`` is a value of trainer.precision; 16-mixed means bf16-mixed on a CPU, which has no
+    float16. The network is left as it was found.
+
+    Returns the figures of one entry of metrics.json, and the confusion matrix, int64 (C, C).
+    """
+    device = device_of(accelerator)
+    scorer = Scorer(classes, void, test_views=test_views, boundary=boundary).to(device)
+    scorer.reset()
+    with prepared(net, device, precision), torch.inference_mode():
+        for batches in loader:
+            moved: list[Batch] = [
+                {
+                    "image": batch["image"].to(device, non_blocking=True),
+                    "mask": batch["mask"].to(device, non_blocking=True),
+                    "id": batch["id"],
+                }
+                for batch in batches
+            ]
+            with number_format(device, precision):
+                scorer.update(net, moved)
+        return scorer.compute(), scorer.confusion().cpu()
+
+
+@contextmanager
+def prepared(net: nn.Module, device: torch.device, precision: Precision) -> Iterator[None]:
+    """Bring a network into evaluation mode and to a device, and back where it was afterwards.
+
+    Deterministic algorithms are off meanwhile, as they are in toyfcn-eval: so a run's figures are
+    those that toyfcn-eval finds for its checkpoint.
+    """
+    first = next(net.parameters())
+    place, modes = (first.device, first.dtype), {m: m.training for m in net.modules()}
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    try:
+        torch.use_deterministic_algorithms(False)
+        net.to(device, torch.float64 if precision == "64-true" else first.dtype).eval()
+        yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        net.to(*place)
+        for module, training in modes.items():
+            module.training = training
+
+
+def number_format(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
+    """Return a context in which a network computes in a precision."""
+    if not precision.endswith("-mixed"):
+        return nullcontext()
+    half = torch.float16 if precision == "16-mixed" and device.type != "cpu" else torch.bfloat16
+    return torch.autocast(device.type, dtype=half, cache_enabled=False)

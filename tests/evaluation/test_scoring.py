@@ -1,0 +1,100 @@
+"""Scoring without Lightning: the figures that a Lightning validation finds, bit for bit."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from toyfcn.config.data import VOCConfig
+from toyfcn.config.model import ModelConfig
+from toyfcn.config.recipe import RecipeConfig
+from toyfcn.config.trainer import PRECISIONS, Precision
+from toyfcn.data.datamodule import SegmentationData, open_source
+from toyfcn.evaluation.scoring import Scorer, score
+from toyfcn.runs.checkpoint import Network, build
+from toyfcn.training.task import SegmentationTask
+
+
+@pytest.fixture
+def data(tiny_voc: Path) -> SegmentationData:
+    config = VOCConfig(root=str(tiny_voc), batch_size=2, workers=0)
+    return SegmentationData(open_source(config), config, short_side=None)
+
+
+def network(**options: Any) -> Network:
+    """A network with norms, whose scores are not all alike."""
+    torch.manual_seed(0)
+    net = build(ModelConfig(width=0.25, norm="batch", **options), 21)
+    for head in net.heads:
+        torch.nn.init.normal_(head.weight)
+    return net
+
+
+def validated(
+    net: Network, data: SegmentationData, precision: Precision, class_weights: Any = None
+) -> dict[str, Any]:
+    """What Lightning's own loop finds."""
+    metadata = {"classes": list(data.source.classes), "void": data.source.void}
+    task = SegmentationTask(net, RecipeConfig(), metadata, class_weights)
+    task.scorer = Scorer(data.source.classes, data.source.void, boundary=True)
+    trainer = pl.Trainer(
+        accelerator="auto",
+        devices=1,
+        precision=precision,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    trainer.validate(task, data.scoring_loader("trainval"), verbose=False)
+    return task.results
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_score_equals_a_lightning_validation(data: SegmentationData, precision: Precision) -> None:
+    source, net = data.source, network().train()
+    before = {name: weight.clone() for name, weight in net.state_dict().items()}
+    figures, matrix = score(
+        net, source.classes, source.void, data.scoring_loader("trainval"), precision=precision
+    )
+    after = net.state_dict()
+    assert net.training and next(net.parameters()).dtype == torch.float32
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    labeled = sum(int((source.mask(name) != 255).sum()) for name in source.ids("trainval"))
+    assert matrix.sum() == labeled and figures["images"] == 6
+    assert figures == validated(net, data, precision)
+
+
+def test_the_validation_loss_has_no_class_weights(data: SegmentationData) -> None:
+    """The same definition in history.csv and TensorBoard as in metrics.json."""
+    weights = torch.linspace(0.25, 4, 21)
+    plain = validated(network(), data, "32-true")
+    assert validated(network(), data, "32-true", weights)["loss"] == plain["loss"]
+
+
+@pytest.mark.parametrize("stride", [2, 4])
+def test_fused_scoring_equals_the_plain_one(data: SegmentationData, stride: int) -> None:
+    net = network(stride=stride).eval()
+    found = []
+    for fused in (True, False):
+        scorer = Scorer(data.source.classes, data.source.void, fused=fused)
+        with torch.no_grad():
+            for batches in data.scoring_loader("val"):
+                scorer.update(net, batches)
+        found.append(scorer.compute())
+    assert found[0].pop("loss") == pytest.approx(found[1].pop("loss"), rel=1e-5)
+    assert found[0] == found[1]
+
+
+def test_deterministic_algorithms_are_as_before(data: SegmentationData) -> None:
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        score(network(), data.source.classes, data.source.void, data.scoring_loader("val"))
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
