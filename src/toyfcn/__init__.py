@@ -32,7 +32,7 @@ _MODULES = {
     "FCN": "models.fcn",
     "bilinear_kernel": "models.upsampling",
 }
-__all__ = ["__version__", *_MODULES]  # noqa: PLE0604
+__all__ = ["__version__", *_MODULES]
 
 
 def __getattr__(name: str) -> Any:

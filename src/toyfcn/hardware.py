@@ -18,9 +18,7 @@ def use_gpu(accelerator: str, option: str = "trainer.accelerator") -> bool:
         ValueError: it is gpu, and PyTorch finds none.
     """
     if accelerator == "gpu" and not torch.accelerator.is_available():
-        raise ValueError(
-            f"{option}=gpu, but PyTorch finds no GPU here: set {option}=auto or cpu"
-        )
+        raise ValueError(f"{option}=gpu, but PyTorch finds no GPU here: set {option}=auto or cpu")
     return accelerator != "cpu" and torch.cuda.is_available()
 
 

@@ -89,7 +89,9 @@ def explain(error: BaseException) -> str:
             if file:
                 return f"{place}{cause.full_key}: {str(cause).partition(chr(10))[0]}"
         cause = cause.__cause__ or (cause.__context__ if file else None)
-    if isinstance(error, ConfigCompositionException) and (group := re.search("override '(.+)'", text)):
+    if isinstance(error, ConfigCompositionException) and (
+        group := re.search("override '(.+)'", text)
+    ):
         return no_choice(group[1], [], file)
     if text.startswith("Unable to configure handler") and isinstance(error.__cause__, OSError):
         text = str(failures.told(error.__cause__) or error.__cause__)

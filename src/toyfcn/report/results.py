@@ -13,11 +13,11 @@ from typing import Any
 import yaml
 
 from toyfcn.config.sweep import ClaimConfig
-from toyfcn.runs.history import read_history
 from toyfcn.files import read_json
+from toyfcn.runs.history import read_history
+from toyfcn.runs.resume import FREE
 from toyfcn.runs.run import read_run, read_status
 from toyfcn.text import printable
-from toyfcn.runs.resume import FREE
 
 HISTORY = {"val.miou": "val_miou", "val.loss": "val_loss", "val.pixel_acc": "val_pixel_acc"}
 DEPTH = 3  # folders below the named one in which runs are looked for

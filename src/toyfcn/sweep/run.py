@@ -19,7 +19,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from toyfcn.config.sweep import SweepConfig
-from toyfcn.files import lock, write_json
+from toyfcn.files import lock
 from toyfcn.runs.run import ENDED, read_run, read_status
 from toyfcn.sweep.jobs import Job, save, start
 

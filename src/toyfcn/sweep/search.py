@@ -105,7 +105,9 @@ def tell(study: Any, trial: Any, folder: Path, metric: str) -> None:
     status = read_status(place)
     if trial.state.is_finished() or status not in ENDED:
         return
-    study.sampler = samplers.RandomSampler()  # the grid sampler would end a loop that is not Optuna's own
+    study.sampler = (
+        samplers.RandomSampler()
+    )  # the grid sampler would end a loop that is not Optuna's own
     if status == "pruned":
         study.tell(trial.number, state=TrialState.PRUNED)
         return
@@ -191,7 +193,6 @@ def make_sampler(settings: SweepConfig, number: int, space: dict[str, Any]) -> A
     Raises:
         ValueError: the sampler needs a package that is not installed.
     """
-
 
     if settings.sampler == "grid":  # its seed orders the grid, which is one for all trials
         lists = {key: values(kind) for key, kind in space.items()}

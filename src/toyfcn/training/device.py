@@ -68,7 +68,9 @@ def compile_backbone(backbone: Any, accelerator: str) -> None:
 
     Scoring is never compiled (see task.py): photos of all sizes, and figures that repeat.
     """
-    if not hardware.use_gpu(accelerator) and not any(map(shutil.which, ("c++", "g++", "clang++", "clang"))):
+    if not hardware.use_gpu(accelerator) and not any(
+        map(shutil.which, ("c++", "g++", "clang++", "clang"))
+    ):
         log.warning("trainer.compile=true is ignored: compiling for a CPU needs g++ or clang")
         return
     torch._dynamo.config.suppress_errors = True  # a graph that fails is warned of, and runs eagerly

@@ -296,9 +296,7 @@ def make_callbacks(
     return found
 
 
-def score_best(
-    config: TrainConfig, run: Run, parts: Parts, logger: tensorboard.Curves
-) -> Metrics:
+def score_best(config: TrainConfig, run: Run, parts: Parts, logger: tensorboard.Curves) -> Metrics:
     """Score the best checkpoint, read back from its file as toyfcn-eval does.
 
     Writes metrics.json, predictions.png and the last of the curves; returns the metrics.
