@@ -33,7 +33,7 @@ def data(
         ("check data.rot=x", "did you mean data.root"),
         ("check workers=0", "workers=0 is below 1"),
         ("check data=voc2007", "no VOC2007 found"),
-        ("draw data=voc2007", "use data=shapes"),
+        ("draw data=voc2007", "set data=shapes"),
         ("draw data.size=[8,8]", "data.size=8 is below 48"),
         ("download", "set data=voc2007, voc2011 or voc2012"),
         ("download data=voc2012 mirrors=[ftp://x/]", "ftp://x/"),
@@ -150,7 +150,7 @@ def test_check_of_your_own_folders(data, tiny_voc):
 
 
 def test_an_interrupt_is_no_traceback(data, monkeypatch):
-    def interrupt(config: object) -> int:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("toyfcn.data.shapes.world.draw", interrupt)

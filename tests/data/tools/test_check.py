@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from toyfcn.data.source import Source
-from toyfcn.data.tools.check import check_source, print_report
+from toyfcn.data.tools.check import check_source
+from toyfcn.data.tools.run_check import print_report
 from toyfcn.data.voc import CLASSES, find_voc, voc_source
 
 

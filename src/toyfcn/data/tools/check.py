@@ -1,4 +1,4 @@
-"""Everything that is wrong with a data set, and what it holds: each file is read once."""
+"""All that is wrong with a data set, and what it holds; a file is read once."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from typing import TypedDict
 
 import torch
 from PIL import Image
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from toyfcn.data.image_io import reason_of
 from toyfcn.data.overlap import canonical
 from toyfcn.data.source import Source
 from toyfcn.data.tools.progress import progress
+from toyfcn.text import printable
 
 
 class Fault(TypedDict):
@@ -34,7 +33,7 @@ class Fault(TypedDict):
 
 
 class ClassShare(TypedDict):
-    """A class: its share of the labelled pixels, and the masks it occurs in."""
+    """A class: its share of the labeled pixels, and the masks it occurs in."""
 
     share: float
     images: int
@@ -83,12 +82,7 @@ def fault(path: Path, reason: str) -> Fault:
     """Describe a fault, without the file's name in the reason."""
     for lead in (f"cannot read the photo {path}: ", f"cannot read the mask {path}: ", f"{path} "):
         reason = reason.removeprefix(lead)
-    return {"file": printable(str(path)), "reason": printable(reason)}
-
-
-def printable(text: str) -> str:
-    """Spell what is no text in escapes: names of files may be any bytes."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    return {"file": printable(path), "reason": printable(reason)}
 
 
 def read_lists(source: Source, splits: Sequence[str]) -> tuple[dict[str, list[str]], list[Fault]]:
@@ -162,6 +156,28 @@ def is_there(pair: Pair, path: Path) -> bool:
     return False
 
 
+@dataclass
+class Totals:
+    """What all pairs together hold."""
+
+    faults: list[Fault]
+    counts: Tensor = field(default_factory=lambda: torch.zeros(256, dtype=torch.int64))
+    present: Tensor = field(default_factory=lambda: torch.zeros(256, dtype=torch.int64))
+    sizes: list[tuple[int, int]] = field(default_factory=list)  # (height, width) of the photos
+    modes: Counter[str] = field(default_factory=Counter)
+
+    def add(self, pair: Pair) -> None:
+        """Count one pair in."""
+        self.faults += pair.faults
+        if pair.size is not None:
+            self.sizes.append(pair.size)
+        if pair.mode is not None:
+            self.modes[pair.mode] += 1
+        if pair.counts is not None:
+            self.counts += pair.counts
+            self.present += pair.counts > 0
+
+
 def check_source(
     source: Source,
     *,
@@ -182,45 +198,43 @@ def check_source(
     if not allow_overlap:
         faults += overlaps(source, ids, train_split, scoring_splits)
     names = sorted({name for split in ids.values() for name in split})
-
-    counts, present = torch.zeros(256, dtype=torch.int64), torch.zeros(256, dtype=torch.int64)
-    sizes: list[tuple[int, int]] = []
-    modes: Counter[str] = Counter()
+    totals = Totals(faults)
     pool = ThreadPoolExecutor(workers or os.cpu_count() or 1)  # decoding lets other threads run
     try:
         with progress("checking") as advance, warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             for done, pair in enumerate(pool.map(partial(read_pair, source), names), 1):
-                faults += pair.faults
-                if pair.size is not None:
-                    sizes.append(pair.size)
-                if pair.mode is not None:
-                    modes[pair.mode] += 1
-                if pair.counts is not None:
-                    counts += pair.counts
-                    present += pair.counts > 0
+                totals.add(pair)
                 advance(done, len(names))
     finally:
         pool.shutdown(cancel_futures=True)
+    return report_of(source, ids, len(names), totals, time.perf_counter() - start)
+
+
+def report_of(
+    source: Source, ids: dict[str, list[str]], images: int, totals: Totals, seconds: float
+) -> Report:
+    """Put all that was found into the JSON report."""
+    counts, present = totals.counts.clone(), totals.present.clone()
     every, void = int(counts.sum()), int(counts[source.void])
     counts[source.void] = present[source.void] = 0
     shares = (counts / max(every - void, 1)).tolist()
     return {
         "data": source.name,
-        "lists": printable(str(source.lists)),
+        "lists": printable(source.lists),
         "splits": {printable(split): len(names) for split, names in ids.items()},
-        "images": len(names),
-        "seconds": round(time.perf_counter() - start, 2),
+        "images": images,
+        "seconds": round(seconds, 2),
         "classes": {
             name: {"share": shares[label], "images": int(present[label])}
             for label, name in enumerate(source.classes)
         },
         "void_share": void / max(every, 1),
-        "distinct_sizes": len(set(sizes)),
-        "width": span([width for _, width in sizes]),
-        "height": span([height for height, _ in sizes]),
-        "mask_modes": dict(modes.most_common()),
-        "faults": faults,
+        "distinct_sizes": len(set(totals.sizes)),
+        "width": span([width for _, width in totals.sizes]),
+        "height": span([height for height, _ in totals.sizes]),
+        "mask_modes": dict(totals.modes.most_common()),
+        "faults": totals.faults,
     }
 
 
@@ -229,27 +243,3 @@ def span(lengths: list[int]) -> Span | None:
     if not lengths:
         return None
     return {"min": min(lengths), "median": statistics.median(lengths), "max": max(lengths)}
-
-
-def print_report(report: Report) -> None:
-    """Print what the data set holds, then every bad file with its reason, one line each."""
-    print(f"{report['data']}: {report['images']} images, read in {report['seconds']:.1f} s")
-    print("lists:  " + ", ".join(f"{name} {n}" for name, n in report["splits"].items()))
-    for side, found in (("width", report["width"]), ("height", report["height"])):
-        if found:
-            low, middle, high = found["min"], found["median"], found["max"]
-            print(f"{side + ':':<8}{low} to {high} pixels, median {middle:g}")
-    print(f"sizes:  {report['distinct_sizes']} different")
-    print("masks:  " + ", ".join(f"mode {mode} {n}" for mode, n in report["mask_modes"].items()))
-    table = Table(box=None)
-    table.add_column("class")
-    table.add_column("labelled pixels, %", justify="right")
-    table.add_column("images", justify="right")
-    for name, of_class in report["classes"].items():
-        table.add_row(name, f"{100 * of_class['share']:.2f}", str(of_class["images"]))
-    Console().print(table)
-    print(f"void:   {100 * report['void_share']:.2f} % of all pixels")
-    for wrong in report["faults"]:
-        print(f"{wrong['file']}: {wrong['reason']}")
-    total = len(report["faults"])
-    print(f"{total} fault{'s' * (total > 1)}" if total else "every file is sound")

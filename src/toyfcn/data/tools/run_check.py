@@ -1,0 +1,64 @@
+"""toyfcn-data check: read a whole data set, print what it holds and every fault."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from toyfcn.config.commands import DataCommandConfig
+from toyfcn.data.datasets import open_source
+from toyfcn.data.tools.check import Report, check_source
+from toyfcn.files import write_json
+
+
+def run(config: DataCommandConfig) -> int:
+    """Read everything, print what is there and what is wrong; return 1 if there is any fault.
+
+    Raises:
+        ValueError: the data set is not there, or the report cannot be written.
+    """
+    data = config.data
+    report = check_source(
+        open_source(data),
+        train_split=data.train_split,
+        scoring_splits=[split for split in (data.val_split, data.test_split) if split is not None],
+        allow_overlap=data.allow_overlap,
+        splits=config.splits,
+        workers=config.workers,
+    )
+    print_report(report)
+    if config.report is not None:
+        path = Path(config.report).expanduser()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, report)
+        except OSError as error:
+            raise ValueError(f"cannot write the report {path}: {error.strerror}") from None
+        print(f"report: {path}")
+    return 1 if report["faults"] else 0
+
+
+def print_report(report: Report) -> None:
+    """Print what the data set holds, then every bad file with its reason, one line each."""
+    print(f"{report['data']}: {report['images']} images, read in {report['seconds']:.1f} s")
+    print("lists:  " + ", ".join(f"{name} {n}" for name, n in report["splits"].items()))
+    for side, found in (("width", report["width"]), ("height", report["height"])):
+        if found:
+            low, middle, high = found["min"], found["median"], found["max"]
+            print(f"{side + ':':<8}{low} to {high} pixels, median {middle:g}")
+    print(f"sizes:  {report['distinct_sizes']} different")
+    print("masks:  " + ", ".join(f"mode {mode} {n}" for mode, n in report["mask_modes"].items()))
+    table = Table(box=None)
+    table.add_column("class")
+    table.add_column("labeled pixels, %", justify="right")
+    table.add_column("images", justify="right")
+    for name, of_class in report["classes"].items():
+        table.add_row(name, f"{100 * of_class['share']:.2f}", str(of_class["images"]))
+    Console().print(table)
+    print(f"void:   {100 * report['void_share']:.2f} % of all pixels")
+    for wrong in report["faults"]:
+        print(f"{wrong['file']}: {wrong['reason']}")
+    total = len(report["faults"])
+    print(f"{total} fault{'s' * (total > 1)}" if total else "every file is sound")
