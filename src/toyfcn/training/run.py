@@ -11,10 +11,11 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, EarlyStopping
+from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAveraging
 from torch import Tensor
 from torch.utils import deterministic
 
+from toyfcn import hardware
 from toyfcn.cli.launch import overrides
 from toyfcn.commands import report
 from toyfcn.commands.eval import score, warn_of_trained
@@ -33,7 +34,6 @@ from toyfcn.runs.interrupt import Interruption
 from toyfcn.runs.record import RunRecord, write_json
 from toyfcn.sweep.search import open_pruning
 from toyfcn.training import curves, device, tensorboard
-from toyfcn.training.average import Average
 from toyfcn.training.callbacks import (
     History,
     LastValidation,
@@ -262,7 +262,8 @@ def make_callbacks(
     if config.logger.panels:
         callbacks.append(Panels(data, config.logger.panels))  # before averaged weights are put away
     if config.recipe.average is not None:
-        callbacks.append(Average(config.recipe.average))
+        place = hardware.device(config.trainer.accelerator)  # where the network comes to
+        callbacks.append(EMAWeightAveraging(device=place, decay=config.recipe.average))
     if config.trainer.patience is not None:
         stop = EarlyStopping("val/miou", mode="max", patience=config.trainer.patience)
         callbacks.append(stop)
