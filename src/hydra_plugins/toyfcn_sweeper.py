@@ -25,7 +25,8 @@ class ToyfcnSweeper(Sweeper):
         """Keep what Hydra hands over, and make the launcher."""
         from toyfcn.sweep.jobs import make_launcher
 
-        self.context, self.config = hydra_context, config
+        self.context: Any = hydra_context
+        self.config: Any = config
         self.launcher = make_launcher(hydra_context, task_function, config)
 
     def sweep(self, arguments: list[str]) -> None:

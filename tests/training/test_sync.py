@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
+from pytorch_lightning.callbacks import Callback
 from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -17,7 +17,6 @@ from toyfcn.data.collate import Batch
 from toyfcn.data.datamodule import SegmentationData
 from toyfcn.models.kernels import upsampled_loss
 from toyfcn.runs.checkpoint import build
-from toyfcn.training.average import Average
 from toyfcn.training.callbacks import Monitor
 from toyfcn.training.nonfinite_loss import FiniteLoss
 from toyfcn.training.task import SegmentationTask
@@ -89,7 +88,6 @@ def test_steps_read_no_figure(tiny_voc: Path, recipe: str, monkeypatch: pytest.M
     """On the CPU: whatever reads a number out of a tensor would wait for a GPU."""
     # asked only of scores on a CPU: the test below sees that
     monkeypatch.setattr(upsampled_loss, "known_small", lambda *_: False)
-    kinds = [Monitor(), Average(0.9)]
     seen: list[list[str]] = []
 
     class Steps(Callback):
@@ -100,7 +98,7 @@ def test_steps_read_no_figure(tiny_voc: Path, recipe: str, monkeypatch: pytest.M
             self.watch.__exit__(None, None, None)
             seen.append(self.watch.seen)
 
-    fit(tiny_voc, RECIPES[recipe], [*kinds, Steps()])
+    fit(tiny_voc, RECIPES[recipe], [Monitor(), Steps()])
     assert seen == [[]] * 6
 
 
@@ -129,18 +127,6 @@ def test_the_loss_copies_nothing_to_a_gpu(in_one_pass: bool) -> None:
     assert total.is_cuda and watch.seen == []
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_the_average_is_lightnings(tiny_voc: Path) -> None:
-    ours, theirs = (
-        fit(tiny_voc, RECIPES["adamw"], [average])
-        for average in (Average(0.8), EMAWeightAveraging(decay=0.8))
-    )
-    plain = fit(tiny_voc, RECIPES["adamw"], [])
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    assert not all(torch.equal(ours[name], plain[name]) for name in plain)
-    assert Average(0.8).state_key == EMAWeightAveraging(decay=0.8).state_key
-
-
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -151,7 +137,7 @@ def test_steps_do_not_wait_for_a_gpu(tiny_voc: Path, tmp_path: Path, recipe: str
             torch.cuda.set_sync_debug_mode("error" if late else "default")
 
     try:
-        callbacks = [Steps(), FiniteLoss(tmp_path), Monitor(), Average(0.9)]
+        callbacks = [Steps(), FiniteLoss(tmp_path), Monitor()]
         fit(tiny_voc, RECIPES[recipe], callbacks, workers=2)
     finally:
         torch.cuda.set_sync_debug_mode("default")

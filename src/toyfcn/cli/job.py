@@ -13,11 +13,11 @@ from typing import Any
 def load(job: str) -> Callable[..., Any]:
     """Import ``package.module:name`` and return the function.
 
-    PyTorch and Lightning are 400,000 objects. Python's garbage collector would go through them again
-    and again while they are imported, and within a training, which then stands still for a quarter
-    of a second. So nothing is collected meanwhile, nor of them later. Where Lightning is imported
-    already, as in the second job of a sweep, the collector is left alone: what the first job left
-    would never be collected.
+    PyTorch and Lightning are 400,000 objects. Python's garbage collector would go through them
+    again and again while they are imported, and within a training, which then stands still for a
+    quarter of a second. So nothing is collected meanwhile, nor of them later. Where Lightning is
+    imported already, as in the second job of a sweep, the collector is left alone: what the first
+    job left would never be collected.
     """
     module, _, name = job.partition(":")
     first = "pytorch_lightning" not in sys.modules and gc.isenabled()

@@ -35,6 +35,7 @@ def launch(command: str, config_name: str, job: str, with_run: bool = False) -> 
     ``job`` is ``package.module:function``, imported once the config is known to be right; it takes
     the config and, ``with_run``, the ``Run`` that has a folder of its own. A mistake in the config,
     or a ValueError of the job, ends with one line and exit code 2; in a sweep only that job fails.
+    A number that the job returns is the exit code.
     """
     output.keep_open()
     words = sys.argv[1:]
@@ -56,7 +57,7 @@ def launch(command: str, config_name: str, job: str, with_run: bool = False) -> 
             config = typed(composed)
             refuse_launcher()
             given = (config, with_pruner(place, config)) if with_run else (config,)
-            return load(job)(*given)
+            code = load(job)(*given)
         except Exception as error:
             mistake = isinstance(error, ValueError | OmegaConfBaseException)
             if place.in_sweep:
@@ -66,6 +67,9 @@ def launch(command: str, config_name: str, job: str, with_run: bool = False) -> 
                 raise
             remove_unused(place.folder)
             stop(command, told or error)
+        if isinstance(code, int) and code:
+            sys.exit(code)
+        return code
 
     sys.argv[1:] = flags_first([quoted(word) for word in words])
     try:

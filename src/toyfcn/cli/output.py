@@ -9,7 +9,7 @@ from typing import Any
 class Lasting(io.FileIO):
     """A file that loses what is written once its reader, a pipe or a terminal, has gone."""
 
-    def write(self, data: Any) -> int:  # type: ignore[override]  # never None: it blocks
+    def write(self, data: Any) -> int:  # never None: it blocks
         """Write some bytes, or lose them; return how many they are."""
         try:
             return super().write(data) or 0

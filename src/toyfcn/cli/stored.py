@@ -19,7 +19,7 @@ Asked = tuple[str, Path]
 
 
 def asked(words: Sequence[str]) -> Asked | None:
-    """Return (resume or rerun, folder) if a command line names a run; a sweep's jobs do not count."""
+    """Return (resume or rerun, folder) if a command line names a run, and is no sweep's."""
     if {"-m", "--multirun", "-h", "--help"} & {*words}:
         return None
     found = None

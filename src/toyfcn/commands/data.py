@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
-from typing import Any
 
-from toyfcn.cli.launch import hint, launch, stop
+from toyfcn.cli.errors import hint, stop
+from toyfcn.cli.launch import launch
 
 NAME = "toyfcn-data"
 USAGE = f"""usage: {NAME} WORD [option=value ...]
@@ -16,8 +15,7 @@ USAGE = f"""usage: {NAME} WORD [option=value ...]
   download  fetch PASCAL VOC: data=voc2007, voc2011 or voc2012
 
 `{NAME} WORD --help` lists the options."""
-# imported once the options are known to be right; each returns the exit code
-JOBS = {word: f"toyfcn.data.tools.run_{word}" for word in ("check", "draw", "download")}
+WORDS = ["check", "draw", "download"]
 
 
 def main() -> None:
@@ -26,14 +24,8 @@ def main() -> None:
     if word in ("-h", "--help"):
         print(USAGE)
         return
-    if word not in JOBS:
+    if word not in WORDS:
         problem = f"{word!r} is not one" if word else "it is missing"
-        stop(NAME, ValueError(f"the first word says what to do: {problem} ({hint(word, [*JOBS])})"))
+        stop(NAME, ValueError(f"the first word says what to do: {problem} ({hint(word, WORDS)})"))
     del sys.argv[1]
-    codes = []
-
-    def job(config: Any) -> None:
-        codes.append(importlib.import_module(JOBS[word]).run(config))
-
-    launch(f"{NAME} {word}", "data", job)
-    sys.exit(max(codes, default=0))
+    launch(f"{NAME} {word}", "data", f"toyfcn.data.tools.run_{word}:run")

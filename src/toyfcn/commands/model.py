@@ -11,13 +11,13 @@ from toyfcn.config.commands import DescribeConfig
 if TYPE_CHECKING:
     from torch import nn
 
+    from toyfcn.models.build import Network
     from toyfcn.models.geometry import Grid
-    from toyfcn.runs.checkpoint import Network
 
 
 def main() -> None:
     """Start the command."""
-    launch("toyfcn-model", "describe", describe)
+    launch("toyfcn-model", "describe", "toyfcn.commands.model:describe")
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ def describe(config: DescribeConfig) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from toyfcn.models.build import build_network
     from toyfcn.models.fcn import FCN
-    from toyfcn.runs.checkpoint import build
 
     with torch.device("meta"):
-        net = build(config.model, config.classes)
+        net = build_network(config.model, config.classes)
     model, (height, width) = config.model, config.size
     title = f"{model.name}, stride {model.stride}, geometry {model.geometry}, {height}x{width}"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))

@@ -1,4 +1,4 @@
-"""Files of tensors from anywhere: nothing in them is run, and none takes more memory than it says."""
+"""Files of tensors from anywhere: nothing in them is run, none takes more memory than it says."""
 
 from __future__ import annotations
 

@@ -21,7 +21,8 @@ from toyfcn.data.collate import Batch
 from toyfcn.runs import checkpoint
 from toyfcn.runs.files import copy_aside
 from toyfcn.runs.interrupt import Interrupted, Interruption
-from toyfcn.runs.resume import first_line, refuse_other
+from toyfcn.runs.resume import refuse_other
+from toyfcn.text import first_line
 
 log = logging.getLogger(__name__)
 

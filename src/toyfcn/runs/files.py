@@ -11,12 +11,11 @@ from typing import Any
 import torch
 from lightning_fabric.plugins import CheckpointIO
 
+from toyfcn.runs.checkpoint import read
+
 
 class AtomicIO(CheckpointIO):
     """Checkpoints are written aside, synced and renamed; they are read by ``keeper.read`` alone."""
-
-    def __init__(self, content: dict[str, Any] | None = None) -> None:
-        self.content = content  # of the checkpoint to resume from, already looked through
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
@@ -40,10 +39,8 @@ class AtomicIO(CheckpointIO):
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Return the content, once: Lightning then holds the only copy."""
-        assert self.content is not None
-        content, self.content = self.content, None
-        return content
+        """Read a checkpoint of ours."""
+        return read(Path(path))
 
     def remove_checkpoint(self, path: Any) -> None:
         """Remove a checkpoint."""

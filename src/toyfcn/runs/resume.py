@@ -1,4 +1,4 @@
-"""Which run a config means: a new one, one that goes on (resume=), or one that is repeated (rerun=).
+"""Which run a config means: a new one, one that continues (resume=) or one repeated (rerun=).
 
 All of it is settled from the config that the run's folder holds; Hydra has no part in it.
 """
@@ -14,7 +14,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from toyfcn.config.commands import TrainConfig
-from toyfcn.config.data import KINDS
+from toyfcn.config.data import KINDS, REMOVED
 from toyfcn.config.sweep import SweepConfig
 from toyfcn.runs.run import BEST, CONFIG, ENDED, Run, in_use, read_run, running
 from toyfcn.text import first_line, printable
@@ -136,6 +136,8 @@ def typed_config(stored: Any, overrides: Sequence[str] = ()) -> TrainConfig:
     if kind is None:
         raise ValueError("data.kind is missing, or unknown")
     schema = OmegaConf.structured(TrainConfig(data=kind()))
+    for key in REMOVED:  # of a version before
+        stored.data.pop(key, None)
     changed = OmegaConf.from_dotlist(list(overrides))
     config = OmegaConf.to_object(OmegaConf.merge(schema, stored, changed))
     assert isinstance(config, TrainConfig)
@@ -178,6 +180,7 @@ def refuse_other(was: Any, now: dict[str, Any], path: Path) -> None:
     """
     if not isinstance(was, dict):
         raise ValueError(f"{path} does not say with which config it was saved")
+    was = {key: value for key, value in was.items() if key not in {f"data.{k}" for k in REMOVED}}
     for key in [*now, *was]:
         if key not in was or key not in now or was[key] != now[key]:
             old, new = str(was.get(key, "unset"))[:80], str(now.get(key, "unknown"))[:80]

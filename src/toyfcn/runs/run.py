@@ -1,4 +1,4 @@
-"""The folder of a run: where its files are, how it stands, and that one process at a time has it."""
+"""The folder of a run: where its files are, how it stands, and which process has it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ENDED = ("finished", "pruned")
 FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
-class Pruned(Exception):
+class Pruned(Exception):  # noqa: N818  # no error: the search goes on
     """The trial of a search is given up: the others were better at this step."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -16,11 +16,9 @@ from toyfcn.data.datamodule import SegmentationData
 from toyfcn.data.transforms import resize_image, working_size
 from toyfcn.evaluation import pictures
 from toyfcn.runs.history import read_history, write_history
+from toyfcn.runs.run import Pruned, Pruner
 from toyfcn.training.curves import Curves
 from toyfcn.training.task import SegmentationTask
-
-if TYPE_CHECKING:
-    from toyfcn.sweep.search import Pruning
 
 log = logging.getLogger("toyfcn.epoch")
 WIDTH = 800  # pixels of a panel at most: TensorBoard reads those of all runs
@@ -97,7 +95,7 @@ class History(Callback):
     validation that is reported to the trial, val.miou where it is one of the test.
     """
 
-    def __init__(self, path: Path, metric: str, pruning: Pruning | None = None) -> None:
+    def __init__(self, path: Path, metric: str, pruning: Pruner | None = None) -> None:
         self.path, self.pruning = path, pruning
         split, _, key = metric.partition(".")
         self.key = key if split == "val" else "miou"
@@ -137,9 +135,7 @@ class History(Callback):
             return
         at_the_end = 0 < trainer.max_steps <= trainer.global_step
         if self.pruning.hopeless(trainer.global_step, value) and not at_the_end:
-            from optuna import TrialPruned
-
-            raise TrialPruned(f"val {self.key} {value:.4f} at step {trainer.global_step}")
+            raise Pruned(f"val {self.key} {value:.4f} at step {trainer.global_step}")
 
 
 class ProgressBar(RichProgressBar):

@@ -64,7 +64,7 @@ def keep_memory(trainer: TrainerConfig) -> None:
 
 
 def compile_backbone(backbone: Any, accelerator: str) -> None:
-    """Compile a backbone in place for training; what cannot be compiled runs as it is, with a warning.
+    """Compile a backbone in place; what cannot be compiled runs as it is, with a warning.
 
     Scoring is never compiled (see task.py): photos of all sizes, and figures that repeat.
     """

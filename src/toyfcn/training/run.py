@@ -11,27 +11,30 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, EarlyStopping
+from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAveraging
 from torch import Tensor
 from torch.utils import deterministic
 
+from toyfcn import hardware
 from toyfcn.config.commands import TrainConfig
 from toyfcn.config.trainer import PRECISIONS
 from toyfcn.data.class_weights import loss_weights
 from toyfcn.data.datamodule import SegmentationData
 from toyfcn.data.datasets import open_source
 from toyfcn.data.overlap import identities
+from toyfcn.data.sampler import Key
 from toyfcn.evaluation import pictures
 from toyfcn.evaluation.score_table import print_scores
 from toyfcn.evaluation.test_scorings import note_scoring
 from toyfcn.files import read_json, write_json
 from toyfcn.models.build import Network, build_network
 from toyfcn.runs import checkpoint, checkpointing, failures, rerun
+from toyfcn.runs.files import AtomicIO
 from toyfcn.runs.interrupt import Interrupted, Interruption
 from toyfcn.runs.record import RunRecord
 from toyfcn.runs.resume import fingerprint, resolve
 from toyfcn.runs.run import Pruned, Run, read_run
-from toyfcn.training import callbacks, device, distributed, tensorboard
+from toyfcn.training import callbacks, curves, device, distributed, tensorboard
 from toyfcn.training.initial_weights import bring_weights, score_first
 from toyfcn.training.nonfinite_loss import FiniteLoss
 from toyfcn.training.task import SegmentationTask
@@ -123,11 +126,14 @@ def fit_and_score(
         stop_on_failure=config.trainer.save_failed == "stop",
     )
     step = starting_point(config, run, parts, place)
-    logger = tensorboard.Curves(run.folder, purge_from=step)
+    logger = curves.Curves(run.folder)
     monitor = callbacks.Monitor()
     trainer = make_trainer(config, run, parts, logger, monitor, save)
     if step is None and record is not None:
-        tensorboard.log_start(logger, config, parts.net, parts.data)
+        logger.attempt(lambda: tensorboard.log_config(logger, config))
+        if config.logger.graph:
+            photos = parts.data.scoring_loader(config.data.train_split).dataset
+            tensorboard.log_graph(logger, parts.net, photos[Key(0, 0)][0])
     size = f"{len(parts.train_ids)} images, {sum(p.numel() for p in parts.net.parameters())}"
     log.info("%s: %s parameters, in %s", parts.data.source.name, size, run.folder)
 
@@ -220,7 +226,10 @@ def starting_point(
 ) -> int | None:
     """Return the step that the run goes on from; None: it begins, and the weights are brought."""
     if run.resumed and run.last_checkpoint.exists():
-        saved = checkpointing.read_place(run.last_checkpoint, place, parts.steps)
+        content = checkpointing.read(
+            run.last_checkpoint, place["config"], place["ids"], parts.steps
+        )
+        saved = content[checkpointing.KEY]
         parts.data.start = saved["step"]
         log.info("going on at step %d", parts.data.start)
         return parts.data.start
@@ -235,7 +244,7 @@ def make_trainer(
     config: TrainConfig,
     run: Run,
     parts: Parts,
-    logger: tensorboard.Curves,
+    logger: curves.Curves,
     monitor: callbacks.Monitor,
     save: Callback,
 ) -> pl.Trainer:
@@ -264,7 +273,7 @@ def make_trainer(
         logger=logger,
         log_every_n_steps=config.logger.every,
         callbacks=[*acting, save],
-        plugins=checkpointing.AtomicIO(),
+        plugins=AtomicIO(),
         enable_model_summary=False,
         use_distributed_sampler=False,
         enable_progress_bar=any(isinstance(c, callbacks.ProgressBar) for c in acting),
@@ -281,7 +290,8 @@ def make_callbacks(
     if config.logger.panels:
         found.append(callbacks.Panels(parts.data, config.logger.panels))  # of averaged weights
     if config.recipe.average is not None:
-        found.append(pl.callbacks.EMAWeightAveraging(decay=config.recipe.average))
+        place = hardware.device(config.trainer.accelerator)  # where the network comes to
+        found.append(EMAWeightAveraging(device=place, decay=config.recipe.average))
     if config.trainer.patience is not None:
         found.append(EarlyStopping("val/miou", mode="max", patience=config.trainer.patience))
     if config.logger.histograms:
@@ -296,7 +306,7 @@ def make_callbacks(
     return found
 
 
-def score_best(config: TrainConfig, run: Run, parts: Parts, logger: tensorboard.Curves) -> Metrics:
+def score_best(config: TrainConfig, run: Run, parts: Parts, logger: curves.Curves) -> Metrics:
     """Score the best checkpoint, read back from its file as toyfcn-eval does.
 
     Writes metrics.json, predictions.png and the last of the curves; returns the metrics.
@@ -309,7 +319,11 @@ def score_best(config: TrainConfig, run: Run, parts: Parts, logger: tensorboard.
             metrics[split], matrices[split] = chosen.score(data, name, config.trainer)
             note_scoring(run.folder, best, config.data, name, metrics[split])
     write_json(run.metrics, metrics)
-    tensorboard.log_results(logger, config, run.overrides, metrics, matrices, parts.steps)
+    steps, chosen_by_user = parts.steps, run.overrides
+    logger.attempt(
+        lambda: tensorboard.log_results(logger, config, chosen_by_user, metrics, matrices, steps)
+    )
+    logger.finalize("success")
     draw_predictions(config, run, chosen.net, data, metrics)
     return metrics
 
