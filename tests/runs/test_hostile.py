@@ -23,6 +23,7 @@ from toyfcn.config.commands import TrainConfig
 from toyfcn.config.data import VOCConfig
 from toyfcn.data.tools import unpack
 from toyfcn.data.voc import Source
+from toyfcn.models.build import build_network
 from toyfcn.runs import checkpoint, checkpointing, resume
 
 SECONDS = 20  # none of them takes one; the machine may be busy
@@ -47,7 +48,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     config = TrainConfig(data=VOCConfig())
     config.model.width = 0.05
     source = Source("x", folder, folder, folder, tuple(f"c{i}" for i in range(4)))
-    net = checkpoint.build(config.model, 4)
+    net = build_network(config.model, 4)
     place = {"config": resume.fingerprint(config), "ids": "x", "version": 1, "step": 3}
     return {
         "toyfcn": checkpoint.make_card(config, source, [1, 2]),

@@ -13,7 +13,7 @@ from toyfcn.config.recipe import RecipeConfig
 from toyfcn.data import class_weights as statistics
 from toyfcn.data.class_weights import class_weights, count_pixels
 from toyfcn.data.voc import find_voc, voc_source
-from toyfcn.runs.checkpoint import build
+from toyfcn.models.build import build_network
 from toyfcn.training.optimizers import lr_factor
 from toyfcn.training.task import SegmentationTask, pixel_loss
 
@@ -142,7 +142,7 @@ def test_fused_task_equals_the_plain_one(upsample: str) -> None:
     found = []
     for fused in (False, True):
         torch.manual_seed(0)
-        net = build(ModelConfig(stride=2, upsample=upsample), 5).double()
+        net = build_network(ModelConfig(stride=2, upsample=upsample), 5).double()
         for head in net.heads:
             torch.nn.init.normal_(head.weight)
         task = SegmentationTask(net, RecipeConfig(), card, torch.rand(5) + 0.5, fused=fused)
@@ -155,7 +155,7 @@ def test_fused_task_equals_the_plain_one(upsample: str) -> None:
 
 def test_a_share_of_the_loss_terms() -> None:
     card = {"classes": ["a", "b"], "void": 255}
-    net = build(ModelConfig(), 2)
+    net = build_network(ModelConfig(), 2)
     batch = {
         "image": torch.zeros(2, 3, 40, 50, dtype=torch.uint8),
         "mask": torch.zeros(2, 40, 50, dtype=torch.uint8),

@@ -1,4 +1,4 @@
-"""Files of tensors from anywhere: nothing in them is run, and none takes more memory than it says."""
+"""Untrusted files of tensors: nothing in them is executed, and none can exhaust the memory."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import torch
 
 from toyfcn.text import first_line
 
-MAX_PICKLE = 64 << 20  # bytes of what stands beside the tensors; 20,000 photos take 0.3 MB
+MAX_PICKLE = 64 << 20  # bytes, of everything but the tensors; 20,000 photos take 0.3 MB
 
 
 def read_tensors(path: Path, option: str, old_format: bool = False) -> Any:
-    """Return what ``torch.save`` wrote into a file: tensors and plain values, on the CPU.
+    """Return the content of a file written by ``torch.save``: tensors and plain values, on the CPU.
 
-    ``option`` is what named the file (``ckpt``), for messages; ``old_format`` admits files of
-    PyTorch before 1.6, which are no zip archives.
+    ``option`` is the option that named the file (``ckpt``), for messages; ``old_format`` allows
+    files of PyTorch before 1.6, which are not zip archives.
 
     Raises:
-        ValueError: no file, or none that can be read safely; the message says why.
+        ValueError: the file does not exist or cannot be read safely; the message says why.
     """
     if path.is_dir():
         raise ValueError(f"{option}={path} is a folder: name a file, such as checkpoints/best.ckpt")
@@ -36,13 +36,13 @@ def read_tensors(path: Path, option: str, old_format: bool = False) -> Any:
 
 
 def refuse_zip_bomb(path: Path) -> None:
-    """Check that a file takes no more memory than it has bytes; ``torch.save`` compresses nothing.
+    """Check that a file needs no more memory than it has bytes: ``torch.save`` compresses nothing.
 
     Raises:
-        ValueError: it does, or is no zip archive.
+        ValueError: it needs more, or is not a zip archive.
     """
     if not zipfile.is_zipfile(path):
-        raise ValueError("it is no zip archive, as torch.save writes them")
+        raise ValueError("it is not a zip archive, as torch.save writes them")
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
     if any(member.compress_type != zipfile.ZIP_STORED for member in members):

@@ -10,57 +10,18 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import OmegaConf
 
 from toyfcn.config.commands import TrainConfig
 from toyfcn.config.data import KINDS, DataConfig
 from toyfcn.config.model import ModelConfig
 from toyfcn.data.voc import Source
-from toyfcn.models.fcn import FCN, Trunk
-from toyfcn.models.lenet import MAPS, LeNetTrunk
+from toyfcn.models.build import Network, build_network
+from toyfcn.models.fcn import FCN
 from toyfcn.models.pretrained import Transplant
-from toyfcn.models.unet import MAPS as LEVELS
-from toyfcn.models.unet import UNet, UNetTrunk
-from toyfcn.models.vgg import AT_ONCE, VGGTrunk
 from toyfcn.models.weights_file import read_tensors
 
 VERSION = 1
-Network = FCN | UNet
-
-
-def build(config: ModelConfig, classes: int) -> Network:
-    """Make the network of a config for so many classes, freshly initialised.
-
-    Raises:
-        ValueError: options that do not go together.
-    """
-    if config.name == "unet":
-        unet = UNet(UNetTrunk(config.width, config.norm, config.maps or LEVELS), classes)
-        return unet.to(memory_format=torch.channels_last)
-    trunk: Trunk
-    if config.name == "fcn_vgg16":
-        trunk = VGGTrunk(config.width, config.norm, config.dropout, config.geometry)
-    else:
-        trunk = LeNetTrunk(
-            config.width,
-            config.activation,
-            config.norm,
-            config.pool,
-            geometry=config.geometry,
-            maps=config.maps or MAPS,
-        )
-    net = FCN(
-        trunk,
-        classes,
-        config.stride,
-        config.upsample,
-        config.upsample_learned,
-        config.last_learned,
-        scales=AT_ONCE if config.at_once else None,
-        upsample_init=config.upsample_init,
-    )
-    return net.to(memory_format=trunk.memory_format)
 
 
 def make_card(
@@ -190,7 +151,7 @@ def load(path: str | Path | None) -> Checkpoint:
         raise ValueError(f"ckpt={path} was not written by this version of toyfcn-train")
     try:
         model, data = sound_card(card)
-        net = build(model, len(card["classes"]))
+        net = build_network(model, len(card["classes"]))
         weights = {
             name.removeprefix("net."): value
             for name, value in content["state_dict"].items()

@@ -8,10 +8,11 @@ from typing import Any
 from toyfcn.commands.eval import score
 from toyfcn.config.commands import TrainConfig
 from toyfcn.data.datamodule import SegmentationData
+from toyfcn.models.build import Network
 from toyfcn.models.fcn import FCN
 from toyfcn.models.pretrained import Transplant, convolutionalize, load_weights
 from toyfcn.runs import checkpoint
-from toyfcn.runs.checkpoint import Checkpoint, Network
+from toyfcn.runs.checkpoint import Checkpoint
 from toyfcn.training.pretrain import pretrain
 
 log = logging.getLogger(__name__)

@@ -27,6 +27,7 @@ from toyfcn.data.sampler import Key
 from toyfcn.data.voc import Source
 from toyfcn.evaluation import pictures
 from toyfcn.evaluation.test_scorings import note_scoring
+from toyfcn.models.build import Network, build_network
 from toyfcn.runs import checkpoint, checkpointing, resume
 from toyfcn.runs.files import AtomicIO
 from toyfcn.runs.interrupt import Interruption
@@ -51,7 +52,7 @@ class Parts:
     source: Source
     data: SegmentationData
     train_ids: tuple[str, ...]
-    net: checkpoint.Network
+    net: Network
     task: SegmentationTask
     start: checkpoint.Checkpoint | None  # of ckpt=
     class_weights: Tensor | None  # (C,) in the loss
@@ -149,7 +150,7 @@ def build(config: TrainConfig) -> Parts:
             f"recipe.pretrain_steps={config.recipe.pretrain_steps} leaves no steps of "
             f"trainer.max_steps={config.trainer.max_steps} to train the FCN"
         )
-    net = checkpoint.build(config.model, len(source.classes))
+    net = build_network(config.model, len(source.classes))
     task = SegmentationTask(
         net,
         config.recipe,

@@ -17,7 +17,7 @@ from toyfcn.data.loader import sample_seed
 from toyfcn.evaluation.metrics import BoundaryIU, ConfusionMatrix, Scores
 from toyfcn.evaluation.test_time_augmentation import mean_of_views
 from toyfcn.models.fcn import FCN
-from toyfcn.models.kernels.argmax import likeliest
+from toyfcn.models.kernels.argmax import argmax_labels
 from toyfcn.models.kernels.upsampled_loss import (
     Upsampling,
     upsampled_cross_entropy,
@@ -105,15 +105,15 @@ class SegmentationTask(pl.LightningModule):
         if self.device.type == "cuda":
             torch.cuda.manual_seed(seed)
         if self.recipe.freeze == "trunk":
-            self.freeze_trunk(self.global_step < (self.recipe.freeze_steps or math.inf))
+            self.freeze_backbone(self.global_step < (self.recipe.freeze_steps or math.inf))
 
-    def freeze_trunk(self, frozen: bool) -> None:
-        """Keep the trunk as it is, the statistics of its norms included, or let it learn."""
+    def freeze_backbone(self, frozen: bool) -> None:
+        """Keep the backbone as it is, the statistics of its norms included, or let it learn."""
         assert isinstance(self.net, FCN | UNet)
-        for module in self.net.trunk.modules():
+        for module in self.net.backbone.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.train(not frozen)
-        self.net.trunk.requires_grad_(not frozen)
+        self.net.backbone.requires_grad_(not frozen)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch: Σ w·ℓ / max(Σ w, ε), or Σ w·ℓ where the recipe sums.
@@ -157,12 +157,14 @@ class SegmentationTask(pl.LightningModule):
         if self.views > 1:
             size = (truth.shape[-2], truth.shape[-1])
             mean = mean_of_views(self.net, image, size, self.views)
-            return likeliest(mean), *pixel_loss(mean.log(), truth, self.class_weights, self.void)
+            return argmax_labels(mean), *pixel_loss(
+                mean.log(), truth, self.class_weights, self.void
+            )
         if self.fused and as_it_is and isinstance(self.net, FCN):
             return upsampled_labels(self.upsampling(self.net, image, truth))
         scores = self.net(image, tuple(truth.shape[-2:]))
         sums = pixel_loss(scores, truth, self.class_weights, self.void)
-        return likeliest(scores), *sums
+        return argmax_labels(scores), *sums
 
     def upsampling(self, net: FCN, image: Tensor, truth: Tensor) -> Upsampling:
         """Return what is left to do of a batch when it is scored at the network's stride."""
