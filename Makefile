@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN    := .venv/bin
 UV     := VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv
 ARGS   ?=
+# glibc's cache of small free blocks off: the heap that trainer.keep_mb keeps gets no holes (docs/benchmarks.md)
+HEAP   := GLIBC_TUNABLES=glibc.malloc.tcache_count=0
 # tests in two processes of one thread each: tiny networks gain nothing from more
 TESTS  := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
@@ -15,7 +17,7 @@ help: ## list the targets
 setup: .venv/.run .venv/.dev .venv/.editable ## install everything, development extras too, into .venv
 
 train: .venv/.run .venv/.editable ## draw the shapes world, train the FCN-LeNet on it, score it (ARGS="key=value …")
-	$(BIN)/toyfcn-train experiment=shapes_lenet $(ARGS)
+	$(HEAP) $(BIN)/toyfcn-train experiment=shapes_lenet $(ARGS)
 
 test: setup ## run the fast tests (ARGS="-k name")
 	$(TESTS) -m "not slow" $(ARGS)
@@ -24,13 +26,13 @@ test-slow: setup ## run the slow tests too
 	$(TESTS) -m slow $(ARGS)
 
 lint: setup ## check style and types
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
 format: setup ## put the code into its one format
 	$(BIN)/ruff check --fix-only . ; $(BIN)/ruff format .
 
 bench: setup ## measure everything side by side, in minutes (TOYFCN_VOC for real photos; ARGS="--quick")
-	$(BIN)/python benchmarks/bench.py $(ARGS)
+	$(HEAP) $(BIN)/python benchmarks/bench.py $(ARGS)
 
 docs: setup ## build the site of docs/ into site/ (open site/index.html)
 	NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --quiet $(ARGS)

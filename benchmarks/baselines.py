@@ -3,7 +3,7 @@
     python benchmarks/baselines.py FOLDER [--split test] [--train train]
 
 FOLDER has the layout of a VOC year. Three answers are scored with the mean IU of the data set:
-background everywhere, the likeliest class of each pixel's colour, and the truth itself averaged
+background everywhere, the most likely class of each pixel's colour, and the truth itself averaged
 over blocks of 2x2 or 4x4 pixels and upsampled bilinearly: no score grid of that stride that
 looks no further can do much better.
 """

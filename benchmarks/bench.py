@@ -143,8 +143,8 @@ def scoring(quick: bool) -> list[Row]:
     from toyfcn.data.collate import Batch
     from toyfcn.evaluation.metrics import confusion
     from toyfcn.evaluation.scoring import Scorer
-    from toyfcn.models.kernels.argmax import likeliest
-    from toyfcn.runs.checkpoint import build
+    from toyfcn.models.build import build_network
+    from toyfcn.models.kernels.argmax import argmax_labels
     from toyfcn.training.device import keep_memory
 
     classes, size = 21, (48, 64) if quick else (375, 500)
@@ -152,10 +152,10 @@ def scoring(quick: bool) -> list[Row]:
     scores = torch.randn(8, classes, *size)
     truth = torch.randint(0, classes, (8, *size), dtype=torch.uint8)
     truth[:, :, ::20] = 255
-    labels, wide, target = likeliest(scores), scores.argmax(1), truth.long()
+    labels, wide, target = argmax_labels(scores), scores.argmax(1), truth.long()
     peer = MulticlassConfusionMatrix(classes, ignore_index=255, validate_args=False)
     image = torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8)
-    net = build(ModelConfig(), classes).eval()
+    net = build_network(ModelConfig(), classes).eval()
     scorer = Scorer([str(label) for label in range(classes)], 255)
     photo: Batch = {"image": image, "mask": truth[:1], "id": ["photo"]}
 
@@ -167,7 +167,7 @@ def scoring(quick: bool) -> list[Row]:
         "matrix, torchmetrics": lambda: peer.update(wide, target),
         "matrix, ours": lambda: confusion(truth, labels, classes),
         "labels and matrix, argmax + torchmetrics": lambda: peer.update(scores.argmax(1), target),
-        "labels and matrix, ours": lambda: confusion(truth, likeliest(scores), classes),
+        "labels and matrix, ours": lambda: confusion(truth, argmax_labels(scores), classes),
     }
 
     def usually() -> None:

@@ -13,13 +13,11 @@ loader workers.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import warnings
 
-from toyfcn.cli.entry import restart
-from toyfcn.cli.garbage import loading
+from toyfcn.cli.job import load
 
 
 def main() -> None:
@@ -34,12 +32,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="default: PyTorch's choice")
     args = parser.parse_args()
     if args.way != "straightforward":  # which leaves allocator and garbage collector alone
-        restart()
-
-    # late: this process may have started anew
-    with contextlib.nullcontext() if args.way == "straightforward" else loading():
-        import torch
-        from ways import WAYS
+        load("ways:WAYS")
+    import torch
+    from ways import WAYS
 
     from toyfcn.config.trainer import TrainerConfig
     from toyfcn.training.device import keep_memory

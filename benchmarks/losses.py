@@ -8,18 +8,18 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from toyfcn.config.model import ModelConfig
+from toyfcn.models.build import build_network
 from toyfcn.models.fcn import FCN
 from toyfcn.models.kernels.upsampled_loss import Upsampling, upsampled_cross_entropy
 from toyfcn.models.losses import cross_entropy_sums
 from toyfcn.models.upsampling import Deconvolution
-from toyfcn.runs.checkpoint import build
 
 CLASSES, VOID = 21, 255
 
 
 def network(config: ModelConfig) -> FCN:
     """Make the FCN of a config."""
-    net = build(config, CLASSES)
+    net = build_network(config, CLASSES)
     assert isinstance(net, FCN)
     return net
 
@@ -38,7 +38,7 @@ def gflop_an_image(net: FCN, image: Tensor) -> float:
 
 def naive_scores(net: FCN, image: Tensor) -> Tensor:
     """Planes throughout, and the scores of the whole image stored."""
-    scores = net.heads[0](net.trunk(net.normalize(image))[-1])
+    scores = net.heads[0](net.backbone(net.normalize(image))[-1])
     full: Tensor = net.ups[-1](scores)[..., : image.shape[-2], : image.shape[-1]]
     return full
 

@@ -17,8 +17,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from toyfcn.cli.entry import restart
-
 if TYPE_CHECKING:  # imported late: a process may start anew before
     from torch import Tensor
 
@@ -86,16 +84,13 @@ def measure(
     """Take steps; return ms an image, the memory's peak in MB, GFLOP an image and GFLOP/s."""
     way = VARIANTS[variant]
     naively = way.loss in ("naive", "torchfcn")
-    if not naively:  # what one writes first leaves the allocator alone
-        restart()
-
     import torch
     from losses import CLASSES, LOSSES, VOID, gflop_an_image, network
     from torch import nn
 
     from toyfcn.config.model import ModelConfig
     from toyfcn.config.trainer import TrainerConfig
-    from toyfcn.models.lenet import LeNetTrunk
+    from toyfcn.models.lenet import LeNetBackbone
     from toyfcn.training.device import keep_memory
 
     if way.reuse or not naively:
@@ -110,11 +105,11 @@ def measure(
     net = network(config).train()
     if naively:
         net = net.to(memory_format=torch.contiguous_format)
-        assert isinstance(net.trunk, LeNetTrunk)
-        for block in (net.trunk.c1_s2, net.trunk.c3_s4):
+        assert isinstance(net.backbone, LeNetBackbone)
+        for block in (net.backbone.c1_s2, net.backbone.c3_s4):
             block[1] = nn.MaxPool2d(2, ceil_mode=True)
     if way.compiled:
-        net.trunk.compile(dynamic=False)
+        net.backbone.compile(dynamic=False)
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, fused=True)
     image = torch.randint(0, 256, (batch, 3, *size), dtype=torch.uint8)
     truth = torch.randint(0, CLASSES, (batch, *size), dtype=torch.uint8)

@@ -26,10 +26,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from toyfcn.config.model import ModelConfig
+from toyfcn.models.build import build_network
 from toyfcn.models.fcn import FCN
 from toyfcn.models.kernels.upsampled_loss import Upsampling, upsampled_cross_entropy
 from toyfcn.models.upsampling import Deconvolution
-from toyfcn.runs.checkpoint import build
 
 CLASSES, VOID = 21, 255
 OFFSETS = {32: (19,), 16: (5, 27), 8: (5, 9, 31)}  # as published
@@ -64,7 +64,7 @@ class Plain(nn.Module):
 
     def forward(self, photo: Tensor) -> Tensor:
         """Score a photo at its own size."""
-        features = self.net.trunk(self.net.normalize(photo).contiguous())
+        features = self.net.backbone(self.net.normalize(photo).contiguous())
         return self.upsampled(features, photo)
 
 
@@ -72,7 +72,7 @@ def network(geometry: str, stride: int, width: float) -> FCN:
     """Make one of our networks; all have the same weights, and score layers that are not zero."""
     torch.manual_seed(0)
     config = ModelConfig("fcn_vgg16", stride, width, norm="none", geometry=geometry, dropout=0.0)
-    net = build(config, CLASSES)
+    net = build_network(config, CLASSES)
     assert isinstance(net, FCN)
     for head in net.heads:
         assert isinstance(head, nn.Conv2d)

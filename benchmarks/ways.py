@@ -20,7 +20,7 @@ from toyfcn.config.data import VOCConfig
 from toyfcn.config.model import ModelConfig
 from toyfcn.config.recipe import RecipeConfig
 from toyfcn.data.datamodule import SegmentationData
-from toyfcn.runs.checkpoint import build
+from toyfcn.models.build import build_network
 from toyfcn.training.task import SegmentationTask
 
 SIZE, BATCH = (375, 500), 8
@@ -35,7 +35,7 @@ def parts(root: str, images: int) -> tuple[SegmentationData, SegmentationTask, i
     steps = len(data.train_dataloader())
     card = {"classes": list(data.source.classes), "void": VOID}
     torch.manual_seed(0)
-    net = build(ModelConfig(), CLASSES).train()
+    net = build_network(ModelConfig(), CLASSES).train()
     return data, SegmentationTask(net, RecipeConfig(), card, total_steps=steps), steps
 
 

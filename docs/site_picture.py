@@ -13,11 +13,11 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import nn
 
-from toyfcn.commands.model import Row, layers
 from toyfcn.config.model import ModelConfig
+from toyfcn.models.build import build_network
 from toyfcn.models.fcn import FCN
+from toyfcn.models.summary import Row, layers
 from toyfcn.models.upsampling import Deconvolution
-from toyfcn.runs.checkpoint import build
 
 WIDE, HIGH = 84, 48  # of a box
 LOW = 36  # high: a deconvolution's box
@@ -38,7 +38,7 @@ def figure(name: str, settings: Iterable[str] = ()) -> str:
         raise ValueError(f"picture: {', '.join(chosen)} cannot be set")
     config = ModelConfig(name=name, stride=stride, geometry=geometry)
     with torch.device("meta"):
-        net = build(config, 21)
+        net = build_network(config, 21)
     if not isinstance(net, FCN):
         raise ValueError(f"picture: model={name} is no FCN, and only these are drawn")
     size = SIZES[name]
@@ -135,7 +135,7 @@ def svg(net: FCN, rows: Sequence[Row], size: tuple[int, int]) -> str:
     parts.append(box(rise - WIDE // 2, line[1], "scores", "21 classes", "", "image"))
 
     width, height = rise + WIDE // 2 + 12, line[strides[-1]] + HIGH + 24
-    name = html.escape(f"{type(net.trunk).__name__}: skips and deconvolutions")
+    name = html.escape(f"{type(net.backbone).__name__}: skips and deconvolutions")
     return (
         f'<svg viewBox="0 0 {width} {height}" style="max-width:{width}px" role="img" aria-label='
         f'"{name}"><defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '

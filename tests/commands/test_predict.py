@@ -14,6 +14,7 @@ from toyfcn.config.commands import TrainConfig
 from toyfcn.config.data import VOCConfig
 from toyfcn.config.model import ModelConfig
 from toyfcn.data.voc import find_voc, voc_source
+from toyfcn.models.build import build_network
 from toyfcn.runs import checkpoint
 
 
@@ -24,12 +25,12 @@ def best(tiny_voc: Path, request: pytest.FixtureRequest) -> Path:
     config = TrainConfig(data=VOCConfig(root=str(tiny_voc), test_split=None), model=model)
     source = voc_source(find_voc(tiny_voc, 2007))
     torch.manual_seed(0)
-    net = checkpoint.build(config.model, 21)
+    net = build_network(config.model, 21)
     for head in net.heads:
         torch.nn.init.normal_(head.weight)
     state = {f"net.{name}": value for name, value in net.state_dict().items()}
     path = tiny_voc / "best.ckpt"
-    torch.save({"state_dict": state, "toyfcn": checkpoint.make_card(config, source)}, path)
+    torch.save({"state_dict": state, "toyfcn": checkpoint.make_metadata(config, source)}, path)
     return path
 
 

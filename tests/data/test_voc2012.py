@@ -14,8 +14,8 @@ import torch
 from conftest import Command
 
 from toyfcn.config.model import ModelConfig
+from toyfcn.models.build import build_network
 from toyfcn.runs import checkpoint
-from toyfcn.runs.checkpoint import build
 from toyfcn.training.task import SegmentationTask
 
 MINIATURE = """
@@ -55,7 +55,7 @@ def rung(home: Path, train: Command) -> Rung:
 def release(path: Path) -> str:
     """A file as the Caffe release's FCN-32s has it, all its weights random."""
     torch.manual_seed(0)
-    net = build(ModelConfig(name="fcn_vgg16", stride=32, width=0.02, norm="none"), 21)
+    net = build_network(ModelConfig(name="fcn_vgg16", stride=32, width=0.02, norm="none"), 21)
     names = {"heads.0.weight": "score_fr.weight", "heads.0.bias": "score_fr.bias"}
     state = {names.get(n, n.removeprefix("trunk.")): v for n, v in net.named_parameters()}
     state["score_fr.weight"] = torch.randn_like(state["score_fr.weight"])

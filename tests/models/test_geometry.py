@@ -1,4 +1,4 @@
-"""The coordinate calculator against the paper's figures and the network's own gradients."""
+"""The coordinates against the paper's figures and the network's own gradients."""
 
 from fractions import Fraction
 
@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from toyfcn.commands.model import layers
 from toyfcn.config.model import ModelConfig
+from toyfcn.models.build import build_network
 from toyfcn.models.geometry import Grid, Layer, chain, crop_offset
-from toyfcn.runs.checkpoint import build
+from toyfcn.models.summary import layers
 
 
 def made(classes=21, device="meta", **options):
     with torch.device(device):
-        return build(ModelConfig(**options), classes)
+        return build_network(ModelConfig(**options), classes)
 
 
 VGG = {"name": "fcn_vgg16", "norm": "none"}
@@ -31,7 +31,7 @@ VGG = {"name": "fcn_vgg16", "norm": "none"}
     ],
 )
 def test_offsets_of_the_release(stride, at_once, offsets):
-    """Read off the crop layers of the published prototxts."""
+    """As in the crop layers of the published prototxts."""
     net = made(**VGG, stride=stride, at_once=at_once, geometry="paper", width=0.05)
     assert net.offsets == offsets
     assert net.offset == offsets[-1]
@@ -73,20 +73,18 @@ def test_maps_that_no_crop_aligns():
 @pytest.mark.parametrize("geometry", ["same", "paper"])
 @pytest.mark.parametrize("feature", [0, 1])
 def test_receptive_fields_equal_those_of_the_gradient(geometry, feature):
-    """Averages and positive weights let every pixel through: the calculator's field is what is
-    lit, around the calculator's centre.
-    """
+    """With averages and positive weights every pixel of the receptive field has a gradient."""
     net = made(3, "cpu", norm="none", pool="avg", activation="relu", geometry=geometry)
-    for parameter in net.trunk.parameters():
+    for parameter in net.backbone.parameters():
         torch.nn.init.constant_(parameter, 0.01)
-    grid = net.trunk.grids()[feature]
+    grid = net.backbone.grids()[feature]
     photo = torch.ones(1, 3, 96, 96, requires_grad=True)
     cell = round((48 - grid.start) / grid.stride)
-    net.trunk(photo)[feature][0, 0, cell, cell].backward()
+    net.backbone(photo)[feature][0, 0, cell, cell].backward()
     seen = photo.grad[0].sum(0).nonzero()
-    centre = grid.stride * cell + grid.start
-    assert seen.min(0).values.tolist() == [centre - (grid.field - 1) / 2] * 2
-    assert seen.max(0).values.tolist() == [centre + (grid.field - 1) / 2] * 2
+    center = grid.stride * cell + grid.start
+    assert seen.min(0).values.tolist() == [center - (grid.field - 1) / 2] * 2
+    assert seen.max(0).values.tolist() == [center + (grid.field - 1) / 2] * 2
 
 
 def test_receptive_fields_of_vgg():

@@ -1,4 +1,4 @@
-"""Weights moved into FCNs: from classifiers, coarser rungs, torchvision's and Caffe's layers."""
+"""Weights copied into FCNs: from classifiers, coarser FCNs, torchvision's and Caffe's layers."""
 
 import functools
 import hashlib
@@ -15,18 +15,19 @@ from torch import nn
 
 from toyfcn.config.data import ShapesConfig
 from toyfcn.config.model import ModelConfig
+from toyfcn.models.build import build_network
 from toyfcn.models.fcn import FCN
-from toyfcn.models.lenet import LeNet, LeNetTrunk
+from toyfcn.models.lenet import LeNet, LeNetBackbone
 from toyfcn.models.pretrained import convolutionalize, load_weights, read
-from toyfcn.models.vgg import VGG16, VGGTrunk
-from toyfcn.runs.checkpoint import Checkpoint, build, transplant
+from toyfcn.models.vgg import VGG16, VGGBackbone
+from toyfcn.runs.checkpoint import Checkpoint, transplant
 
 CLASSES, WIDTH = 5, 0.03
 VGG = {"name": "fcn_vgg16", "norm": "none", "width": WIDTH}
 
 
-def awake(net):
-    """Give a network weights none of which is zero, and norms statistics of their own."""
+def randomized(net):
+    """Replace all zero weights of a network, and the initial statistics of its norms."""
     torch.manual_seed(1)
     for name, value in net.state_dict().items():
         if name.endswith("running_var"):
@@ -42,7 +43,7 @@ def photos(side, count=2, dtype=torch.float32):
 
 
 def fcn(**options):
-    return build(ModelConfig(**options), CLASSES).eval()
+    return build_network(ModelConfig(**options), CLASSES).eval()
 
 
 LENETS = [
@@ -54,8 +55,8 @@ LENETS = [
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
 @pytest.mark.parametrize("options", LENETS)
 def test_a_lenet_scores_alike_as_classifier_and_as_fcn(options, dtype, bound):
-    classifier = awake(LeNet(CLASSES, **options))
-    net = FCN(LeNetTrunk(**options, geometry="classifier"), CLASSES, 4).eval()
+    classifier = randomized(LeNet(CLASSES, **options))
+    net = FCN(LeNetBackbone(**options, geometry="classifier"), CLASSES, 4).eval()
     report = convolutionalize(classifier, net)
     assert report.reshaped == ["trunk.f6.0.weight", "heads.0.weight"]
     assert report.new == ["ups.0.weight"]
@@ -68,7 +69,7 @@ def test_a_lenet_scores_alike_as_classifier_and_as_fcn(options, dtype, bound):
 
 @pytest.mark.parametrize("options", LENETS)
 def test_lenet_in_same_geometry_scores_the_crop_around_each_interior_cell(options):
-    classifier, net = awake(LeNet(CLASSES, **options)).double(), fcn(**options).double()
+    classifier, net = randomized(LeNet(CLASSES, **options)).double(), fcn(**options).double()
     convolutionalize(classifier, net)
     photo = photos(60, 1, torch.float64)
     with torch.no_grad():
@@ -85,8 +86,8 @@ def test_lenet_in_same_geometry_scores_the_crop_around_each_interior_cell(option
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
 @pytest.mark.parametrize("norm", ["none", "batch"])
 def test_a_vgg_scores_alike_as_classifier_and_as_fcn(norm, dtype, bound):
-    classifier = awake(VGG16(CLASSES, WIDTH, norm)).to(dtype)
-    net = FCN(VGGTrunk(WIDTH, norm, geometry="classifier"), CLASSES, 32).eval().to(dtype)
+    classifier = randomized(VGG16(CLASSES, WIDTH, norm)).to(dtype)
+    net = FCN(VGGBackbone(WIDTH, norm, geometry="classifier"), CLASSES, 32).eval().to(dtype)
     convolutionalize(classifier, net)
     with torch.no_grad():
         scores = classifier(photos(224, dtype=dtype))
@@ -96,20 +97,20 @@ def test_a_vgg_scores_alike_as_classifier_and_as_fcn(norm, dtype, bound):
 
 
 def test_an_fc_weight_becomes_a_convolution_number_by_number():
-    classifier, net = awake(VGG16(CLASSES, WIDTH)), fcn(**VGG, stride=8)
+    classifier, net = randomized(VGG16(CLASSES, WIDTH)), fcn(**VGG, stride=8)
     report = convolutionalize(classifier, net)
     assert report.reshaped == ["trunk.fc6.weight", "trunk.fc7.weight", "heads.0.weight"]
-    assert torch.equal(net.trunk.fc6.weight.flatten(1), classifier.fc6.weight)
+    assert torch.equal(net.backbone.fc6.weight.flatten(1), classifier.fc6.weight)
     assert "left new: heads.1.weight" in str(report)
 
 
-# a coarser rung
+# a coarser FCN
 
 
 def trained(seed=0, **options):
     config = ModelConfig(**options)
     card = {"classes": [str(i) for i in range(CLASSES)]}
-    return Checkpoint(awake(build(config, CLASSES)), config, ShapesConfig(), card)
+    return Checkpoint(randomized(build_network(config, CLASSES)), config, ShapesConfig(), card)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +123,7 @@ def trained(seed=0, **options):
         ({**VGG, "geometry": "paper"}, 16, 8),
     ],
 )
-def test_a_finer_rung_starts_with_the_coarser_scores_upsampled_once(options, coarse, fine):
+def test_a_finer_fcn_starts_with_the_coarser_scores_upsampled_once(options, coarse, fine):
     start, net = trained(**options, stride=coarse), fcn(**options, stride=fine)
     report = transplant(start, net)
     photo = photos(45, 1)
@@ -141,7 +142,7 @@ def test_a_finer_rung_starts_with_the_coarser_scores_upsampled_once(options, coa
     assert set(report.copied) | set(report.new) == set(net.state_dict())
 
 
-def test_rungs_that_do_not_fit():
+def test_checkpoints_that_do_not_fit():
     with pytest.raises(ValueError, match=r"trunk\.conv1_1\.weight"):
         transplant(trained(**VGG, stride=32), fcn(**{**VGG, "width": 0.05}, stride=16))
     with pytest.raises(ValueError, match="ckpt= has"):
@@ -155,11 +156,12 @@ def test_rungs_that_do_not_fit():
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """A small VGG-16 of torchvision's making, served by a host of our own; a hub folder for it."""
-    convolutions = [m for m in fcn(**VGG, stride=32).trunk.modules() if isinstance(m, nn.Conv2d)]
-    given = torchvision.models.VGG(torchvision.models.vgg.make_layers(
-        [n for b in ((2,) * 2, (4,) * 2, (8,) * 3, (15,) * 3, (15,) * 3) for n in (*b, "M")]
-    ), init_weights=False)  # fmt: skip
+    """A small VGG-16 built by torchvision and served from a local host, and a hub folder for it."""
+    convolutions = [m for m in fcn(**VGG, stride=32).backbone.modules() if isinstance(m, nn.Conv2d)]
+    channels = [n for b in ((2,) * 2, (4,) * 2, (8,) * 3, (15,) * 3, (15,) * 3) for n in (*b, "M")]
+    features = torchvision.models.vgg.make_layers(channels)
+    with torch.device("meta"):  # its own classifier, replaced below, has 120 million weights
+        given = torchvision.models.VGG(features, init_weights=False)
     hidden = convolutions[-1].out_channels
     given.classifier = nn.Sequential(
         *(nn.Linear(15 * 7 * 7, hidden), nn.ReLU(True), nn.Dropout()),
@@ -167,14 +169,14 @@ def hub(tmp_path, monkeypatch):
     )
     served = tmp_path / "host"
     served.mkdir()
-    torch.save(awake(given).state_dict(), served / "new.pth")
+    torch.save(randomized(given).state_dict(), served / "new.pth")
     digest = hashlib.sha256((served / "new.pth").read_bytes()).hexdigest()[:8]
     file = (served / "new.pth").rename(served / f"vgg16-{digest}.pth")
 
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(served))
     monkeypatch.setattr(handler.func, "log_message", lambda *_: None)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     weights = torchvision.models.VGG16_Weights.IMAGENET1K_V1.value
     address = f"http://127.0.0.1:{server.server_port}/{file.name}"
     monkeypatch.setattr(weights, "url", address)
@@ -193,18 +195,18 @@ def test_imagenet_weights_come_from_torchvisions_host_and_then_from_its_cache(hu
     assert [name for name in report.new if "heads" in name] == [
         f"heads.{i}.{kind}" for i in range(3) for kind in ("weight", "bias")
     ]
-    # the same function: torchvision's layers on torchvision's preprocessing of the same photo
+    # the same function as torchvision's layers on torchvision's preprocessing
     photo = torch.randint(0, 256, (1, 3, 224, 224), dtype=torch.uint8)
     seen = torchvision.transforms.functional.normalize(
         photo.float() / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     )
-    own = FCN(VGGTrunk(WIDTH, geometry="classifier"), CLASSES, 32).eval()
+    own = FCN(VGGBackbone(WIDTH, geometry="classifier"), CLASSES, 32).eval()
     served.unlink()
     load_weights(own, "imagenet")
     with torch.no_grad():
         pool5 = given.features(seen)
         hidden = given.classifier[:6](pool5.flatten(1))
-        found = own.trunk(own.normalize(photo))[-1]
+        found = own.backbone(own.normalize(photo))[-1]
     torch.testing.assert_close(found[..., 0, 0], hidden, rtol=1e-4, atol=1e-4)
     cached.write_bytes(cached.read_bytes()[:-1] + b"!")
     with pytest.raises(ValueError, match=rf"{cached.name} is damaged .*remove it"):
@@ -231,8 +233,8 @@ def test_imagenet_weights_without_a_host_or_with_a_wrong_file(hub):
 
 def release(stride=8, classes=CLASSES, at_once=False):
     """A state dict with the release's names, made with dense deconvolutions for BGR photos."""
-    net = awake(
-        build(ModelConfig(**VGG, stride=stride, upsample="dense", at_once=at_once), classes)
+    net = randomized(
+        build_network(ModelConfig(**VGG, stride=stride, upsample="dense", at_once=at_once), classes)
     )
     heads = ("score_fr", "score_pool4", "score_pool3")
     ups = {
@@ -262,7 +264,7 @@ def test_caffe_weights_see_bgr_with_the_mean_subtracted(tmp_path, stride):
     bgr = photo.flip(1) - torch.tensor([104.00699, 116.66877, 122.67892]).view(1, 3, 1, 1)
     with torch.no_grad():
         torch.testing.assert_close(net(photo), theirs(bgr), rtol=1e-4, atol=1e-3)
-    # and it travels: a network made anew has the preprocessing from the weights alone
+    # a new network gets the preprocessing from the weights alone
     again = fcn(**VGG, stride=stride, upsample="dense")
     again.load_state_dict(net.state_dict())
     assert again(photo).equal(net(photo))
@@ -309,14 +311,14 @@ def test_weights_that_do_not_fit(tmp_path):
         torch.save(content, file)
         with pytest.raises(ValueError, match=words):
             load_weights(fcn(**VGG, stride=32), str(file))
-    torch.save({"conv1_1.weight": logging.getLogger}, file)  # a file that would run code
+    torch.save({"conv1_1.weight": logging.getLogger}, file)  # a pickle that would execute code
     with pytest.raises(ValueError, match="cannot be read safely"):
         load_weights(fcn(**VGG, stride=32), str(file))
     with pytest.raises(ValueError, match="does not exist"):
         load_weights(fcn(**VGG, stride=32), str(tmp_path / "none.pth"))
 
 
-def test_a_bomb_is_refused(tmp_path):
+def test_a_zip_bomb_is_refused(tmp_path):
     path = tmp_path / "bomb.pth"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("bomb/data.pkl", b"\0" * 1_000_000)

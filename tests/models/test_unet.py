@@ -1,4 +1,4 @@
-"""The U-Net: parameters, sizes, cost, and that it learns and comes back from its checkpoint."""
+"""The U-Net: parameters, sizes, cost, learning, and restoring from a checkpoint."""
 
 import json
 import math
@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from toyfcn.commands import eval, export, predict, train
-from toyfcn.commands.model import layers
 from toyfcn.config.model import ModelConfig
 from toyfcn.config.recipe import RecipeConfig
 from toyfcn.data.shapes.scene import CLASSES, scene
+from toyfcn.models.build import build_network
+from toyfcn.models.summary import layers
 from toyfcn.runs import checkpoint
-from toyfcn.runs.checkpoint import build
 from toyfcn.training.task import SegmentationTask
 
 UNET = {"name": "unet", "stride": 1}
@@ -26,7 +26,7 @@ UNET = {"name": "unet", "stride": 1}
 
 def net(classes: int = 5, **options: object) -> torch.nn.Module:
     torch.manual_seed(0)
-    model = build(ModelConfig(**UNET, **options), classes)
+    model = build_network(ModelConfig(**UNET, **options), classes)
     torch.nn.init.normal_(model.heads[0].weight)
     return model.eval()
 
@@ -45,9 +45,9 @@ def test_parameters_and_cost_are_those_of_the_table() -> None:
 
 def test_maps_and_width_are_the_channels_of_the_levels() -> None:
     five = net(maps=[4, 6, 8, 10, 12], width=0.5)  # the paper's number of levels
-    shapes = [tuple(p.shape[:2]) for p in five.trunk.downs.parameters() if p.ndim == 4]
+    shapes = [tuple(p.shape[:2]) for p in five.backbone.downs.parameters() if p.ndim == 4]
     assert shapes[::2] == [(2, 3), (3, 2), (4, 3), (5, 4), (6, 5)]
-    assert tuple(five.trunk.ups[0].weight.shape) == (6, 5, 2, 2)
+    assert tuple(five.backbone.ups[0].weight.shape) == (6, 5, 2, 2)
 
 
 @pytest.mark.parametrize("norm", ["none", "batch"])
@@ -63,35 +63,37 @@ def test_any_size_comes_out_as_it_went_in(norm: str) -> None:
         torch.testing.assert_close(model(photo, (50, 61)), bigger)
 
 
-def test_a_pixel_is_scored_where_it_is() -> None:
+def test_scores_move_with_the_photo() -> None:
     """A photo shifted by the coarsest stride has the same scores, shifted, away from borders."""
     model, photo = net(), torch.rand(1, 3, 176, 176) * 255
     with torch.no_grad():
         whole, shifted = model(photo), model(photo[..., 8:, 8:])
-    inner = slice(64, 112)  # which see nothing of a border: 96 pixels, up to 56 to one side
+    inner = slice(64, 112)  # which do not see a border: 96 pixels, up to 56 to one side
     moved = shifted[..., 56:104, 56:104]
     torch.testing.assert_close(whole[..., inner, inner], moved, rtol=1e-4, atol=1e-3)
 
 
-def test_muon_turns_all_filters_of_the_trunk() -> None:
-    card = {"classes": ["a", "b"], "void": 255}
-    model = build(ModelConfig(**UNET), 2)
-    task = SegmentationTask(model, RecipeConfig(optimizer="muon"), card)
+def test_muon_optimizes_all_filters_of_the_backbone() -> None:
+    metadata = {"classes": ["a", "b"], "void": 255}
+    model = build_network(ModelConfig(**UNET), 2)
+    task = SegmentationTask(model, RecipeConfig(optimizer="muon"), metadata)
     (optimizer,), _ = task.configure_optimizers()
-    turned = sum(p.numel() for g in optimizer.param_groups if g["orthogonal"] for p in g["params"])
-    assert turned == sum(p.numel() for p in model.trunk.parameters() if p.ndim == 4)
+    optimized = sum(
+        p.numel() for g in optimizer.param_groups if g["orthogonal"] for p in g["params"]
+    )
+    assert optimized == sum(p.numel() for p in model.backbone.parameters() if p.ndim == 4)
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_it_learns_two_photos_by_heart() -> None:
-    drawn = [map(np.array, scene(np.random.default_rng(seed), (48, 56))) for seed in range(2)]
+def test_it_overfits_two_photos() -> None:
+    drawn = [map(np.array, scene(np.random.default_rng(seed), (32, 40))) for seed in range(2)]
     photos, masks = map(torch.from_numpy, map(np.stack, zip(*drawn, strict=True)))
     photos = photos.permute(0, 3, 1, 2)
     torch.manual_seed(0)
-    model = build(ModelConfig(**UNET, width=0.5), len(CLASSES)).train()
+    model = build_network(ModelConfig(**UNET, width=0.5), len(CLASSES)).train()
     optimizer = torch.optim.AdamW(model.parameters(), 0.02)
     losses = []
-    for _ in range(60):
+    for _ in range(50):
         optimizer.zero_grad()
         loss = F.cross_entropy(model(photos), masks.long(), ignore_index=255)
         loss.backward()
@@ -113,7 +115,7 @@ Command = Callable[[Callable[[], None], str], None]
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None) -> Command:
-    """Runs a command; a tiny training has been run already, in the folder run."""
+    """Runs a command, after a tiny training in the folder run."""
     monkeypatch.chdir(tmp_path)
 
     def command(main: Callable[[], None], words: str) -> None:
@@ -124,13 +126,13 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None) -> Co
     return command
 
 
-def test_it_comes_back_from_its_checkpoint(run: Command) -> None:
+def test_it_is_restored_from_its_checkpoint(run: Command) -> None:
     found = json.loads(Path("run/metrics.json").read_text())
     run(eval.main, f"ckpt={BEST} split=test hydra.run.dir=scored")
     assert json.loads(Path("scored/metrics.json").read_text())["test"] == found["test"]
     run(train.main, f"{TINY} ckpt={BEST} recipe.freeze=trunk hydra.run.dir=again")
     before, after = (
-        dict(checkpoint.load(f"{folder}/checkpoints/best.ckpt").net.trunk.named_parameters())
+        dict(checkpoint.load(f"{folder}/checkpoints/best.ckpt").net.backbone.named_parameters())
         for folder in ("run", "again")
     )
     assert all(torch.equal(value, after[name]) for name, value in before.items())
@@ -146,7 +148,7 @@ def test_onnx_computes_the_same(run: Command) -> None:
 
 
 @pytest.mark.parametrize("option", [{"maps": [8]}, {"pool": "avg"}, {"geometry": "paper"}])
-def test_options_of_others_are_refused(option: dict[str, object]) -> None:
+def test_options_of_other_networks_are_refused(option: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=rf"model\.{next(iter(option))}=.*(unet|U-Net)"):
         ModelConfig(**UNET, **option)
     with pytest.raises(ValueError, match=r"model\.stride=4 is none of 1"):

@@ -9,20 +9,20 @@ import torch.nn.functional as F
 from torch import nn
 
 from toyfcn.config.model import STRIDES, ModelConfig
+from toyfcn.models.build import build_network
 from toyfcn.models.kernels.upsampled_loss import Upsampling, upsampled_cross_entropy
-from toyfcn.runs.checkpoint import build
 
-RUNGS = [(32, False), (16, False), (8, False), (16, True), (8, True)]
+VARIANTS = [(32, False), (16, False), (8, False), (16, True), (8, True)]
 
 
 def net(classes=5, width=0.03, **options):
     torch.manual_seed(0)
     options = {"name": "fcn_vgg16", "norm": "none", **options}
-    return build(ModelConfig(width=width, **options), classes).eval()
+    return build_network(ModelConfig(width=width, **options), classes).eval()
 
 
-def awake(classes=5, **options):
-    """A network none of whose weights is zero, with deconvolutions that are no more bilinear."""
+def randomized(classes=5, **options):
+    """A network without zero weights, whose deconvolutions are not bilinear."""
     model = net(classes, **options)
     for name, parameter in model.named_parameters():
         if "heads" in name or "bias" in name:
@@ -33,8 +33,8 @@ def awake(classes=5, **options):
 
 
 def reference(model, photo, stride, at_once):
-    """FCN-32s/16s/8s as the prototxts have them: padding 100, ceil pools, full deconvolutions,
-    crops by the published numbers; dense kernels, one big tensor after another.
+    """FCN-32s/16s/8s as in the prototxts: padding 100, ceil pools, dense and uncropped
+    deconvolutions, crops by the published numbers.
     """
     weights = {key: value.contiguous() for key, value in model.state_dict().items()}
     mean, std = weights["normalize.mean"], weights["normalize.std"]
@@ -78,9 +78,9 @@ def distance(a, b):
 
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("upsample", ["channel", "dense"])
-@pytest.mark.parametrize(("stride", "at_once"), RUNGS)
+@pytest.mark.parametrize(("stride", "at_once"), VARIANTS)
 def test_paper_geometry_equals_the_dense_reference(stride, at_once, upsample):
-    model = awake(stride=stride, at_once=at_once, geometry="paper", upsample=upsample)
+    model = randomized(stride=stride, at_once=at_once, geometry="paper", upsample=upsample)
     with torch.no_grad():
         for height, width in ((1, 1), (37, 83), (97, 61)):
             photo = torch.rand(1, 3, height, width) * 255
@@ -92,25 +92,25 @@ def test_paper_geometry_equals_the_dense_reference(stride, at_once, upsample):
 
 
 @pytest.mark.parametrize("geometry", ["same", "paper"])
-@pytest.mark.parametrize(("stride", "at_once"), RUNGS)
-def test_the_fused_loss_is_that_of_the_whole_scores(stride, at_once, geometry):
-    model = awake(stride=stride, at_once=at_once, geometry=geometry).double()
-    photo, truth = torch.rand(1, 3, 37, 51).double() * 255, torch.randint(0, 5, (1, 37, 51))
+@pytest.mark.parametrize(("stride", "at_once"), VARIANTS)
+def test_the_loss_in_one_pass_equals_that_of_the_full_scores(stride, at_once, geometry):
+    model = randomized(stride=stride, at_once=at_once, geometry=geometry).double()
+    photo, target = torch.rand(1, 3, 37, 51).double() * 255, torch.randint(0, 5, (1, 37, 51))
     weights = torch.ones(5).double()
     total, _ = upsampled_cross_entropy(
-        Upsampling(model.score_map(photo), model.ups[-1], truth.byte(), weights, 255, model.offset)
+        Upsampling(model.score_map(photo), model.ups[-1], target.byte(), weights, 255, model.offset)
     )
-    plain = F.cross_entropy(model(photo), truth, reduction="sum")
+    plain = F.cross_entropy(model(photo), target, reduction="sum")
     torch.testing.assert_close(total, plain, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("geometry", ["same", "paper"])
 @pytest.mark.parametrize("options", [{"norm": "batch"}, {"norm": "none"}])
-@pytest.mark.parametrize(("stride", "at_once"), RUNGS)
+@pytest.mark.parametrize(("stride", "at_once"), VARIANTS)
 def test_first_loss_is_ln_of_the_classes(stride, at_once, options, geometry):
     model = net(21, stride=stride, at_once=at_once, geometry=geometry, **options).train()
-    truth = torch.randint(0, 21, (2, 40, 56))
-    loss = F.cross_entropy(model(torch.rand(2, 3, 40, 56) * 255), truth)
+    target = torch.randint(0, 21, (2, 40, 56))
+    loss = F.cross_entropy(model(torch.rand(2, 3, 40, 56) * 255), target)
     assert loss.item() == pytest.approx(math.log(21), abs=1e-6)
 
 
@@ -125,7 +125,7 @@ ALL = [
 @pytest.mark.parametrize("options", ALL)
 def test_sizes_on_meta_tensors(options, geometry):
     with torch.device("meta"), torch.no_grad():
-        model = build(ModelConfig(**options, geometry=geometry), 3).eval()
+        model = build_network(ModelConfig(**options, geometry=geometry), 3).eval()
         for height in range(1, 98, 4):
             width = 1 + 37 * height % 97
             assert model(torch.empty(1, 3, height, width)).shape == (1, 3, height, width)
@@ -137,17 +137,17 @@ def test_sizes_on_meta_tensors(options, geometry):
 def test_all_sizes_to_97_squared_on_meta_tensors(name, geometry):
     with torch.device("meta"), torch.no_grad():
         models = [
-            build(ModelConfig(name, stride, norm="none", geometry=geometry), 3).eval()
+            build_network(ModelConfig(name, stride, norm="none", geometry=geometry), 3).eval()
             for stride in STRIDES[name]
         ]
-        trunk = models[0].trunk
+        backbone = models[0].backbone
         for height, width in itertools.product(range(1, 98), repeat=2):
             photo = torch.empty(1, 3, height, width)
-            features = trunk(photo)  # once for all rungs
+            features = backbone(photo)  # once for all strides
             for model in models:
-                model.trunk.forward = lambda _, found=features: found
+                model.backbone.forward = lambda _, found=features: found
                 assert model(photo).shape == (1, 3, height, width)
-            del trunk.forward
+            del backbone.forward
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -155,7 +155,7 @@ def test_all_sizes_to_97_squared_on_meta_tensors(name, geometry):
 @pytest.mark.parametrize("options", ALL)
 def test_real_sizes_come_out_as_they_went_in(options, geometry):
     torch.manual_seed(0)
-    model = build(ModelConfig(**options, width=0.03, geometry=geometry), 3).eval()
+    model = build_network(ModelConfig(**options, width=0.03, geometry=geometry), 3).eval()
     for head in model.heads:
         nn.init.normal_(head.weight)
     sizes = [(1, 1), (1, 97), (97, 1), (33, 32), *torch.randint(1, 98, (16, 2)).tolist()]
@@ -175,7 +175,7 @@ def test_fixed_and_learned_deconvolutions():
     assert learns(upsample_learned=False) == [False, False, False]  # the release
 
 
-def test_dropout_is_elementwise_and_only_behind_fc6_and_fc7():
+def test_dropout_is_elementwise_and_only_after_fc6_and_fc7():
     drops = {name: m for name, m in net(stride=8).named_modules() if "dropout" in name}
     assert list(drops) == ["trunk.fc6_dropout", "trunk.fc7_dropout"]
     assert {(type(module), module.p) for module in drops.values()} == {(nn.Dropout, 0.5)}

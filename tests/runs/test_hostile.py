@@ -18,11 +18,12 @@ import pytest
 import torch
 from rich.console import Console
 
-from toyfcn.commands import report
 from toyfcn.config.commands import TrainConfig
 from toyfcn.config.data import VOCConfig
 from toyfcn.data.source import Source
 from toyfcn.data.tools import unpack
+from toyfcn.evaluation.score_table import print_scores
+from toyfcn.models.build import build_network
 from toyfcn.runs import checkpoint, checkpointing, resume
 
 SECONDS = 20  # none of them takes one; the machine may be busy
@@ -47,10 +48,10 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     config = TrainConfig(data=VOCConfig())
     config.model.width = 0.05
     source = Source("x", folder, folder, folder, tuple(f"c{i}" for i in range(4)))
-    net = checkpoint.build(config.model, 4)
+    net = build_network(config.model, 4)
     place = {"config": resume.fingerprint(config), "ids": "x", "version": 1, "step": 3}
     return {
-        "toyfcn": checkpoint.make_card(config, source, [1, 2]),
+        "toyfcn": checkpoint.make_metadata(config, source, [1, 2]),
         "state_dict": {f"net.{name}": value for name, value in net.state_dict().items()},
         checkpointing.KEY: place | {"validated": True, "stopped": False, "score": 0.5},
     }
@@ -245,7 +246,7 @@ def test_names_cannot_speak_to_the_terminal() -> None:
     split = dict.fromkeys(("miou", "baseline_miou", "pixel_acc", "mean_acc", "fwiou"), 0.5)
     found = split | {"images": 1, "iou": dict.fromkeys(names, 0.1)}
     out = io.StringIO()
-    report.print_scores({"val": found}, Console(file=out, width=90))
+    print_scores({"val": found}, Console(file=out, width=90))
     text = out.getvalue()
     assert "[red]x[/]" in text and "[/nothing]" in text
     assert not {"\x1b", "\r", "\u202e"} & set(text)

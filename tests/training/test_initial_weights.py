@@ -7,8 +7,8 @@ import torch
 
 from toyfcn.config.model import ModelConfig
 from toyfcn.config.recipe import RecipeConfig
+from toyfcn.models.build import build_network
 from toyfcn.models.lenet import PATCH
-from toyfcn.runs.checkpoint import build
 from toyfcn.training.pretrain import cut
 from toyfcn.training.task import SegmentationTask
 
@@ -51,7 +51,7 @@ def test_patches_of_nothing_but_void_and_of_small_photos():
 
 def task(**recipe):
     torch.manual_seed(0)
-    net = build(ModelConfig(stride=2, width=0.5), 3)
+    net = build_network(ModelConfig(stride=2, width=0.5), 3)
     made = SegmentationTask(net, RecipeConfig(schedule="constant", **recipe), CARD, total_steps=4)
     made.log = lambda *_, **__: None
     return made

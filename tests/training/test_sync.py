@@ -15,8 +15,8 @@ from toyfcn.config.model import ModelConfig
 from toyfcn.config.recipe import RecipeConfig
 from toyfcn.data.collate import Batch
 from toyfcn.data.datamodule import SegmentationData
+from toyfcn.models.build import build_network
 from toyfcn.models.kernels import upsampled_loss
-from toyfcn.runs.checkpoint import build
 from toyfcn.training.callbacks import Monitor
 from toyfcn.training.nonfinite_loss import FiniteLoss
 from toyfcn.training.task import SegmentationTask
@@ -46,7 +46,7 @@ class Watch(TorchDispatchMode):
 
 def task_of(recipe: RecipeConfig, classes: int = 21, **model: Any) -> SegmentationTask:
     torch.manual_seed(0)
-    net = build(ModelConfig(width=0.25, **model), classes)
+    net = build_network(ModelConfig(width=0.25, **model), classes)
     card = {"classes": [str(label) for label in range(classes)], "void": 255}
     return SegmentationTask(net, recipe, card, total_steps=20)
 

@@ -17,8 +17,8 @@ from toyfcn.data import class_weights as statistics
 from toyfcn.data.class_weights import class_weights, count_pixels
 from toyfcn.data.datamodule import SegmentationData, open_source
 from toyfcn.data.voc import find_voc, voc_source
+from toyfcn.models.build import build_network
 from toyfcn.models.losses import cross_entropy_sums
-from toyfcn.runs.checkpoint import build
 from toyfcn.training.callbacks import LastValidation
 from toyfcn.training.optimizers import lr_factor
 from toyfcn.training.task import SegmentationTask
@@ -148,7 +148,7 @@ def test_fused_task_equals_the_plain_one(upsample: str) -> None:
     found = []
     for fused in (False, True):
         torch.manual_seed(0)
-        net = build(ModelConfig(stride=2, upsample=upsample), 5).double()
+        net = build_network(ModelConfig(stride=2, upsample=upsample), 5).double()
         for head in net.heads:
             torch.nn.init.normal_(head.weight)
         task = SegmentationTask(net, RecipeConfig(), card, torch.rand(5) + 0.5, fused=fused)
@@ -161,7 +161,7 @@ def test_fused_task_equals_the_plain_one(upsample: str) -> None:
 
 def test_a_share_of_the_loss_terms() -> None:
     card = {"classes": ["a", "b"], "void": 255}
-    net = build(ModelConfig(), 2)
+    net = build_network(ModelConfig(), 2)
     batch = {
         "image": torch.zeros(2, 3, 40, 50, dtype=torch.uint8),
         "mask": torch.zeros(2, 40, 50, dtype=torch.uint8),
@@ -210,6 +210,6 @@ def test_validations_come_every_so_many_steps_and_at_the_end(
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-    net = build(ModelConfig(width=0.25), 21)
+    net = build_network(ModelConfig(width=0.25), 21)
     trainer.fit(SegmentationTask(net, RecipeConfig(), card, total_steps=steps), datamodule=data)
     assert seen == expected and trainer.global_step == steps

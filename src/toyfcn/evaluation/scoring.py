@@ -20,7 +20,7 @@ from toyfcn.evaluation.test_time_augmentation import mean_of_views
 from toyfcn.hardware import device as device_of
 from toyfcn.hardware import process_count
 from toyfcn.models.fcn import FCN
-from toyfcn.models.kernels.argmax import likeliest
+from toyfcn.models.kernels.argmax import argmax_labels
 from toyfcn.models.kernels.upsampled_loss import upsampled_labels
 from toyfcn.models.losses import cross_entropy_sums, last_upsampling
 
@@ -83,11 +83,11 @@ class Scorer(nn.Module):
         size = (target.shape[-2], target.shape[-1])
         if self.test_views > 1:
             mean = mean_of_views(net, image, size, self.test_views)
-            return likeliest(mean), *cross_entropy_sums(mean.log(), target, weights, self.void)
+            return argmax_labels(mean), *cross_entropy_sums(mean.log(), target, weights, self.void)
         if self.fused and isinstance(net, FCN) and image.shape[-2:] == target.shape[-2:]:
             return upsampled_labels(last_upsampling(net, image, target, weights, self.void))
         scores = net(image, size)
-        return likeliest(scores), *cross_entropy_sums(scores, target, weights, self.void)
+        return argmax_labels(scores), *cross_entropy_sums(scores, target, weights, self.void)
 
     def confusion(self) -> Tensor:
         """Return the confusion matrix, int64 (C, C), rows the ground truth."""

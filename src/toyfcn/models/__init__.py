@@ -1,1 +1,1 @@
-"""Trunks, bilinear upsampling and the FCN that joins them."""
+"""Backbones, bilinear upsampling and the networks built from them."""

@@ -1,42 +1,45 @@
-"""The network of a config."""
+"""From a config to a network: which backbone, which head, with which options."""
 
 from __future__ import annotations
 
 import torch
 
 from toyfcn.config.model import ModelConfig
-from toyfcn.models.fcn import FCN, Trunk
-from toyfcn.models.lenet import MAPS, LeNetTrunk
-from toyfcn.models.unet import MAPS as LEVELS
-from toyfcn.models.unet import UNet, UNetTrunk
-from toyfcn.models.vgg import AT_ONCE, VGGTrunk
+from toyfcn.models.backbone import Backbone
+from toyfcn.models.fcn import FCN
+from toyfcn.models.lenet import MAPS as LENET_MAPS
+from toyfcn.models.lenet import LeNetBackbone
+from toyfcn.models.unet import MAPS as UNET_MAPS
+from toyfcn.models.unet import UNet, UNetBackbone
+from toyfcn.models.vgg import AT_ONCE, VGGBackbone
 
 Network = FCN | UNet
 
 
 def build_network(config: ModelConfig, classes: int) -> Network:
-    """Make the network of a config for so many classes, freshly initialised.
+    """Return the network of a config for so many classes, with freshly initialized weights.
 
     Raises:
         ValueError: options that do not go together.
     """
     if config.name == "unet":
-        unet = UNet(UNetTrunk(config.width, config.norm, config.maps or LEVELS), classes)
+        channels = config.maps or UNET_MAPS
+        unet = UNet(UNetBackbone(config.width, config.norm, channels), classes)
         return unet.to(memory_format=torch.channels_last)
-    trunk: Trunk
+    backbone: Backbone
     if config.name == "fcn_vgg16":
-        trunk = VGGTrunk(config.width, config.norm, config.dropout, config.geometry)
+        backbone = VGGBackbone(config.width, config.norm, config.dropout, config.geometry)
     else:
-        trunk = LeNetTrunk(
+        backbone = LeNetBackbone(
             config.width,
             config.activation,
             config.norm,
             config.pool,
             geometry=config.geometry,
-            maps=config.maps or MAPS,
+            maps=config.maps or LENET_MAPS,
         )
     net = FCN(
-        trunk,
+        backbone,
         classes,
         config.stride,
         config.upsample,
@@ -45,4 +48,4 @@ def build_network(config: ModelConfig, classes: int) -> Network:
         scales=AT_ONCE if config.at_once else None,
         upsample_init=config.upsample_init,
     )
-    return net.to(memory_format=trunk.memory_format)
+    return net.to(memory_format=backbone.memory_format)

@@ -1,4 +1,4 @@
-"""LeNet-5 (LeCun et al. 1998) for RGB, as classifier and convolutionalised.
+"""LeNet-5 (LeCun et al. 1998) for RGB, as classifier and convolutionalized.
 
 | layer | does               | kernel | out | stride | parameters |
 |-------|--------------------|--------|-----|--------|------------|
@@ -9,8 +9,8 @@
 | C5    | convolution        | 5x5    | 120 | 4      | 48,120     |
 | F6    | fully connected    |        | 84  |        | 10,164     |
 
-C5 was called a convolution in 1998 already; F6 slides as a 1x1 convolution. `toyfcn-model` prints
-the FCN's table.
+C5 was called a convolution in 1998 already; F6 becomes a 1x1 convolution. `toyfcn-model` prints the
+FCN's table.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from toyfcn.models.fcn import Normalize, Trunk
+from toyfcn.models.backbone import Backbone, Normalize
 from toyfcn.models.kernels.channels_last import BatchNorm, Convolution
 from toyfcn.models.kernels.max_pool import MaxPool
 
-PATCH = 32  # pixels of a side of what the classifier sees
+PATCH = 32  # height and width of the classifier's input
 MAPS = (6, 16, 120, 84)  # channels of C1, C3, C5 and F6
 
 
@@ -36,13 +36,13 @@ class ScaledTanh(nn.Module):
         return 1.7159 * (x * (2 / 3)).tanh_()
 
 
-class LeNetTrunk(Trunk):
-    """The trunk of FCN-LeNet: features at strides 2 (S2) and 4 (F6).
+class LeNetBackbone(Backbone):
+    """The backbone of FCN-LeNet: features at strides 2 (S2) and 4 (F6).
 
     ``maps`` are the channels of C1, C3, C5 and F6, and ``width`` multiplies them; ``activation``
     is ``tanh`` (LeNet's own) or ``relu``; ``norm`` is ``none`` or ``batch``; ``pool`` is ``max`` or
-    ``avg``; ``geometry``: see ``Trunk``. Pools round up, so in 'same' geometry (padding 2) any
-    image of at least 1x1 works and no output is smaller than its input asks for.
+    ``avg``; ``geometry``: see ``Backbone``. Pools round sizes up, so in 'same' geometry (padding 2)
+    photos of any size from 1x1 up work and the upsampled scores cover all of the photo.
     """
 
     strides = (2, 4)
@@ -60,7 +60,7 @@ class LeNetTrunk(Trunk):
         super().__init__()
         self.geometry = geometry
         c1, c3, c5, f6 = (max(1, round(n * width)) for n in maps)
-        self.channels = (c1, f6)  # of the features that forward returns
+        self.channels = (c1, f6)  # of the feature maps
         rest = 2 if geometry == "same" else 0
         first = 100 if geometry == "paper" else rest
 
@@ -82,9 +82,9 @@ class LeNetTrunk(Trunk):
 def block(
     layer: nn.Conv2d | nn.Linear, norm: str, activation: str, pool: str | None
 ) -> nn.Sequential:
-    """Return a layer, freshly initialised, with norm, activation and pool behind it."""
+    """Return a layer, freshly initialized, followed by norm, activation and pool."""
     nn.init.kaiming_normal_(layer.weight, nonlinearity="relu" if activation == "relu" else "tanh")
-    if layer.bias is not None:  # a norm brings its own
+    if layer.bias is not None:  # a norm has its own
         nn.init.zeros_(layer.bias)
     outputs = layer.weight.shape[0]
     batch: type[Any] = BatchNorm if isinstance(layer, nn.Conv2d) else nn.BatchNorm1d
@@ -93,7 +93,7 @@ def block(
         batch(outputs) if norm == "batch" else nn.Identity(),
         nn.ReLU(inplace=True) if activation == "relu" else ScaledTanh(),
     ]
-    if pool == "max":  # a maximum passes through rising functions: pool early
+    if pool == "max":  # the maximum commutes with increasing functions: pool early
         steps.insert(1, MaxPool())
     elif pool == "avg":
         steps.append(nn.AvgPool2d(2, ceil_mode=True))
@@ -101,7 +101,7 @@ def block(
 
 
 class LeNet(nn.Module):
-    """The classifier of 32x32 patches; options as ``LeNetTrunk`` has them."""
+    """The classifier of 32x32 patches; options as for ``LeNetBackbone``."""
 
     OUTPUT = "output"  # the layer that scores classes
 
@@ -115,10 +115,10 @@ class LeNet(nn.Module):
         maps: Sequence[int] = MAPS,
     ) -> None:
         super().__init__()
-        trunk = LeNetTrunk(width, activation, norm, pool, geometry="classifier", maps=maps)
+        backbone = LeNetBackbone(width, activation, norm, pool, geometry="classifier", maps=maps)
         self.normalize = Normalize()
-        self.c1_s2, self.c3_s4, self.c5 = trunk.c1_s2, trunk.c3_s4, trunk.c5
-        convolution = trunk.f6[0]
+        self.c1_s2, self.c3_s4, self.c5 = backbone.c1_s2, backbone.c3_s4, backbone.c5
+        convolution = backbone.f6[0]
         assert isinstance(convolution, nn.Conv2d)
         fc = nn.Linear(convolution.in_channels, convolution.out_channels, bias=norm == "none")
         self.f6 = block(fc, norm, activation, None)

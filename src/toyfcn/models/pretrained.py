@@ -1,7 +1,7 @@
 """Trained weights moved into an FCN: from a classifier of ours, torchvision or the Caffe release.
 
 A fully connected layer's weight (O, I) and a convolution's (O, C, H, W) are the same numbers in the
-same order where I = C·H·W: that is all there is to convolutionalising.
+same order where I = C·H·W: that is all there is to convolutionalizing.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torchvision.models import VGG16_Weights
 
-from toyfcn.models.fcn import FCN, IMAGENET_MEAN, IMAGENET_STD
+from toyfcn.models.backbone import IMAGENET_MEAN, IMAGENET_STD
+from toyfcn.models.fcn import FCN
 from toyfcn.models.lenet import LeNet
 from toyfcn.models.vgg import BLOCKS, VGG16
 from toyfcn.models.weights_file import read_tensors
@@ -41,7 +43,7 @@ CONVOLUTIONS = [
 
 @dataclass
 class Transplant:
-    """What became of an FCN's weights: names of those copied, reshaped and left new."""
+    """The names of an FCN's weights that were copied, reshaped and left newly initialized."""
 
     copied: list[str] = field(default_factory=list)
     reshaped: list[str] = field(default_factory=list)
@@ -58,33 +60,33 @@ class Transplant:
 
 
 def convolutionalize(classifier: LeNet | VGG16, net: FCN) -> Transplant:
-    """Move a trained classifier's weights into an FCN of the same trunk, not one changed.
+    """Copy a trained classifier's weights into an FCN with the same backbone (FCN paper, 4.1).
 
-    Its last layer becomes the coarsest score layer. Finer score layers are left new.
+    The classifier's last layer becomes the coarsest score layer. Finer score layers are left new.
 
     Raises:
-        ValueError: the trunks differ.
+        ValueError: the backbones differ.
     """
     given = {}
     for name, value in classifier.state_dict().items():
         layer, _, rest = name.partition(".")
-        place = {"normalize": "normalize", classifier.OUTPUT: "heads.0"}.get(
+        target = {"normalize": "normalize", classifier.OUTPUT: "heads.0"}.get(
             layer, f"trunk.{layer}"
         )
-        given[f"{place}.{rest}"] = value
-    return move_in(net, given, "the classifier")
+        given[f"{target}.{rest}"] = value
+    return copy_weights(net, given, "the classifier")
 
 
 def load_weights(net: FCN, source: str) -> Transplant:
-    """Give an FCN-VGG16 trained weights and the preprocessing that belongs to them.
+    """Load trained weights, and the preprocessing that they need, into an FCN-VGG16.
 
-    ``source`` is ``imagenet`` (torchvision's VGG-16, from its cache or its host) or a file that
-    ``torch.save`` wrote: a state dict with torchvision's names (``features.0.weight``: RGB in 0..1,
-    ImageNet's mean and deviation) or with the Caffe release's (``conv1_1.weight``: BGR in 0..255,
-    mean subtracted). BGR weights are turned round to RGB, so that every network here takes RGB.
+    ``source`` is ``imagenet`` (torchvision's VGG-16, cached or downloaded) or a file written by
+    ``torch.save``: a state dict with torchvision's names (``features.0.weight``: RGB in 0..1,
+    ImageNet's mean and standard deviation) or the Caffe release's (``conv1_1.weight``: BGR in
+    0..255, mean subtracted). BGR weights are converted to RGB: every network here takes RGB.
 
     Raises:
-        ValueError: no such weights, none that can be read safely, or none that fit.
+        ValueError: the weights do not exist, cannot be read safely, or do not fit.
     """
     key = f"model.weights={source}"
     state = imagenet() if source == "imagenet" else read(Path(source).expanduser())
@@ -99,13 +101,11 @@ def load_weights(net: FCN, source: str) -> Transplant:
         )
     given["normalize.mean"] = torch.tensor(mean).view(1, -1, 1, 1)
     given["normalize.std"] = torch.tensor(std).view(1, -1, 1, 1)
-    return move_in(net, given, key)
+    return copy_weights(net, given, key)
 
 
 def imagenet() -> dict[str, Tensor]:
-    """Return torchvision's ImageNet VGG-16, downloaded once and checked by its hash every time."""
-    from torchvision.models import VGG16_Weights
-
+    """Return torchvision's ImageNet VGG-16, downloaded once; its hash is checked every time."""
     weights = VGG16_Weights.IMAGENET1K_V1
     path = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
     expected = path.stem.rpartition("-")[2]
@@ -133,10 +133,10 @@ def sha256(path: Path) -> str:
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """Read a state dict, plain or within a checkpoint of another program's; tensors only.
+    """Read a state dict, plain or within another program's checkpoint; tensors only.
 
     Raises:
-        ValueError: no file, or none that can be read safely.
+        ValueError: the file does not exist or cannot be read safely.
     """
     content = read_tensors(path, "model.weights", old_format=True)
     if isinstance(content, dict) and "toyfcn" in content:
@@ -150,69 +150,73 @@ def read(path: Path) -> dict[str, Tensor]:
 
 
 def from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename torchvision's layers: its convolutions are numbered, in our order."""
+    """Rename torchvision's layers: its convolutions are numbered, in the same order as here."""
     numbers = sorted({int(n) for n in re.findall(r"features\.(\d+)\.weight", " ".join(state))})
     convolutions = zip(numbers, CONVOLUTIONS, strict=False)
-    places = {f"features.{number}": f"trunk.{name}" for number, name in convolutions}
-    places |= {"classifier.0": "trunk.fc6", "classifier.3": "trunk.fc7", "classifier.6": "fc8"}
-    return renamed(state, places)
+    names = {f"features.{number}": f"trunk.{name}" for number, name in convolutions}
+    names |= {"classifier.0": "trunk.fc6", "classifier.3": "trunk.fc7", "classifier.6": "fc8"}
+    return renamed(state, names)
 
 
 def from_caffe(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the Caffe release's layers, and turn the first one's channels from BGR to RGB."""
-    places = CAFFE | {name: f"trunk.{name}" for name in [*CONVOLUTIONS, "fc6", "fc7"]}
-    given = renamed(state, places)
+    """Rename the Caffe release's layers, and reverse the first one's channels from BGR to RGB."""
+    names = CAFFE | {name: f"trunk.{name}" for name in [*CONVOLUTIONS, "fc6", "fc7"]}
+    given = renamed(state, names)
     given["trunk.conv1_1.weight"] = given["trunk.conv1_1.weight"].flip(1)
     return given
 
 
-def renamed(state: Mapping[str, Tensor], places: Mapping[str, str]) -> dict[str, Tensor]:
-    """Put each layer's weights where ``places`` says; others keep their names."""
-    parted = ((*name.rpartition(".")[::2], value) for name, value in state.items())
-    return {f"{places.get(layer, layer)}.{kind}": value for layer, kind, value in parted}
+def renamed(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
+    """Rename layers from the keys of ``names`` to its values; others keep their names."""
+    split = ((*name.rpartition(".")[::2], value) for name, value in state.items())
+    return {f"{names.get(layer, layer)}.{kind}": value for layer, kind, value in split}
 
 
-def move_in(net: FCN, given: Mapping[str, Tensor], source: str) -> Transplant:
+def copy_weights(net: FCN, given: Mapping[str, Tensor], source: str) -> Transplant:
     """Copy weights by name; score layers and deconvolutions that do not fit are left new.
 
     Raises:
-        ValueError: a weight of the trunk is missing or of another size; nothing is changed then.
+        ValueError: a weight of the backbone is missing or of another size; nothing is changed then.
     """
-    report, moves = Transplant(), []
+    report, copies = Transplant(), []
     own = net.state_dict()
-    for name, place in own.items():
+    for name, target in own.items():
         value, needed = given.get(name), name.startswith(("trunk.", "normalize."))
         layer = name.removeprefix("trunk.")
         if value is not None and name.startswith("ups."):
-            value = one_filter_a_class(value, place, f"{source}: {layer}")
+            value = one_filter_per_class(value, target, f"{source}: {layer}")
         if value is None:
             if needed:
-                raise ValueError(f"{source} has no {layer}: an FCN needs the whole trunk")
+                raise ValueError(f"{source} has no {layer}: an FCN needs the whole backbone")
             report.new.append(name)
-        elif value.shape == place.shape:
+        elif value.shape == target.shape:
             report.copied.append(name)
-            moves.append((place, value))
-        elif value.ndim == 2 and place.ndim == 4 and value.numel() == place.numel():
+            copies.append((target, value))
+        elif value.ndim == 2 and target.ndim == 4 and value.numel() == target.numel():
             report.reshaped.append(name)
-            moves.append((place, value.view(place.shape)))
+            copies.append((target, value.view(target.shape)))
         elif needed:
             raise ValueError(
                 f"{source} has {layer} as {list(value.shape)}, but this model needs "
-                f"{list(place.shape)}: set model.width as the weights have it"
+                f"{list(target.shape)}: set model.width to that of the weights"
             )
         else:
             report.new.append(name)
     report.unused = [name for name in given if name not in own]
     with torch.no_grad():
-        for place, value in moves:
-            place.copy_(value)
+        for target, value in copies:
+            target.copy_(value)
     return report
 
 
-def one_filter_a_class(value: Tensor, place: Tensor, name: str) -> Tensor:
-    """Return a dense deconvolution's weight as one filter a class, where the FCN has that."""
-    classes = len(place)
-    if place.shape[1] == 1 and value.shape == (classes, classes, *place.shape[2:]):
+def one_filter_per_class(value: Tensor, target: Tensor, name: str) -> Tensor:
+    """Return a dense deconvolution's weight as one filter per class, if the FCN has that kind.
+
+    Raises:
+        ValueError: it mixes classes, so that one filter per class cannot represent it.
+    """
+    classes = len(target)
+    if target.shape[1] == 1 and value.shape == (classes, classes, *target.shape[2:]):
         index = torch.arange(classes)
         filters = value[index, index][:, None]
         if value.count_nonzero() > filters.count_nonzero():

@@ -1,8 +1,8 @@
-"""A plain U-Net (Ronneberger, Fischer and Brox 2015): the yardstick beside the FCNs.
+"""A plain U-Net (Ronneberger, Fischer and Brox 2015), a baseline to compare the FCNs with.
 
-As published, but for 'same' padding and a norm; and with three pools instead of four, since at this
-size a fourth would leave five channels to tell 21 classes apart. `toyfcn-model model=unet` prints
-the table.
+As published, except for 'same' padding, a norm, and three pools instead of four: at this size a
+fourth would leave five channels to tell 21 classes apart. `toyfcn-model model=unet` prints the
+table.
 """
 
 from __future__ import annotations
@@ -14,18 +14,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from toyfcn.models.fcn import Normalize, Trunk, score_layer
+from toyfcn.models.backbone import Backbone, Normalize
+from toyfcn.models.fcn import score_layer
 from toyfcn.models.kernels.channels_last import BatchNorm, Convolution
 
 MAPS = (10, 20, 40, 80)  # channels of each level, finest first: 189,251 parameters for 21 classes
 
 
-class UNetTrunk(Trunk):
-    """The U: down to the coarsest level by pools, up again by 2x2 deconvolutions with skips.
+class UNetBackbone(Backbone):
+    """Encoder and decoder: down by pools, up by 2x2 deconvolutions, with concatenated skips.
 
     ``maps`` are the channels of the levels, finest first, and ``width`` multiplies them; ``norm``
     is ``none`` or ``batch``. Returns one feature map, of the photo's own size. Photos are padded
-    to the right and below to whole cells of the coarsest level, so any size of at least 1x1 works.
+    at the right and the bottom to whole cells of the coarsest level, so any size from 1x1 up works.
     """
 
     strides = (1,)
@@ -43,12 +44,12 @@ class UNetTrunk(Trunk):
             self.joins.insert(0, nn.Sequential(*convolutions(2 * fine, fine, norm)))
 
     def stages(self) -> list[list[nn.Module]]:
-        """Return the layers along the U, which is the longest way through it."""
+        """Return the layers of the longest path, through the coarsest level."""
         pairs = zip(self.ups, self.joins, strict=True)
         return [[*self.downs, *itertools.chain.from_iterable(pairs)]]
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Map normalised photos (B, 3, H, W) to features (B, channels, H, W), the only ones."""
+        """Map normalized photos (B, 3, H, W) to features (B, channels, H, W), the only ones."""
         height, width = x.shape[-2:]
         cell = 2 ** len(self.ups)
         whole = [(side + cell - 1) // cell * cell for side in (height, width)]
@@ -62,24 +63,29 @@ class UNetTrunk(Trunk):
 
 
 class UNet(nn.Module):
-    """A U-Net that scores every pixel of a photo; options as ``UNetTrunk`` has them.
+    """A U-Net that scores every pixel of a photo; ``backbone`` gives its features.
 
     The score layer starts at zero, so that the first loss is ln(classes), as an FCN's is.
     """
 
-    def __init__(self, trunk: UNetTrunk, classes: int) -> None:
+    def __init__(self, backbone: UNetBackbone, classes: int) -> None:
         super().__init__()
         self.normalize = Normalize()
-        self.trunk = trunk
-        self.heads = nn.ModuleList([score_layer(trunk.channels[0], classes)])
+        self.trunk = backbone  # this name is in the keys of every checkpoint
+        self.heads = nn.ModuleList([score_layer(backbone.channels[0], classes)])
+
+    @property
+    def backbone(self) -> UNetBackbone:
+        """The feature extractor."""
+        return self.trunk
 
     def forward(self, image: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """Score photos (B, 3, H, W), RGB in 0..255, of any size of at least 1x1.
+        """Score photos (B, 3, H, W), RGB in 0..255, of any size from 1x1 up.
 
         Returns scores (B, classes, H, W), or interpolated bilinearly to ``size``: see ``FCN``.
         """
         photo = self.normalize(image).contiguous(memory_format=torch.channels_last)
-        scores: Tensor = self.heads[0](self.trunk(photo)[0])
+        scores: Tensor = self.heads[0](self.backbone(photo)[0])
         if size is not None and tuple(scores.shape[-2:]) != tuple(size):
             scores = F.interpolate(scores, size=size, mode="bilinear", align_corners=False)
         return scores
@@ -91,7 +97,7 @@ def convolutions(inputs: int, outputs: int, norm: str) -> list[nn.Module]:
     for count in (inputs, outputs):
         conv = Convolution(count, outputs, 3, padding=1, bias=norm == "none")
         nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-        if conv.bias is not None:  # a norm brings its own
+        if conv.bias is not None:  # a norm has its own
             nn.init.zeros_(conv.bias)
         layers.append(conv)
         if norm == "batch":
@@ -101,9 +107,10 @@ def convolutions(inputs: int, outputs: int, norm: str) -> list[nn.Module]:
 
 
 def deconvolution(inputs: int, outputs: int) -> nn.ConvTranspose2d:
-    """Return the paper's up-convolution, 2x2 with stride 2: it doubles a map's sides."""
+    """Return the paper's up-convolution, 2x2 with stride 2: it doubles height and width."""
     up = nn.ConvTranspose2d(inputs, outputs, 2, stride=2)
-    nn.init.normal_(up.weight, std=inputs**-0.5)  # each cell comes from one, and no ReLU follows
+    # each output cell has one input cell, and no ReLU follows
+    nn.init.normal_(up.weight, std=inputs**-0.5)
     assert up.bias is not None
     nn.init.zeros_(up.bias)
     return up

@@ -1,4 +1,4 @@
-"""Bilinear kernels, and the deconvolution that starts as bilinear interpolation."""
+"""Bilinear kernels, and the deconvolution that starts as bilinear interpolation (section 3.3)."""
 
 from __future__ import annotations
 
@@ -8,26 +8,32 @@ from torch import Tensor, nn
 
 
 def bilinear_kernel(size: int) -> Tensor:
-    """Return the bilinear kernel (size, size) of the Caffe release.
+    """Return the bilinear kernel, float (size, size), as in the FCN paper's Caffe release.
 
-    With f = (size + 1) // 2 and centre c = f - 1 (odd size) or f - 0.5 (even size), the weight at
+    With f = (size + 1) // 2 and center c = f - 1 (odd size) or f - 0.5 (even size), the weight at
     (i, j) is (1 - |i - c| / f) (1 - |j - c| / f).
+
+    >>> bilinear_kernel(4) * 16  # for upsampling by 2
+    tensor([[1., 3., 3., 1.],
+            [3., 9., 9., 3.],
+            [3., 9., 9., 3.],
+            [1., 3., 3., 1.]])
     """
     factor = (size + 1) // 2
-    centre = factor - 1 if size % 2 else factor - 0.5
-    ramp = 1 - (torch.arange(size) - centre).abs() / factor
+    center = factor - 1 if size % 2 else factor - 0.5
+    ramp = 1 - (torch.arange(size) - center).abs() / factor
     return ramp[:, None] * ramp[None, :]
 
 
 class Deconvolution(nn.Module):
-    """Upsampling of score maps by ``stride`` with a bilinear-initialised deconvolution.
+    """Upsampling of score maps by ``stride`` with a bilinearly initialized deconvolution.
 
-    Kernel 2·stride, no bias (FCN paper, section 3.3). ``kind`` ``channel`` has one filter a class;
-    ``dense`` mixes classes, with off-diagonal weights that start at zero: the same function until
-    they are learned. In 'same' geometry (``replicate``) the border cells are repeated once, so that
-    the untrained layer equals ``F.interpolate(mode="bilinear", align_corners=False)`` everywhere
-    instead of darkening towards the borders. ``init`` ``random`` starts as PyTorch's own
-    deconvolution does, for comparison.
+    Kernel 2·stride, no bias (FCN paper, section 3.3). ``kind`` ``channel`` has one filter per
+    class; ``dense`` can mix classes, with off-diagonal weights that start at zero: the same
+    function until they have learned. With ``replicate`` ('same' geometry) the border cells are
+    repeated once, so that the untrained layer equals
+    ``F.interpolate(mode="bilinear", align_corners=False)`` everywhere instead of fading towards the
+    borders. ``init`` ``random`` starts as PyTorch's own deconvolution does, for comparison.
     """
 
     def __init__(
@@ -55,14 +61,14 @@ class Deconvolution(nn.Module):
         """Upsample scores (B, C, h, w).
 
         Returns (B, C, stride·h, stride·w) with ``replicate``, else (B, C, stride·(h + 1),
-        stride·(w + 1)): the plain deconvolution, from which the caller crops.
+        stride·(w + 1)): the plain deconvolution, which the caller crops.
         """
         if not self.replicate:
             return F.conv_transpose2d(scores, self.weight, stride=self.stride, groups=self.groups)
         # F.pad(mode="replicate") has no deterministic backward on CUDA
         scores = torch.cat([scores[..., :1, :], scores, scores[..., -1:, :]], -2)
         scores = torch.cat([scores[..., :1], scores, scores[..., -1:]], -1)
-        # the repeated cells take a stride on each side, half a kernel's overhang another half
+        # a stride for the repeated cells, half a stride where the kernel extends beyond the edge
         margin = self.stride + self.stride // 2
         return F.conv_transpose2d(
             scores, self.weight, stride=self.stride, padding=margin, groups=self.groups

@@ -1,8 +1,8 @@
-"""VGG-16 (Simonyan and Zisserman 2014), as classifier and convolutionalised.
+"""VGG-16 (Simonyan and Zisserman 2014), as classifier and convolutionalized.
 
 Five blocks of 3x3 convolutions (two of 64 and of 128 channels, three of 256, 512 and 512), each
-with ReLU, and a 2x2 pool behind each block; then fc6 and fc7 of 4096 with ReLU and dropout. The
-layers bear the names of the Caffe release: conv1_1 … conv5_3, pool1 … pool5, fc6, fc7.
+convolution followed by ReLU and each block by a 2x2 pool; then fc6 and fc7 of 4096 with ReLU and
+dropout. The layers have the names of the Caffe release: conv1_1 … conv5_3, pool1 … pool5, fc6, fc7.
 `toyfcn-model model=fcn_vgg16` prints the FCN's table.
 """
 
@@ -13,11 +13,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from toyfcn.models.fcn import Normalize, Trunk
+from toyfcn.models.backbone import Backbone, Normalize
 
 BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # channels and convolutions of each
 HIDDEN = 4096  # of fc6 and fc7
-AT_ONCE = (0.0001, 0.01, 1.0)  # factors on pool3, pool4 and fc7 where all skips train at once
+AT_ONCE = (0.0001, 0.01, 1.0)  # FCN-8s at once: factors on pool3, pool4 and fc7
 
 Named = Iterator[tuple[str, nn.Module]]
 
@@ -40,9 +40,9 @@ def convolutions(width: float, norm: str, padding: int) -> Named:
 
 
 def with_relu(name: str, layer: nn.Conv2d | nn.Linear, norm: str) -> Named:
-    """Yield a freshly initialised layer, its norm and its activation."""
+    """Yield a freshly initialized layer, its norm and its activation."""
     nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-    if layer.bias is not None:  # a norm brings its own
+    if layer.bias is not None:  # a norm has its own
         nn.init.zeros_(layer.bias)
     yield name, layer
     if norm == "batch":
@@ -51,11 +51,11 @@ def with_relu(name: str, layer: nn.Conv2d | nn.Linear, norm: str) -> Named:
     yield f"{name}_relu", nn.ReLU(inplace=True)
 
 
-class VGGTrunk(Trunk):
-    """The trunk of FCN-VGG16: features at strides 8 (pool3), 16 (pool4) and 32 (fc7).
+class VGGBackbone(Backbone):
+    """The backbone of FCN-VGG16: features at strides 8 (pool3), 16 (pool4) and 32 (fc7).
 
     ``width`` multiplies the channels of every layer, fc6 and fc7 included; ``norm`` is ``none`` or
-    ``batch``; ``dropout`` is elementwise, behind fc6 and fc7; ``geometry``: see ``Trunk``.
+    ``batch``; ``dropout`` is elementwise, after fc6 and fc7; ``geometry``: see ``Backbone``.
     """
 
     strides = (8, 16, 32)
@@ -89,7 +89,7 @@ class VGGTrunk(Trunk):
 
 
 class VGG16(nn.Module):
-    """The classifier of 224x224 photos; options as ``VGGTrunk`` has them."""
+    """The classifier of 224x224 photos; options as for ``VGGBackbone``."""
 
     OUTPUT = "fc8"  # the layer that scores classes
 

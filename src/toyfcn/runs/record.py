@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from toyfcn import __version__, hardware
+from toyfcn import hardware
 from toyfcn.files import write_json
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class RunRecord:
             "seed": seed,
             "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
             "git_commit": git_commit(),
-            "versions": {"toyfcn": __version__, "python": platform.python_version()}
+            "versions": {"toyfcn": version("toyfcn"), "python": platform.python_version()}
             | {name: version(name) for name in PACKAGES},
             "hardware": hardware.describe(),
             "started": datetime.now(UTC).isoformat(timespec="seconds"),

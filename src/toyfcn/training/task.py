@@ -74,10 +74,10 @@ class SegmentationTask(pl.LightningModule):
     def freeze_backbone(self, frozen: bool) -> None:
         """Keep the backbone as it is, the statistics of its norms included, or let it learn."""
         assert isinstance(self.net, FCN | UNet)
-        for module in self.net.trunk.modules():
+        for module in self.net.backbone.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.train(not frozen)
-        self.net.trunk.requires_grad_(not frozen)
+        self.net.backbone.requires_grad_(not frozen)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch: Σ w·ℓ / max(Σ w, ε), or Σ w·ℓ where the recipe sums.

@@ -1,4 +1,4 @@
-"""Our layers for maps that lie pixel by pixel are PyTorch's own, gradients and layout included."""
+"""The layers for channels_last maps equal PyTorch's own, gradients and layout included."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from toyfcn.models.kernels import channels_last
 from toyfcn.models.kernels.channels_last import BatchNorm, Convolution
-from toyfcn.models.lenet import LeNetTrunk
+from toyfcn.models.lenet import LeNetBackbone
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def both(ours: nn.Module, plain: nn.Module, x: Tensor) -> list[list[Tensor]]:
-    """Return what each layer makes of x, and the gradients by x and by its parameters."""
+    """Return each layer's output for x, and the gradients by x and by its parameters."""
     plain.load_state_dict(ours.state_dict())
     found = []
     for layer in (ours, plain):
@@ -79,26 +79,26 @@ def test_convolution_gradient_is_the_difference_quotient(taken: list[int]) -> No
     assert taken
 
 
-def test_frozen_weights_and_unasked_inputs(taken: list[int]) -> None:
+def test_frozen_weights_and_inputs_without_gradient(taken: list[int]) -> None:
     x = torch.randn(2, 16, 6, 6).contiguous(memory_format=torch.channels_last)
     layer = Convolution(16, 4, 5, 2)
-    layer(x).sum().backward()  # as in a first layer: nobody asks for the gradient by the photo
+    layer(x).sum().backward()  # as in a first layer: the photo needs no gradient
     assert taken == [5] and layer.weight.grad is not None
     layer.weight.requires_grad_(False)
     layer(x.requires_grad_()).sum().backward()
     assert taken == [5] and x.grad is not None
 
 
-def test_left_to_pytorch_where_that_is_quicker_or_the_only_way(taken: list[int]) -> None:
+def test_left_to_pytorch_where_that_is_faster_or_necessary(taken: list[int]) -> None:
     x = torch.randn(2, 16, 6, 6)
-    pixels = x.contiguous(memory_format=torch.channels_last)
-    Convolution(16, 4, 5, 2)(x).sum().backward()  # plane by plane
-    Convolution(16, 4, 1)(pixels).sum().backward()
-    Convolution(16, 4, 3, 1)(pixels).sum().backward()  # 48 columns
+    channels_last_x = x.contiguous(memory_format=torch.channels_last)
+    Convolution(16, 4, 5, 2)(x).sum().backward()  # contiguous
+    Convolution(16, 4, 1)(channels_last_x).sum().backward()
+    Convolution(16, 4, 3, 1)(channels_last_x).sum().backward()  # 48 columns
     half = Convolution(16, 4, 5, 2).to(torch.bfloat16)
-    half(pixels.to(torch.bfloat16)).sum().backward()
+    half(channels_last_x.to(torch.bfloat16)).sum().backward()
     with torch.autocast("cpu", torch.bfloat16):
-        out = Convolution(16, 4, 5, 2)(pixels)
+        out = Convolution(16, 4, 5, 2)(channels_last_x)
     out.sum().backward()
     assert out.dtype == torch.bfloat16 and taken == []
 
@@ -120,17 +120,17 @@ def test_batch_norm_equals_pytorchs(channels: int, training: bool) -> None:
         assert torch.allclose(one.double(), other.double(), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize(("channels", "planes"), [(1, True), (15, True), (16, False)])
-def test_few_channels_are_normalised_by_planes(channels: int, planes: bool) -> None:
+@pytest.mark.parametrize(("channels", "contiguous"), [(1, True), (15, True), (16, False)])
+def test_few_channels_are_normalized_in_contiguous_layout(channels: int, contiguous: bool) -> None:
     x = torch.randn(2, channels, 4, 4).contiguous(memory_format=torch.channels_last)
     norm = BatchNorm(channels)
-    assert (type(norm(x).grad_fn).__name__ == "RelaidBackward") is planes
-    assert type(norm.eval()(x).grad_fn).__name__ != "RelaidBackward"
+    assert (type(norm(x).grad_fn).__name__ == "ChangeLayoutBackward") is contiguous
+    assert type(norm.eval()(x).grad_fn).__name__ != "ChangeLayoutBackward"
 
 
 @pytest.mark.parametrize(("channels", "side"), [(1, 4), (6, 1)])
-def test_batch_norm_of_maps_that_lie_both_ways(channels: int, side: int) -> None:
-    """What follows writes into the result: that may not be the norm's own copy."""
+def test_batch_norm_of_maps_in_both_layouts(channels: int, side: int) -> None:
+    """The next layer works in place: the result must not be a tensor that the norm has saved."""
     x = torch.randn(3, channels, side, side, dtype=torch.float64)
     ours, plain = (
         nn.Sequential(norm(channels), nn.ReLU(inplace=True)).double()
@@ -140,22 +140,22 @@ def test_batch_norm_of_maps_that_lie_both_ways(channels: int, side: int) -> None
         assert torch.allclose(one, other, rtol=0, atol=1e-9)
 
 
-def test_a_trunk_uses_them(taken: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backbone_uses_them(taken: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     """C5 has 5 · 16 = 80 columns; with PyTorch's layers all gradients are the same."""
     torch.manual_seed(0)
-    trunk = LeNetTrunk(activation="relu", norm="batch").double()
+    backbone = LeNetBackbone(activation="relu", norm="batch").double()
     x = torch.randn(2, 3, 20, 24, dtype=torch.float64)
     x = x.contiguous(memory_format=torch.channels_last)
 
     def gradients() -> list[Tensor]:
-        trunk.zero_grad()
-        trunk(x)[-1].square().sum().backward()
-        return [p.grad.clone() for p in trunk.parameters() if p.grad is not None]
+        backbone.zero_grad()
+        backbone(x)[-1].square().sum().backward()
+        return [p.grad.clone() for p in backbone.parameters() if p.grad is not None]
 
     ours = gradients()
     assert taken == [5]
-    monkeypatch.setattr(Convolution, "NARROW", 10**9)
-    monkeypatch.setattr(BatchNorm, "FEW", 0)
+    monkeypatch.setattr(Convolution, "MIN_COLUMNS", 10**9)
+    monkeypatch.setattr(BatchNorm, "MIN_CHANNELS", 0)
     for one, other in zip(ours, gradients(), strict=True):
         assert torch.allclose(one, other, rtol=1e-9, atol=1e-9)
     assert taken == [5]

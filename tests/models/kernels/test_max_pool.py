@@ -1,4 +1,4 @@
-"""The pool that keeps less is PyTorch's own, bit for bit."""
+"""The pool that saves memory equals PyTorch's own, bit for bit."""
 
 from __future__ import annotations
 

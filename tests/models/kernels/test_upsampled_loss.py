@@ -1,4 +1,4 @@
-"""The fused head against the plain formulation: upsample, crop, cross-entropy."""
+"""Upsampling and loss in one pass against the plain formulation: upsample, crop, cross-entropy."""
 
 import math
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from toyfcn.models.kernels import upsampled_loss
-from toyfcn.models.kernels.argmax import likeliest
+from toyfcn.models.kernels.argmax import argmax_labels
 from toyfcn.models.kernels.upsampled_loss import (
     Upsampling,
     upsampled_cross_entropy,
@@ -18,21 +18,21 @@ from toyfcn.models.upsampling import Deconvolution
 GEOMETRIES = {"same": (True, 0), "paper": (False, 19)}
 
 
-def plain(scores, up, truth, weights, void, offset):
-    height, width = truth.shape[-2:]
+def plain(scores, up, target, weights, void, offset):
+    height, width = target.shape[-2:]
     full = up(scores)[..., offset : offset + height, offset : offset + width]
-    return cross_entropy_sums(full, truth, weights, void)
+    return cross_entropy_sums(full, target, weights, void)
 
 
 def in_one_pass(*given):
     return upsampled_cross_entropy(Upsampling(*given))
 
 
-def outcome(loss, scores, up, truth, weights, void=255, offset=0, scale=0.3):
+def outcome(loss, scores, up, target, weights, void=255, offset=0, scale=0.3):
     """Both sums, and the gradients of a multiple of the first."""
     scores = scores.detach().clone().requires_grad_()
     up.weight.grad = None
-    total, weight = loss(scores, up, truth, weights, void, offset)
+    total, weight = loss(scores, up, target, weights, void, offset)
     (total * scale).backward()
     assert not weight.requires_grad
     return total.detach(), weight, scores.grad, up.weight.grad
@@ -49,29 +49,29 @@ def assert_equal(got, expected, tolerance):
 
 
 def case(kind, stride, replicate, offset, size, learned=True, classes=5, batch=3, seed=0):
-    """Scores that cover a truth of ``size``, weights away from bilinear, a tenth of it void."""
+    """Scores that cover a target of ``size``, a tenth of it void; weights that are not bilinear."""
     torch.manual_seed(seed)
     up = Deconvolution(classes, stride, kind, learned, replicate)
     with torch.no_grad():
         up.weight += 0.05 * torch.randn_like(up.weight)
     cells = [-(-(n + offset) // stride) for n in size]
     scores = 3 * torch.randn(batch, classes, *cells)
-    truth = torch.randint(0, classes, (batch, *size), dtype=torch.uint8)
-    truth[torch.rand(truth.shape) < 0.1] = 255
-    return scores, up, truth, torch.rand(classes) * 3
+    target = torch.randint(0, classes, (batch, *size), dtype=torch.uint8)
+    target[torch.rand(target.shape) < 0.1] = 255
+    return scores, up, target, torch.rand(classes) * 3
 
 
-@pytest.mark.parametrize("stretch", [1, 3000, 1 << 20])
+@pytest.mark.parametrize("chunk", [1, 3000, 1 << 20])
 @pytest.mark.parametrize("learned", [True, False])
 @pytest.mark.parametrize("kind", ["channel", "dense"])
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 @pytest.mark.parametrize(("stride", "size"), [(4, (21, 34)), (2, (7, 1)), (8, (8, 40))])
-def test_equals_the_plain_one(monkeypatch, stretch, learned, kind, geometry, stride, size):
-    monkeypatch.setitem(upsampled_loss.STRETCH, "cpu", stretch)
+def test_equals_the_plain_one(monkeypatch, chunk, learned, kind, geometry, stride, size):
+    monkeypatch.setitem(upsampled_loss.CHUNK, "cpu", chunk)
     replicate, offset = GEOMETRIES[geometry]
-    scores, up, truth, weights = case(kind, stride, replicate, offset, size, learned)
+    scores, up, target, weights = case(kind, stride, replicate, offset, size, learned)
     for dtype, tolerance in ((torch.float32, 1e-5), (torch.float64, 1e-9)):
-        args = scores.to(dtype), up.to(dtype), truth, weights.to(dtype), 255, offset
+        args = scores.to(dtype), up.to(dtype), target, weights.to(dtype), 255, offset
         assert_equal(outcome(in_one_pass, *args), outcome(plain, *args), tolerance)
 
 
@@ -82,22 +82,22 @@ def test_equals_the_plain_one_at_large_strides(stride):
 
 
 def test_gradients_by_finite_differences():
-    scores, up, truth, weights = case("dense", 2, True, 0, (5, 6), classes=3, batch=2)
+    scores, up, target, weights = case("dense", 2, True, 0, (5, 6), classes=3, batch=2)
     up = up.double()
 
     def loss(cells, weight):
         layer = Deconvolution(3, 2, "dense").double()
         del layer.weight
         layer.weight = weight
-        return in_one_pass(cells, layer, truth, weights.double(), 255)[0]
+        return in_one_pass(cells, layer, target, weights.double(), 255)[0]
 
     inputs = scores.double().requires_grad_(), up.weight.detach().requires_grad_()
     assert torch.autograd.gradcheck(loss, inputs)
 
 
-def test_nothing_but_void_costs_nothing():
-    scores, up, truth, weights = case("channel", 4, True, 0, (9, 9))
-    total, weight, *grads = outcome(in_one_pass, scores, up, truth.fill_(255), weights)
+def test_only_void_gives_a_loss_of_zero():
+    scores, up, target, weights = case("channel", 4, True, 0, (9, 9))
+    total, weight, *grads = outcome(in_one_pass, scores, up, target.fill_(255), weights)
     assert (total.item(), weight.item()) == (0, 0)
     assert all(grad.eq(0).all() for grad in grads)
 
@@ -109,13 +109,13 @@ def test_void_may_be_a_label_below_the_classes():
 
 
 def test_a_label_beyond_the_classes_is_refused():
-    scores, up, truth, weights = case("channel", 4, True, 0, (9, 9))
-    truth[0, 0, 0] = 7
+    scores, up, target, weights = case("channel", 4, True, 0, (9, 9))
+    target[0, 0, 0] = 7
     with pytest.raises((IndexError, RuntimeError)):
-        in_one_pass(scores, up, truth, weights, 255)
+        in_one_pass(scores, up, target, weights, 255)
 
 
-def test_far_scores_neither_overflow_nor_vanish():
+def test_large_scores_neither_overflow_nor_vanish():
     args = *case("channel", 4, True, 0, (9, 9)), 255, 0
     args = args[0] * 1000, *args[1:]
     assert_equal(outcome(in_one_pass, *args), outcome(plain, *args), 1e-5)
@@ -123,21 +123,21 @@ def test_far_scores_neither_overflow_nor_vanish():
 
 @pytest.mark.parametrize("size", [1, 65, 69, 70, 100])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_small_scores_need_no_maximum_and_others_do(size, dtype):
-    """100 bits are 69.3 in powers of e; of all classes far below 0, too, the sums are numbers."""
-    scores, _, truth, weights = case("channel", 4, True, 0, (9, 9))
+def test_small_and_large_scores_give_finite_losses(size, dtype):
+    """100 bits are 69.3 in powers of e; sums are finite even where all classes are far below 0."""
+    scores, _, target, weights = case("channel", 4, True, 0, (9, 9))
     scores, up, weights = scores.to(dtype), Deconvolution(5, 4).to(dtype), weights.to(dtype)
     for sign in (1, -1):
         spread = scores.clamp(-1, 1) * size
         far = spread if sign == 1 else torch.full_like(spread, -size) + spread / 100
-        args = far, up, truth, weights, 255, 0
+        args = far, up, target, weights, 255, 0
         near = 1e-5 if dtype == torch.float32 else 1e-9
         assert_equal(outcome(in_one_pass, *args), outcome(plain, *args), near)
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_powers_of_small_scores_are_numbers_in_float32(sign):
-    """Of 255 classes, all just below the bound; what is asked stands a little beyond it."""
+def test_powers_of_small_scores_are_finite_in_float32(sign):
+    """255 classes, all just below the bound, and just above it."""
     cells, weight = torch.full((255, 1, 2, 2), sign * 1.0), torch.full((255, 1, 4), 0.25)
     assert upsampled_loss.known_small(99 * cells, weight) and not upsampled_loss.known_small(
         101 * cells, weight
@@ -155,62 +155,62 @@ def test_repeats_bit_for_bit():
 
 
 def test_under_autocast_it_computes_in_float32():
-    scores, up, truth, weights = case("channel", 4, True, 0, (20, 30))
+    scores, up, target, weights = case("channel", 4, True, 0, (20, 30))
     half = scores.bfloat16()
-    expected = outcome(plain, half.float(), up, truth, weights)
+    expected = outcome(plain, half.float(), up, target, weights)
     with torch.autocast("cpu", torch.bfloat16):
-        got = outcome(in_one_pass, half, up, truth, weights)
+        got = outcome(in_one_pass, half, up, target, weights)
     assert got[2].dtype == torch.bfloat16
     assert_equal([*got[:2], got[3]], [*expected[:2], expected[3]], 1e-5)
 
 
 def test_without_gradient_only_the_loss_is_computed():
-    scores, up, truth, weights = case("channel", 4, True, 0, (20, 30))
+    scores, up, target, weights = case("channel", 4, True, 0, (20, 30))
     with torch.no_grad():
-        total, _ = in_one_pass(scores, up, truth, weights, 255)
+        total, _ = in_one_pass(scores, up, target, weights, 255)
     assert not total.requires_grad
-    expected = plain(scores, up, truth, weights, 255, 0)[0].item()
+    expected = plain(scores, up, target, weights, 255, 0)[0].item()
     assert total.item() == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("stretch", [1, 3000, 1 << 20])
+@pytest.mark.parametrize("chunk", [1, 3000, 1 << 20])
 @pytest.mark.parametrize("geometry", GEOMETRIES)
-def test_labels_and_sums_for_scoring(monkeypatch, geometry, stretch):
-    monkeypatch.setitem(upsampled_loss.STRETCH, "cpu", stretch)
+def test_labels_and_sums_for_scoring(monkeypatch, geometry, chunk):
+    monkeypatch.setitem(upsampled_loss.CHUNK, "cpu", chunk)
     replicate, offset = GEOMETRIES[geometry]
-    scores, up, truth, weights = case("channel", 4, replicate, offset, (21, 34))
-    labels, *sums = upsampled_labels(Upsampling(scores, up, truth, weights, 255, offset))
+    scores, up, target, weights = case("channel", 4, replicate, offset, (21, 34))
+    labels, *sums = upsampled_labels(Upsampling(scores, up, target, weights, 255, offset))
     full = up(scores)[..., offset : offset + 21, offset : offset + 34]
     assert labels.dtype == torch.uint8
     assert torch.equal(labels, full.argmax(1).byte())
-    assert_equal(sums, cross_entropy_sums(full, truth, weights, 255), 1e-5)
+    assert_equal(sums, cross_entropy_sums(full, target, weights, 255), 1e-5)
 
 
 def test_labels_do_not_depend_on_the_batch():
-    scores, up, truth, weights = case("channel", 4, True, 0, (60, 70))
-    together, *_ = upsampled_labels(Upsampling(scores, up, truth, weights, 255))
+    scores, up, target, weights = case("channel", 4, True, 0, (60, 70))
+    together, *_ = upsampled_labels(Upsampling(scores, up, target, weights, 255))
     for i in range(len(scores)):
-        one = Upsampling(scores[i : i + 1], up, truth[i : i + 1], weights, 255)
+        one = Upsampling(scores[i : i + 1], up, target[i : i + 1], weights, 255)
         alone, *_ = upsampled_labels(one)
         assert torch.equal(alone[0], together[i])
 
 
-def test_likeliest_equals_argmax():
+def test_argmax_labels_equal_argmax():
     for classes in (1, 2, 21, 255):
         scores = torch.randn(2, classes, 30, 41)
-        assert torch.equal(likeliest(scores), scores.argmax(1).byte())
-    assert likeliest(torch.zeros(1, 3, 2, 2)).eq(0).all()  # the first of equals
-    assert likeliest(torch.full((1, 3, 2, 2), torch.nan)).eq(0).all()
-    rows = torch.randn(1, 2, 700, 300)  # in several stretches
-    assert torch.equal(likeliest(rows), rows.argmax(1).byte())
+        assert torch.equal(argmax_labels(scores), scores.argmax(1).byte())
+    assert argmax_labels(torch.zeros(1, 3, 2, 2)).eq(0).all()  # the first of equals
+    assert argmax_labels(torch.full((1, 3, 2, 2), torch.nan)).eq(0).all()
+    rows = torch.randn(1, 2, 700, 300)  # in several chunkes
+    assert torch.equal(argmax_labels(rows), rows.argmax(1).byte())
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("kind", ["channel", "dense"])
 def test_equals_the_cpu_on_a_gpu(kind):
-    scores, up, truth, weights = case(kind, 4, True, 0, (60, 70))
-    expected = outcome(in_one_pass, scores, up, truth, weights)
-    on_gpu = [x.cuda() for x in (scores, up, truth, weights)]
+    scores, up, target, weights = case(kind, 4, True, 0, (60, 70))
+    expected = outcome(in_one_pass, scores, up, target, weights)
+    on_gpu = [x.cuda() for x in (scores, up, target, weights)]
     torch.use_deterministic_algorithms(True)
     try:
         got = [x.cpu() for x in outcome(in_one_pass, *on_gpu)]

@@ -1,1 +1,1 @@
-"""The same layers, faster: equal to PyTorch's and tested so. Touch only with `make bench`."""
+"""Faster layers, equal to PyTorch's and tested so. Change them only with `make bench`."""

@@ -1,8 +1,8 @@
-"""Layers for maps that lie pixel by pixel in memory (channels_last), where PyTorch's are slow.
+"""Layers for maps in channels_last layout on a CPU, where PyTorch's own are slow.
 
-Both are PyTorch's own in what they compute, in their parameters and in their names in a checkpoint.
-On a CPU, two of PyTorch's kernels lag far behind the processor (`python benchmarks/layers.py`): the
-gradient of a convolution's weight, and batch normalisation of a few channels.
+Both compute what PyTorch's compute, and have the same parameters and names in a checkpoint. Two of
+PyTorch's kernels are far slower than the processor allows (`python benchmarks/layers.py`): the
+gradient of a convolution's weight, and batch normalization of a few channels.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ ONLY_BY_X = [True, False, False]  # of the gradients by input, weight and bias
 
 
 class Convolution(nn.Conv2d):
-    """``nn.Conv2d`` of stride 1, whose weight's gradient is taken as matrix products."""
+    """``nn.Conv2d`` of stride 1 that computes the gradient of its weight as matrix products."""
 
-    NARROW = 80  # below so many columns of the matrix, PyTorch's own way is the quicker one
+    MIN_COLUMNS = 80  # of the matrix: with fewer, PyTorch's own gradient is faster
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int, padding: int = 0, bias: bool = True
@@ -31,13 +31,13 @@ class Convolution(nn.Conv2d):
         """Map (B, inputs, H, W) to (B, outputs, H + 2p - k + 1, W + 2p - k + 1)."""
         kernel, padding = self.kernel_size[0], self.padding[0]
         columns = 0 if kernel == 1 else kernel * self.in_channels
-        if columns < self.NARROW or not self.weight.requires_grad or not pixelwise_training(x):
+        if columns < self.MIN_COLUMNS or not self.weight.requires_grad or not in_eager_training(x):
             return super().forward(x)
-        mapped: Tensor = Convolved.apply(x, self.weight, self.bias, padding)
+        mapped: Tensor = ConvolutionFunction.apply(x, self.weight, self.bias, padding)
         return mapped
 
 
-class Convolved(torch.autograd.Function):
+class ConvolutionFunction(torch.autograd.Function):
     """A convolution of stride 1 with its gradients."""
 
     @staticmethod
@@ -50,7 +50,7 @@ class Convolved(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Take PyTorch's gradient by x, and our own by weight and bias."""
+        """Compute the gradient by x with PyTorch, those by weight and bias here."""
         (x, weight), padding = ctx.saved_tensors, ctx.padding
         grad = grad.contiguous(memory_format=torch.channels_last)
         by_x = by_bias = None
@@ -66,59 +66,60 @@ class Convolved(torch.autograd.Function):
 def weight_gradient(x: Tensor, grad: Tensor, kernel: int, padding: int) -> Tensor:
     """Return the gradient (O, C, k, k) by the weight of a convolution of stride 1.
 
-    ``x`` (B, C, H, W) was convolved, ``grad`` (B, O, H', W') is the gradient by the result. What a
-    row of the kernel saw of a photo is a matrix with k · C columns and a row for each pixel of the
-    result. Made for all rows of the photo, it holds what each of the kernel's rows saw.
+    ``x`` (B, C, H, W) is the input, ``grad`` (B, O, H', W') the gradient by the output. The windows
+    that one row of the kernel covers in an image are a matrix with k · C columns and one row for
+    each output pixel. Built once for all rows of the image, it serves every row of the kernel.
     """
     (batch, outputs, height, width), inputs = grad.shape, x.shape[1]
     padded = F.pad(x, [padding] * 4).permute(0, 2, 3, 1).contiguous()
     grads = grad.permute(0, 2, 3, 1).reshape(batch, height * width, outputs)
     total = [grad.new_zeros(kernel * inputs, outputs) for _ in range(kernel)]
-    for image, by_pixel in zip(padded, grads, strict=True):
-        tall, wide, _ = image.shape
+    for image, grad_rows in zip(padded, grads, strict=True):
+        rows, columns, _ = image.shape
         windows = image.as_strided(
-            (tall, width, kernel * inputs), (wide * inputs, inputs, 1), image.storage_offset()
-        ).reshape(tall * width, kernel * inputs)
+            (rows, width, kernel * inputs), (columns * inputs, inputs, 1), image.storage_offset()
+        ).reshape(rows * width, kernel * inputs)
         for y in range(kernel):
-            seen = windows[y * width : (y + height) * width]
-            total[y] = torch.addmm(total[y], seen.t(), by_pixel)
+            covered = windows[y * width : (y + height) * width]
+            total[y] = torch.addmm(total[y], covered.t(), grad_rows)
     by_weight = torch.stack(total).view(kernel, kernel, inputs, outputs).permute(3, 2, 0, 1)
     return by_weight.contiguous(memory_format=torch.channels_last)
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """``nn.BatchNorm2d``, with few channels normalised plane by plane."""
+    """``nn.BatchNorm2d`` that normalizes few channels in contiguous layout."""
 
-    FEW = 16  # channels that the kernel for pixel by pixel takes at once; the rest one by one
+    MIN_CHANNELS = 16  # PyTorch's channels_last kernel processes so many at once, fewer one by one
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise (B, C, H, W)."""
-        if self.num_features >= self.FEW or not self.training or not pixelwise_training(x):
+        """Normalize (B, C, H, W)."""
+        if self.num_features >= self.MIN_CHANNELS or not self.training or not in_eager_training(x):
             return super().forward(x)
-        planes: Tensor = Relaid.apply(x, torch.contiguous_format, torch.channels_last)
-        normalised = super().forward(planes)
-        pixels: Tensor = Relaid.apply(normalised, torch.channels_last, torch.contiguous_format)
-        return pixels
+        contiguous: Tensor = ChangeLayout.apply(x, torch.contiguous_format, torch.channels_last)
+        normalized: Tensor = ChangeLayout.apply(
+            super().forward(contiguous), torch.channels_last, torch.contiguous_format
+        )
+        return normalized
 
 
-class Relaid(torch.autograd.Function):
-    """A map laid out otherwise in memory, and its gradient laid out as the map had been."""
+class ChangeLayout(torch.autograd.Function):
+    """A copy in another memory layout, whose gradient is copied back to the layout before."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, layout: torch.memory_format, was: torch.memory_format) -> Any:
-        """Copy ``x``, also where it happens to lie both ways: what follows may write into it."""
-        ctx.was = was
-        return x.clone(memory_format=layout)
+    def forward(ctx: Any, x: Tensor, to: torch.memory_format, before: torch.memory_format) -> Any:
+        """Copy ``x`` even if it is in both layouts already: the next layer may work in place."""
+        ctx.before = before
+        return x.clone(memory_format=to)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         """Copy the gradient."""
-        return grad.contiguous(memory_format=ctx.was), None, None
+        return grad.contiguous(memory_format=ctx.before), None, None
 
 
-def pixelwise_training(x: Tensor) -> bool:
-    """Tell whether a map lies pixel by pixel on a CPU, in full precision, and is trained on."""
+def in_eager_training(x: Tensor) -> bool:
+    """Whether ``x`` is a channels_last map on a CPU, in full precision, in eager training."""
     return (
         torch.is_grad_enabled()
         and not torch.compiler.is_compiling()

@@ -1,18 +1,20 @@
-"""The last upsampling and the loss in one pass: what a training step is quickest with.
+"""The last upsampling and the loss in one pass, without storing scores at the image's size.
 
-Scores at the image's size are the largest thing of a step, and the loss is all that is wanted of
-them. So a stretch of them is made, its loss and gradients are taken, and it is forgotten.
+Scores at the image's size are the largest thing of a training step, and only the loss is wanted of
+them. So they are computed in chunks: each is made, its loss and gradients are taken, and it is
+overwritten by the next.
 
-A deconvolution of kernel 2·s and stride s looks at 2x2 cells for each s x s block of the output.
+A deconvolution of kernel 2·s and stride s combines 2x2 cells into each s x s block of the output.
 With the four cells in a column, it is a matrix product: (classes · s², classes · 4) times
-(classes · 4, blocks), or one such product a class where a class has a filter of its own.
-``losses.cross_entropy_sums`` of the upsampled scores is the plain formulation, equal to it.
+(classes · 4, blocks), or one such product per class where each class has its own filter. The result
+equals ``losses.cross_entropy_sums`` of the upsampled scores, which is the plain formulation.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,85 +22,101 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from toyfcn.models.kernels.argmax import first_where
+from toyfcn.models.kernels.argmax import first_nonzero
 from toyfcn.models.upsampling import Deconvolution
 
 # scores that are in memory at once: few enough for a CPU's cache, enough to keep a GPU busy
-STRETCH = {"cpu": 1 << 20, "cuda": 1 << 26}
-SMALL = 100  # in bits: 2^100, summed over 255 classes, and 2^-100 are float32's own numbers
-CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))  # of the 2x2 cells, as per_block lays the weight out
+CHUNK = {"cpu": 1 << 20, "cuda": 1 << 26}
+SMALL = 100  # in bits: 2^100, summed over 255 classes, and 2^-100 are normal float32 numbers
+CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))  # of 2x2 cells, in the order of ``as_matrices``
 
 
 @dataclass(frozen=True)
 class Upsampling:
-    """Scores on their last step to the image's size, and the truth that they are held against.
+    """Scores that are still to be upsampled to the image's size, and their target.
 
-    ``scores`` float (B, C, h, w); ``truth`` uint8 (B, H, W), its top left pixel at ``offset`` (in
-    both directions) of what ``up`` returns; ``class_weights`` float (C,).
+    ``scores`` float (B, C, h, w); ``target`` uint8 (B, H, W), whose top left pixel is at ``offset``
+    (in both directions) of the output of ``up``; ``class_weights`` float (C,).
     """
 
     scores: Tensor
     up: Deconvolution
-    truth: Tensor
+    target: Tensor
     class_weights: Tensor
     void: int
     offset: int = 0
 
 
-def upsampled_cross_entropy(of: Upsampling) -> tuple[Tensor, Tensor]:
-    """Return (Σ w·ℓ, Σ w) of ``up(scores)`` cropped, as ``losses.cross_entropy_sums`` does.
+@dataclass(frozen=True)
+class Blocks:
+    """An ``Upsampling`` as a matrix product, whose output is a column for each s x s block.
 
-    Computed in float32, or in float64 where the scores are, autocast or not. Only the first sum has
-    a gradient.
+    ``cells`` float (C, B, rows + 1, columns + 1), the scores around each of the (rows, columns)
+    blocks; ``weight`` float (G, C/G · s², C/G · 4), the deconvolution as G matrices; ``labels``
+    uint8 (s², B, rows, columns), the target; ``weights`` float (256,), one per label, 0 for void.
+    """
+
+    cells: Tensor
+    weight: Tensor
+    labels: Tensor
+    weights: Tensor
+    void: int
+
+
+def upsampled_cross_entropy(of: Upsampling) -> tuple[Tensor, Tensor]:
+    """Return (Σ w·ℓ, Σ w) over the labeled pixels of ``up(scores)`` cropped to the target.
+
+    Equal to ``losses.cross_entropy_sums``. Computed in float32, or in float64 where the scores are,
+    also under autocast. Only the first sum has a gradient.
+
+    Raises:
+        IndexError, RuntimeError: the target has a label that is neither a class nor void.
     """
     with torch.autocast(of.scores.device.type, enabled=False):
-        cells, weight, labels, weights, _ = laid_out(of)
+        blocks, _ = in_blocks(of)
         sums: tuple[Tensor, Tensor] = UpsampledCrossEntropy.apply(
-            cells, weight, labels, weights, of.void, torch.is_grad_enabled()
+            blocks.cells, blocks.weight, blocks, torch.is_grad_enabled()
         )
         return sums
 
 
 @torch.no_grad()
 def upsampled_labels(of: Upsampling) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the likeliest labels, uint8 (B, H, W), and both sums of ``upsampled_cross_entropy``.
+    """Return the predicted labels, uint8 (B, H, W), and the sums of ``upsampled_cross_entropy``.
 
-    What scoring is quickest with; of equal scores the first one's label is taken.
+    Of equal scores the first label is taken.
     """
     with torch.autocast(of.scores.device.type, enabled=False):
-        cells, weight, labels, weights, corner = laid_out(of)
-        likeliest = torch.empty_like(labels)
-        total, weight_sum = one_pass(cells, weight, labels, weights, of.void, likeliest=likeliest)
-        stride, (batch, height, width) = of.up.stride, of.truth.shape
-        tall = likeliest.view(stride, stride, *likeliest.shape[1:]).permute(2, 3, 0, 4, 1)
-        tall = tall.reshape(batch, tall.shape[1] * stride, -1)
-        return tall[:, corner : corner + height, corner : corner + width], total, weight_sum
+        blocks, corner = in_blocks(of)
+        predicted = torch.empty_like(blocks.labels)
+        total, weight_sum = one_pass(blocks, predicted=predicted)
+        stride, (batch, height, width) = of.up.stride, of.target.shape
+        pixels = predicted.view(stride, stride, *predicted.shape[1:]).permute(2, 3, 0, 4, 1)
+        pixels = pixels.reshape(batch, pixels.shape[1] * stride, -1)
+        return pixels[:, corner : corner + height, corner : corner + width], total, weight_sum
 
 
-def laid_out(of: Upsampling) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
-    """Return what ``one_pass`` takes, and where in the first block the truth begins.
-
-    That is the cells (C, B, rows + 1, columns + 1) that the truth's blocks lie between, the
-    deconvolution as matrices, the truth in blocks, and a weight for each of 256 labels.
-    """
+def in_blocks(of: Upsampling) -> tuple[Blocks, int]:
+    """Return the matrix product, and at which pixel of the first block the target begins."""
     dtype = torch.promote_types(of.scores.dtype, torch.float32)
-    up, stride, (height, width) = of.up, of.up.stride, of.truth.shape[-2:]
+    up, stride, (height, width) = of.up, of.up.stride, of.target.shape[-2:]
     offset = of.offset + (stride // 2 if up.replicate else 0)  # counted from the first block
-    cells = bordered(of.scores.to(dtype), up.replicate).transpose(0, 1)
+    cells = padded(of.scores.to(dtype), up.replicate).transpose(0, 1)
     first, corner = divmod(offset, stride)
     last = [first + (corner + size - 1) // stride + 2 for size in (height, width)]
-    assert last[0] <= cells.shape[-2] and last[1] <= cells.shape[-1], "truth beyond the scores"
+    assert last[0] <= cells.shape[-2] and last[1] <= cells.shape[-1], "target beyond the scores"
     cells = cells[..., first : last[0], first : last[1]].contiguous()
-    blocks = (cells.shape[-2] - 1, cells.shape[-1] - 1)
-    labels = in_blocks(of.truth, stride, corner, blocks, of.void)
+    shape = (cells.shape[-2] - 1, cells.shape[-1] - 1)
+    labels = target_in_blocks(of.target, stride, corner, shape, of.void)
     weights = torch.zeros(256, dtype=dtype, device=of.scores.device)
     weights[: len(of.class_weights)] = of.class_weights
     weights[of.void] = 0
-    return cells, per_block(up.weight.to(dtype), stride, up.groups), labels, weights, corner
+    matrices = as_matrices(up.weight.to(dtype), stride, up.groups)
+    return Blocks(cells, matrices, labels, weights, of.void), corner
 
 
-def bordered(scores: Tensor, replicate: bool) -> Tensor:
-    """Add a cell on every side: the border's own again, or zeros."""
+def padded(scores: Tensor, replicate: bool) -> Tensor:
+    """Pad scores by a cell on every side: the border's own repeated, or zeros."""
     for dim in (-2, -1):
         edges = [scores.narrow(dim, i, 1) for i in (0, scores.shape[dim] - 1)]
         if not replicate:
@@ -107,10 +125,10 @@ def bordered(scores: Tensor, replicate: bool) -> Tensor:
     return scores
 
 
-def per_block(weight: Tensor, stride: int, groups: int) -> Tensor:
-    """Lay a deconvolution's weight (C, C/G, 2s, 2s) out as matrices (G, C/G · s², C/G · 4).
+def as_matrices(weight: Tensor, stride: int, groups: int) -> Tensor:
+    """Reorder a deconvolution's weight (C, C/G, 2s, 2s) to matrices (G, C/G · s², C/G · 4).
 
-    The upper and left cells of four see the second half of the kernel.
+    The upper and left cells of four are multiplied with the second half of the kernel.
     """
     share = weight.shape[0] // groups
     parts = weight.view(groups, share, share, 2, stride, 2, stride)  # G, in, out, cell, y, cell, x
@@ -118,93 +136,110 @@ def per_block(weight: Tensor, stride: int, groups: int) -> Tensor:
     return parts.reshape(groups, share * stride**2, share * 4)
 
 
-def in_blocks(
-    truth: Tensor, stride: int, offset: int, blocks: tuple[int, int], void: int
+def target_in_blocks(
+    target: Tensor, stride: int, offset: int, blocks: tuple[int, int], void: int
 ) -> Tensor:
-    """Cut a truth (B, H, W) into blocks (s², B, blocks y, blocks x), with void around it."""
-    batch, height, width = truth.shape
-    around = truth.new_full((batch, blocks[0] * stride, blocks[1] * stride), void)
-    around[:, offset : offset + height, offset : offset + width] = truth
-    around = around.view(batch, blocks[0], stride, blocks[1], stride)
-    return around.permute(2, 4, 0, 1, 3).reshape(stride**2, batch, *blocks)
+    """Reorder a target (B, H, W) to (s², B, rows, columns) of blocks, with void around it."""
+    batch, height, width = target.shape
+    whole = target.new_full((batch, blocks[0] * stride, blocks[1] * stride), void)
+    whole[:, offset : offset + height, offset : offset + width] = target
+    whole = whole.view(batch, blocks[0], stride, blocks[1], stride)
+    return whole.permute(2, 4, 0, 1, 3).reshape(stride**2, batch, *blocks)
+
+
+def chunks(of: Blocks) -> tuple[int, Iterator[tuple[slice, slice]]]:
+    """Return how many scores the largest chunk has, and each as slices of images and of rows.
+
+    A chunk has several whole images, or some rows of blocks of one.
+    """
+    classes, batch, rows, columns = of.cells.shape
+    rows, columns = rows - 1, columns - 1
+    row = classes * len(of.labels) * columns  # scores
+    budget = CHUNK.get(of.cells.device.type, 1 << 24)
+    images, height = max(1, budget // (row * rows)), min(rows, max(1, budget // row))
+    starts = itertools.product(range(0, batch, images), range(0, rows, height))
+    slices = ((slice(b, b + images), slice(y, min(rows, y + height))) for b, y in starts)
+    return min(images, batch) * height * row, slices
 
 
 def one_pass(
-    cells: Tensor,
-    weight: Tensor,
-    labels: Tensor,
-    weights: Tensor,
-    void: int,
+    of: Blocks,
     cells_grad: Tensor | None = None,
     weight_grad: Tensor | None = None,
-    likeliest: Tensor | None = None,
+    predicted: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Return (Σ w·ℓ, Σ w) of what ``laid_out`` returns.
+    """Return (Σ w·ℓ, Σ w).
 
-    On the way the gradients of the first sum are added to ``cells_grad`` and ``weight_grad``, and
-    the labels of the highest scores are put into ``likeliest``, where these are given.
+    Where they are given, the gradients of the first sum are added to ``cells_grad`` and
+    ``weight_grad``, and the labels of the highest scores are written to ``predicted``.
     """
-    classes, batch, rows, columns = cells.shape
-    rows, columns = rows - 1, columns - 1
-    groups, share = len(weight), classes // len(weight)
-    total, weight_sum = cells.new_zeros(()), cells.new_zeros(())
-    # stretches of whole images, or of rows of one
-    row = classes * len(labels) * columns
-    budget = STRETCH.get(cells.device.type, 1 << 24)
-    images, height = max(1, budget // (row * rows)), min(rows, max(1, budget // row))
-    # fresh memory costs page faults: the scores, and what is equal to the highest
-    store = cells.new_empty(1 if likeliest is None else 2, min(images, batch) * height * row)
-    in_bits = weight / math.log(2)  # powers of two are quicker than those of e
-    small = known_small(cells, in_bits)
-    for b, top in itertools.product(range(0, batch, images), range(0, rows, height)):
-        bottom = min(rows, top + height)
-        corners = [
-            (slice(None), slice(b, b + images), slice(top + y, bottom + y), slice(x, columns + x))
-            for y, x in CORNERS
-        ]
-        taps = torch.stack([cells[corner] for corner in corners], 1)
-        shape, taps = taps.shape, taps.view(groups, share * 4, -1)
-        out = store[:, : weight.shape[0] * weight.shape[1] * taps.shape[2]]
-        scores = torch.bmm(in_bits, taps, out=out[0].view(*weight.shape[:2], -1)).view(classes, -1)
-        label = labels[:, b : b + images, top:bottom].reshape(1, -1).long()
-        w = weights.index_select(0, label[0])
-        label = label.masked_fill_(label == void, 0)  # of weight 0: any class will do
+    total, weight_sum = of.cells.new_zeros(()), of.cells.new_zeros(())
+    largest, slices = chunks(of)
+    # new memory costs page faults: one buffer for all scores, one for what equals the highest
+    buffers = of.cells.new_empty(1 if predicted is None else 2, largest)
+    in_bits = of.weight / math.log(2)  # powers of two are faster than those of e
+    small = known_small(of.cells, in_bits)
+    classes, groups = len(of.cells), len(of.weight)
+    for images, rows in slices:
+        corners = corners_of(images, rows, of.labels.shape[-1])
+        taps = torch.stack([of.cells[corner] for corner in corners], 1)
+        shape, taps = taps.shape, taps.view(groups, classes // groups * 4, -1)
+        chunk = buffers[:, : of.weight.shape[0] * of.weight.shape[1] * taps.shape[2]]
+        scores = torch.bmm(in_bits, taps, out=chunk[0].view(*of.weight.shape[:2], -1))
+        scores = scores.view(classes, -1)
+        label = of.labels[:, images, rows].reshape(1, -1).long()
+        w = of.weights.index_select(0, label[0])
+        label = label.masked_fill_(label == of.void, 0)  # its weight is 0: any class will do
 
-        if likeliest is not None or not small:
+        if predicted is not None or not small:
             highest = scores.amax(0)
-            if likeliest is not None:
-                into = likeliest[:, b : b + images, top:bottom]
-                found = torch.eq(scores, highest, out=out[1].view(classes, -1))
-                into.copy_(first_where(found).view(into.shape))
+            if predicted is not None:
+                is_highest = torch.eq(scores, highest, out=chunk[1].view(classes, -1))
+                part = predicted[:, images, rows]
+                part.copy_(first_nonzero(is_highest).view(part.shape))
             if not small:
                 scores -= highest
-        of_truth = scores.gather(0, label)[0]
+        of_target = scores.gather(0, label)[0]
         sums = scores.exp2_().sum(0)
-        total += torch.dot(w, sums.log2() - of_truth) * math.log(2)
+        total += torch.dot(w, sums.log2() - of_target) * math.log(2)
         weight_sum += w.sum()
         if cells_grad is None and weight_grad is None:
             continue
 
-        # the gradient of the loss by the scores: w · (softmax - one at the truth)
-        scores *= w / sums
-        if scores.is_cuda:  # where adding at places is slow if it has to repeat exactly
-            scores -= w * (label == torch.arange(classes, device=label.device)[:, None])
-        else:
-            scores.scatter_add_(0, label, -w[None])
-        scores = scores.view(groups, share * len(labels), -1)
+        subtract_target(scores.mul_(w / sums), label, w)
+        scores = scores.view(groups, of.weight.shape[1], -1)
         if weight_grad is not None:
             weight_grad += torch.bmm(scores, taps.transpose(1, 2))
         if cells_grad is not None:
-            by_tap = torch.bmm(weight.transpose(1, 2), scores).view(shape)
+            by_tap = torch.bmm(of.weight.transpose(1, 2), scores).view(shape)
             for i, corner in enumerate(corners):
                 cells_grad[corner] += by_tap[:, i]
     return total, weight_sum
 
 
-def known_small(cells: Tensor, in_bits: Tensor) -> bool:
-    """Whether powers of all scores are numbers as they are, before a pixel's highest is taken off.
+def corners_of(images: slice, rows: slice, columns: int) -> list[tuple[slice, ...]]:
+    """Return where the four cells of each block of a chunk lie in ``Blocks.cells``."""
+    return [
+        (slice(None), images, slice(rows.start + y, rows.stop + y), slice(x, columns + x))
+        for y, x in CORNERS
+    ]
 
-    Only a CPU is asked: a GPU would have to be waited for.
+
+def subtract_target(grad: Tensor, label: Tensor, w: Tensor) -> None:
+    """Turn w · softmax into the gradient by the scores, w · (softmax - one-hot target), in place.
+
+    ``grad`` (C, pixels), ``label`` long (1, pixels), ``w`` (pixels,).
+    """
+    if grad.is_cuda:  # where a deterministic scatter is slow
+        grad -= w * (label == torch.arange(len(grad), device=label.device)[:, None])
+    else:
+        grad.scatter_add_(0, label, -w[None])
+
+
+def known_small(cells: Tensor, in_bits: Tensor) -> bool:
+    """Whether powers of all scores are normal numbers without subtracting each pixel's highest.
+
+    Only asked on a CPU: on a GPU it would mean waiting for the result.
     """
     return cells.device.type == "cpu" and bool(
         cells.abs().amax() * in_bits.abs().sum(-1).amax() < SMALL
@@ -212,24 +247,18 @@ def known_small(cells: Tensor, in_bits: Tensor) -> bool:
 
 
 class UpsampledCrossEntropy(torch.autograd.Function):
-    """``one_pass`` with its gradients: the loss is one number, so the way back only scales them."""
+    """``one_pass`` with its gradients, which the backward pass only has to scale."""
 
     @staticmethod
     def forward(
-        ctx: Any,
-        cells: Tensor,
-        weight: Tensor,
-        labels: Tensor,
-        weights: Tensor,
-        void: int,
-        with_gradient: bool,
+        ctx: Any, cells: Tensor, weight: Tensor, blocks: Blocks, with_gradient: bool
     ) -> tuple[Tensor, Tensor]:
-        """Compute both sums, and the gradients by cells and weight where these are needed."""
+        """Compute both sums, and the gradients by cells and weight where they are needed."""
         grads = [
             torch.zeros_like(x) if needed and with_gradient else None
             for x, needed in zip((cells, weight), ctx.needs_input_grad, strict=False)
         ]
-        total, weight_sum = one_pass(cells, weight, labels, weights, void, *grads)
+        total, weight_sum = one_pass(blocks, *grads)
         ctx.save_for_backward(*grads)
         ctx.mark_non_differentiable(weight_sum)
         return total, weight_sum
@@ -237,6 +266,6 @@ class UpsampledCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        """Scale the gradients that there are."""
+        """Scale the gradients."""
         grads = [None if g is None else g * grad for g in ctx.saved_tensors]
-        return grads[0], grads[1], None, None, None, None
+        return grads[0], grads[1], None, None

@@ -1,0 +1,106 @@
+"""What every backbone is: normalized photos in, feature maps of rising stride out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from toyfcn.models.geometry import Grid, Layer, chain
+from toyfcn.models.upsampling import Deconvolution
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)  # of RGB in 0..255
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+
+class Backbone(nn.Module, ABC):
+    """The feature extractor of a network: a classifier without its last layer, convolutionalized.
+
+    ``strides`` and ``channels`` describe its feature maps, finest first.
+
+    ``geometry`` says how it pads. ``same``: every layer pads, so that all maps are aligned with
+    the photo and every crop offset is 0. ``paper``: the first convolution pads by 100, and layers
+    that were fully connected do not pad. ``classifier``: pads as the classifier does, so that an
+    input of the classifier's size gives one cell.
+
+    ``memory_format`` is the layout in which its convolutions are faster: channels_last for few
+    channels, contiguous for many (`python benchmarks/vgg.py`: 1.6 times as fast).
+    """
+
+    strides: Sequence[int]
+    channels: Sequence[int]
+    geometry: str
+    memory_format = torch.channels_last
+
+    @abstractmethod
+    def stages(self) -> list[list[nn.Module]]:
+        """Return the layers in order, one list for each feature map, which is its last output."""
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Map normalized photos, float (B, 3, H, W), to the feature maps, finest first."""
+        features = []
+        for stage in self.stages():
+            for layer in stage:
+                x = layer(x)
+            features.append(x)
+        return features
+
+    def grids(self) -> list[Grid]:
+        """Return where the cells of each feature map lie in the photo, finest first."""
+        grid, grids = Grid(), []
+        for stage in self.stages():
+            grid = chain(layers_of(stage), grid)
+            grids.append(grid)
+        return grids
+
+
+class Normalize(nn.Module):
+    """Subtract the mean and divide by the standard deviation of each channel.
+
+    A layer of the network, so that the preprocessing is saved with the weights. ``mean`` and
+    ``std`` are those of the channels in 0..255.
+    """
+
+    def __init__(
+        self,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+    ) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+        self.mean: Tensor
+        self.std: Tensor
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map photos (B, 3, H, W), RGB in 0..255 (uint8 or float), to floats around 0."""
+        return (image.to(self.mean.dtype) - self.mean).div_(self.std)
+
+
+def layers_of(modules: Iterable[nn.Module]) -> list[Layer]:
+    """Return the geometry of modules that run one after another; others change no positions."""
+    layers = []
+    for module in (part for whole in modules for part in whole.modules()):
+        if isinstance(module, nn.Conv2d):
+            assert isinstance(module.padding, tuple)
+            (kernel, _), (stride, _) = module.kernel_size, module.stride
+            layers.append(Layer("conv", kernel, stride, module.padding[0]))
+        elif isinstance(module, nn.ConvTranspose2d):
+            assert isinstance(module.padding, tuple)
+            (kernel, _), (stride, _) = module.kernel_size, module.stride
+            layers.append(Layer("deconv", kernel, stride, module.padding[0]))
+        elif isinstance(module, nn.MaxPool2d | nn.AvgPool2d):
+            (kernel, _), (stride, _) = pair(module.kernel_size), pair(module.stride)
+            layers.append(Layer("pool", kernel, stride, pair(module.padding)[0]))
+        elif isinstance(module, Deconvolution):
+            stride = module.stride
+            padding = stride // 2 if module.replicate else 0
+            layers.append(Layer("deconv", 2 * stride, stride, padding))
+    return layers
+
+
+def pair(value: int | tuple[int, int]) -> tuple[int, int]:
+    """Return (height, width) of a pool's option, which may be one number for both."""
+    return (value, value) if isinstance(value, int) else value

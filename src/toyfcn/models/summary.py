@@ -1,0 +1,136 @@
+"""A network layer by layer as a table: what `toyfcn-model` prints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from toyfcn.config.commands import DescribeConfig
+from toyfcn.models.backbone import layers_of
+from toyfcn.models.build import Network, build_network
+from toyfcn.models.fcn import FCN
+from toyfcn.models.geometry import Grid, chain
+from toyfcn.models.upsampling import Deconvolution
+
+HEADINGS = ("layer", "output", "stride", "field", "first at", "crop", "weights", "Gmadd")
+NOTE = (
+    "stride, field (receptive field) and first at (center of the first cell) in pixels of the "
+    "photo; crop: cells cropped at the top left; Gmadd: 10^9 multiply-adds, forward."
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A layer: ``shape`` (C, H, W) of its output and the ``grid`` of its cells.
+
+    ``crop``: cells cropped from the top left before its output is added to another; None where
+    nothing is added. ``cost``: multiply-adds for one photo.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    grid: Grid
+    crop: int | None
+    parameters: int
+    cost: int
+
+
+def describe(config: DescribeConfig) -> None:
+    """Print the table of a network for photos of a size. No weights are made."""
+    with torch.device("meta"):
+        net = build_network(config.model, config.classes)
+    model, (height, width) = config.model, config.size
+    title = f"{model.name}, stride {model.stride}, geometry {model.geometry}, {height}x{width}"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in HEADINGS:
+        justify: Any = "left" if heading == "layer" else "right"
+        table.add_column(heading, justify=justify, no_wrap=True)
+    rows = layers(net, (height, width))
+    for row in rows:
+        table.add_row(
+            row.name.removeprefix("trunk."),
+            "x".join(map(str, row.shape)),
+            f"{float(row.grid.stride):g}",
+            f"{float(row.grid.field):g}",
+            f"{float(row.grid.start):g}",
+            "" if row.crop is None else str(row.crop),
+            f"{row.parameters:,}",
+            f"{row.cost / 1e9:,.2f}",
+        )
+    table.add_section()
+    parameters, cost = sum(row.parameters for row in rows), sum(row.cost for row in rows)
+    table.add_row("all", "", "", "", "", "", f"{parameters:,}", f"{cost / 1e9:,.2f}", style="bold")
+    console = Console()
+    console.print(table)
+    note = NOTE
+    if isinstance(net, FCN):
+        upsampling = sum(p.numel() for p in net.ups.parameters())
+        note += f"\n{parameters - upsampling:,} parameters without the deconvolutions"
+    console.print(note, highlight=False)
+
+
+def layers(net: Network, size: tuple[int, int]) -> list[Row]:
+    """Return a row for each layer that has weights or changes the stride, in order of use.
+
+    Shapes come from running the network on a photo (1, 3, *size) on its own device, which may be
+    ``meta``; grids come from models/geometry.py.
+    """
+    names = {module: name for name, module in net.named_modules()}
+    grids, crops = positions(net)
+    rows: list[Row] = []
+
+    def add_row(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        parameters = sum(p.numel() for p in module.parameters())
+        if parameters or layers_of([module]):
+            shape, cost = tuple(output.shape[1:]), multiply_adds(module, inputs[0], output)
+            row = Row(names[module], shape, grids[module], crops.get(module), parameters, cost)
+            rows.append(row)
+
+    hooks = [module.register_forward_hook(add_row) for module in grids]
+    device = next(net.parameters()).device
+    with torch.no_grad():
+        net.eval()(torch.zeros(1, 3, *size, device=device))
+    for hook in hooks:
+        hook.remove()
+    return rows
+
+
+def positions(net: Network) -> tuple[dict[nn.Module, Grid], dict[nn.Module, int]]:
+    """Return the grid of each layer's output, and the crop of those that are added to another."""
+    features: list[Grid] = []
+    grids: dict[nn.Module, Grid] = {}
+    grid = Grid()
+    for stage in net.backbone.stages():
+        for module in (part for whole in stage for part in whole.modules()):
+            if not list(module.children()):
+                grid = grids[module] = chain(layers_of([module]), grid)
+        features.append(grid)
+    grids |= dict(zip(net.heads, features[::-1], strict=False))  # the coarsest head first
+    crops: dict[nn.Module, int] = {}
+    if isinstance(net, FCN):
+        crops = dict(zip([*net.heads[1:], net.ups[-1]], net.offsets, strict=True))
+        for up in net.ups:
+            grid = grids[up] = chain(layers_of([up]), grid)
+    return grids, crops
+
+
+def multiply_adds(module: nn.Module, given: Any, made: Any) -> int:
+    """Count the multiply-adds of a layer that maps a tensor (1, C, h, w) to another.
+
+    A convolution applies its weights once for each output cell, a deconvolution once for each input
+    cell; norms and pools, small beside them, are not counted.
+    """
+    if isinstance(module, nn.Conv2d):
+        return module.weight.numel() * int(made.shape[-2] * made.shape[-1])
+    if isinstance(module, Deconvolution):
+        border = 2 if module.replicate else 0
+        return module.weight.numel() * int((given.shape[-2] + border) * (given.shape[-1] + border))
+    if isinstance(module, nn.ConvTranspose2d):
+        return module.weight.numel() * int(given.shape[-2] * given.shape[-1])
+    return 0
