@@ -10,7 +10,8 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from toyfcn.cli.launch import CONF, explain
+from toyfcn.cli import CONF, config_store, resolvers
+from toyfcn.cli.errors import explain
 from toyfcn.config import commands as schema
 
 GROUPS = ("data", "model", "recipe", "trainer", "experiment", "debug", "sweep", "launcher")
@@ -30,7 +31,8 @@ MISTAKES = (HydraException, OmegaConfBaseException, ValueError)
 @pytest.fixture(autouse=True)
 def _hydra(monkeypatch):
     monkeypatch.delenv("TOYFCN_VOC", raising=False)
-    schema.register()
+    config_store.register()
+    resolvers.register()
     with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
         yield
 
@@ -240,7 +242,7 @@ def test_bounds_belong_to_the_range(override):
 def test_mistakes_are_told_in_a_moment():
     heavy = "{'torch', 'pytorch_lightning', 'torchvision', 'torchmetrics'}"
     code = (
-        "import sys, toyfcn.config.commands as c; c.register(); "
+        "import sys, toyfcn.cli.config_store as c; c.register(); "
         f"print(sorted({heavy} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

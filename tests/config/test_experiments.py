@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from conftest import Command
 
-from toyfcn.cli.launch import CONF
+from toyfcn.cli import CONF
 
 HOME = CONF / "experiment"
 EXPERIMENTS = sorted(str(path.relative_to(HOME).with_suffix("")) for path in HOME.rglob("*.yaml"))

@@ -15,7 +15,8 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from toyfcn.cli import resolvers
-from toyfcn.config.commands import COMMANDS, register
+from toyfcn.cli.config_store import register
+from toyfcn.config.commands import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 TEXTS = {

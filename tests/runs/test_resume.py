@@ -19,7 +19,7 @@ import torch
 from conftest import Command
 from killer import kill_at_random, same_end, start
 
-from toyfcn.cli.launch import CONF
+from toyfcn.cli import CONF
 from toyfcn.training import pretrain
 from toyfcn.training.task import SegmentationTask
 

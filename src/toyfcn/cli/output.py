@@ -23,7 +23,8 @@ def keep_open() -> None:
     """Let standard output and error outlive their readers; what is no file stays as it is."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if isinstance(stream, io.TextIOWrapper) and isinstance(stream.buffer.raw, io.FileIO):
+        raw = getattr(getattr(stream, "buffer", None), "raw", None)
+        if isinstance(raw, io.FileIO) and not isinstance(raw, Lasting):
             file = io.BufferedWriter(Lasting(stream.fileno(), "wb", closefd=False))
             stream.flush()
             setattr(sys, name, io.TextIOWrapper(file, stream.encoding, line_buffering=True))
