@@ -86,7 +86,7 @@ def fault(path: Path, reason: str) -> Fault:
 
 
 def read_lists(source: Source, splits: Sequence[str]) -> tuple[dict[str, list[str]], list[Fault]]:
-    """Return the sound ids of each split, each once, and the faults of the lists."""
+    """Return the valid ids of each split, each once, and the faults of the lists."""
     found: dict[str, list[str]] = {}
     faults: list[Fault] = []
     for split in splits:
@@ -150,7 +150,7 @@ def is_there(pair: Pair, path: Path) -> bool:
     try:
         if path.is_file():
             return True
-        pair.blame(path, "is no file" if path.exists() else "is missing")
+        pair.blame(path, "is not a file" if path.exists() else "is missing")
     except OSError as error:  # no right to look, a name too long
         pair.blame(path, error.strerror or str(error))
     return False
