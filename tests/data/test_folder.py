@@ -14,6 +14,7 @@ import torch
 from conftest import Command
 from PIL import Image
 
+from toyfcn.config.commands import DataCommandConfig
 from toyfcn.config.data import FolderConfig
 from toyfcn.data.cache import fingerprint
 from toyfcn.data.color_masks import read_colors
@@ -21,8 +22,9 @@ from toyfcn.data.datamodule import SegmentationData
 from toyfcn.data.folder import FolderSource, folder_source
 from toyfcn.data.source import palette
 from toyfcn.data.splits import draw_splits
+from toyfcn.data.tools import run_check
 
-COLOURS = {"colours": [[0, 0, 0], [255, 0, 0]], "void_colour": [255, 255, 255]}
+COLOURS: dict[str, Any] = {"colours": [[0, 0, 0], [255, 0, 0]], "void_colour": [255, 255, 255]}
 
 
 def source_of(root: Path, **options: Any) -> FolderSource:
@@ -311,15 +313,22 @@ def test_train_eval_predict_and_check(own_folder: Path, command: Command) -> Non
     assert len(list(Path("out").glob("*_overlay.png"))) == 12
 
 
-def test_check_finds_every_file_without_its_partner(own_folder: Path, command: Command) -> None:
-    Path("photos/a3.jpg").unlink()
-    Path("masks/a7.png").unlink()
-    words = "check data=folder data.images=photos data.masks=masks data.classes=[background,cat]"
-    colours = ["data.colours=[[0,0,0],[255,0,0]]", "data.void_colour=[255,255,255]"]
-    answer = command("data", *words.split(), *colours)
-    assert answer.code == 1
-    for told in ("photos/a3.jpg: is missing", "masks/a7.png: is missing", "2 faults"):
-        assert told in answer.out
+def test_check_finds_every_file_without_its_partner(
+    own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (own_folder / "photos/a3.jpg").unlink()
+    (own_folder / "masks/a7.png").unlink()
+    config = FolderConfig(
+        root=str(own_folder),
+        images="photos",
+        masks="masks",
+        classes=["background", "cat"],
+        **COLOURS,
+    )
+    assert run_check.run(DataCommandConfig(data=config, report=None)) == 1
+    printed = capsys.readouterr().out
+    for words in ("photos/a3.jpg: is missing", "masks/a7.png: is missing", "2 faults"):
+        assert words in printed
 
 
 def test_more_classes_than_voc_has(own_folder: Path) -> None:

@@ -38,7 +38,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def many() -> list[Pair]:
-    return scenes(150)
+    return scenes(80)
 
 
 def test_layout_is_exactly_vocs(world: Path) -> None:
@@ -79,10 +79,10 @@ def test_size_is_height_then_width() -> None:
 def test_same_seed_same_bytes_however_many_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sizes: dict[str, Any] = {"train": 180, "val": 10, "test": 10, "size": (48, 48)}
-    pooled = shapes.draw(tmp_path / "pooled", **sizes)
-    monkeypatch.setattr(shapes, "FEW", 201)
+    sizes: dict[str, Any] = {"train": 34, "val": 3, "test": 3, "size": (48, 48)}
     alone = shapes.draw(tmp_path / "alone", **sizes)
+    monkeypatch.setattr(shapes, "FEW", 40)
+    pooled = shapes.draw(tmp_path / "pooled", **sizes)
     assert digests(alone) == digests(pooled)
 
 
