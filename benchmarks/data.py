@@ -1,6 +1,6 @@
 """Reading VOC2007, side by side: bare decoding, ours, torchvision's VOCSegmentation, our cache.
 
-All ways take turns in one process on the same images; ratios are medians over the repeats, with
+All methods take turns in one process on the same images; ratios are medians over the repeats, with
 the middle half behind. Ratios count, absolute figures depend on the machine. Workers stay from one
 epoch to the next, in all loaders.
 """
@@ -77,7 +77,7 @@ JOINT = transforms()
 
 
 def epochs(root: str, workers: int) -> dict[str, list[float]]:
-    """Return ms an image of each way to read VOC2007 train, one figure a repeat."""
+    """Return ms an image of each method of reading VOC2007 train, one figure a repeat."""
     source = open_source(VOCConfig(root=root))
     ids = source.ids("train")
     settings: dict[str, Any] = {"num_workers": workers, "persistent_workers": workers > 0}
@@ -100,23 +100,25 @@ def epochs(root: str, workers: int) -> dict[str, list[float]]:
         voc = Peer(root, "2007", "train")
         peer: DataLoader[Any] = DataLoader(voc, BATCH, shuffle=True, **settings)
         ours, cached = loader(None), loader(cache)
-        ways: dict[str, Callable[[], Iterable[Any]]] = {
+        methods: dict[str, Callable[[], Iterable[Any]]] = {
             "peer": lambda: peer,
             "ours": lambda: ours,
             "cached": lambda: cached,
         }
         if workers == 0:
-            ways |= {"bare": bare, "read": lambda: map(source.pair, ids)}
-        return interleaved(ways, len(ids))
+            methods |= {"bare": bare, "read": lambda: map(source.pair, ids)}
+        return interleaved(methods, len(ids))
 
 
-def interleaved(ways: dict[str, Callable[[], Iterable[Any]]], count: int) -> dict[str, list[float]]:
-    """Go through each way in turn, ``REPEATS`` times after a first that does not count."""
-    taken: dict[str, list[float]] = {name: [] for name in ways}
+def interleaved(
+    methods: dict[str, Callable[[], Iterable[Any]]], count: int
+) -> dict[str, list[float]]:
+    """Run each method in turn, ``REPEATS`` times after a first that does not count."""
+    taken: dict[str, list[float]] = {name: [] for name in methods}
     for repeat in range(1 + REPEATS):
-        for name, way in ways.items():
+        for name, method in methods.items():
             start = time.perf_counter()
-            for _ in way():
+            for _ in method():
                 pass
             if repeat:
                 taken[name].append((time.perf_counter() - start) / count * 1e3)
@@ -124,7 +126,7 @@ def interleaved(ways: dict[str, Callable[[], Iterable[Any]]], count: int) -> dic
 
 
 class Ready(Dataset[Any]):
-    """Samples that are there already: what is left is the way from worker to trainer."""
+    """Samples that are there already: what is left is the transport from worker to trainer."""
 
     sample = (torch.zeros(3, 256, 256, dtype=torch.uint8), torch.zeros(256, 256).byte(), "id")
 
@@ -137,7 +139,7 @@ class Ready(Dataset[Any]):
 
 
 def parts(root: str) -> dict[str, list[float]]:
-    """Return ms an image of what happens to a pair on its way, each part by itself."""
+    """Return ms an image of each step of reading a pair, by itself."""
     source = open_source(VOCConfig(root=root))
     ids = source.ids("train")
     pairs = [source.pair(name) for name in ids]
@@ -147,7 +149,7 @@ def parts(root: str) -> dict[str, list[float]]:
     ready = DataLoader(Ready(), BATCH, **settings)
     each = range(len(ids))
     paths = [(source.image_path(name), source.mask_path(name)) for name in ids]
-    ways: dict[str, Callable[[], Iterable[Any]]] = {
+    methods: dict[str, Callable[[], Iterable[Any]]] = {
         "decoding the photo": lambda: (read_image(photo) for photo, _ in paths),
         "decoding the mask": lambda: (read_mask(mask) for _, mask in paths),
         "both, checked": lambda: map(source.pair, ids),
@@ -156,7 +158,7 @@ def parts(root: str) -> dict[str, list[float]]:
         "collation": lambda: (join(done) for i in each if i % BATCH == 0),
         "collation and transport, one worker": lambda: ready,
     }
-    taken = interleaved(ways, len(ids))
+    taken = interleaved(methods, len(ids))
     taken["collation and transport, one worker"] = [
         ms * len(ids) / len(Ready()) for ms in taken["collation and transport, one worker"]
     ]

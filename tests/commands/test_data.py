@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from conftest import Answer, Command
 
+from toyfcn.config.commands import DataCommandConfig
+from toyfcn.config.data import FolderConfig, ShapesConfig, VOCConfig
+from toyfcn.data.tools import run_check, run_download, run_draw
 from toyfcn.data.voc import CLASSES
 
 
@@ -33,10 +36,6 @@ def data(
         ("check data.rot=x", "did you mean data.root"),
         ("check workers=0", "workers=0 is below 1"),
         ("check data=voc2007", "no VOC2007 found"),
-        ("draw data=voc2007", "set data=shapes"),
-        ("draw data.size=[8,8]", "data.size=8 is below 48"),
-        ("download", "set data=voc2007, voc2011 or voc2012"),
-        ("download data=voc2012 mirrors=[ftp://x/]", "ftp://x/"),
     ],
 )
 def test_a_mistake_is_one_line_and_code_2(data, arguments, words):
@@ -84,24 +83,41 @@ def test_check_of_broken_data(data, tiny_voc):
     assert {"file": str(mask), "reason": "is missing"} in faults
 
 
-def test_check_of_some_lists_without_report(data, tiny_voc):
-    answer = data(f"check data=voc2007 data.root={tiny_voc} splits=[val] report=null")
-    assert answer.code == 0
-    assert "lists:  val 2\n" in answer.out
-    assert list(Path().iterdir()) == []
+# what follows needs no command line: the jobs take a config
 
 
-def test_check_tells_where_the_report_cannot_be_written(data, tiny_voc):
-    Path("file").write_text("")
-    answer = data(f"check data=voc2007 data.root={tiny_voc} report=file/x.json")
-    assert answer.code == 2
-    assert "cannot write the report file/x.json" in answer.err
+@pytest.mark.parametrize(
+    ("job", "config", "words"),
+    [
+        (run_draw, {"data": VOCConfig()}, "set data=shapes"),
+        (run_download, {"data": ShapesConfig()}, "set data=voc2007, voc2011 or voc2012"),
+        (run_download, {"data": VOCConfig(root="."), "mirrors": ["ftp://x/"]}, "ftp://x/"),
+    ],
+)
+def test_a_data_set_that_a_word_cannot_take(job, config, words):
+    with pytest.raises(ValueError, match=words):
+        job.run(DataCommandConfig(**config))
+
+
+def test_check_of_some_lists_without_report(tiny_voc, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path / "VOCdevkit")
+    voc = VOCConfig(root=str(tiny_voc))
+    assert run_check.run(DataCommandConfig(data=voc, splits=["val"], report=None)) == 0
+    assert "lists:  val 2\n" in capsys.readouterr().out
+    assert [path.name for path in Path().iterdir()] == ["VOC2007"]
+
+
+def test_check_tells_where_the_report_cannot_be_written(tiny_voc):
+    (tiny_voc / "file").write_text("")
+    report = f"{tiny_voc}/file/x.json"
+    with pytest.raises(ValueError, match=r"cannot write the report .*file/x\.json"):
+        run_check.run(DataCommandConfig(data=VOCConfig(root=str(tiny_voc)), report=report))
 
 
 WORLD = "data.train_images=3 data.val_images=1 data.test_images=2 data.size=[48,64]"
 
 
-def test_draw_then_draw_again_then_check(data):
+def test_draw_then_draw_again(data):
     answer = data(f"draw {WORLD} data.world_seed=5 'data.root=a world'")
     assert answer.code == 0
     assert "a world is drawn: 3 + 1 + 2 photos" in answer.out
@@ -110,20 +126,15 @@ def test_draw_then_draw_again_then_check(data):
 
     hint = answer.out.partition("train on it: toyfcn-train ")[2].strip()
     assert "already" in data(f"draw {hint}").out  # it names all that the world is made of
-    answer = data(f"check {hint}")
-    assert answer.code == 0
-    assert "shapes: 6 images" in answer.out
-
-    answer = data("draw 'data.root=a world'")
-    assert answer.code == 2
-    assert "other settings" in answer.err
+    with pytest.raises(ValueError, match="other settings"):
+        run_draw.run(DataCommandConfig(data=ShapesConfig(root="a world")))
 
 
-def test_draw_where_no_folder_can_be(data):
-    Path("file").write_text("")
-    answer = data(f"draw {WORLD} data.root=file/world")
-    assert answer.code == 2
-    assert "file/world" in answer.err
+def test_draw_where_no_folder_can_be(tmp_path):
+    (tmp_path / "file").write_text("")
+    world = ShapesConfig(root=f"{tmp_path}/file/world", train_images=1, val_images=1, test_images=1)
+    with pytest.raises(ValueError, match=r"cannot draw into .*file/world"):
+        run_draw.run(DataCommandConfig(data=world))
 
 
 def test_download_of_what_is_there_says_how_to_go_on(data, tiny_voc):
@@ -138,15 +149,16 @@ def test_download_of_what_is_there_says_how_to_go_on(data, tiny_voc):
     assert data(f"check {hint}").code == 0
 
 
-def test_check_of_your_own_folders(data, tiny_voc):
+def test_check_of_your_own_folders(tiny_voc, capsys):
     home = tiny_voc / "VOCdevkit/VOC2007"
     (home / "SegmentationClass/000003.png").unlink()
-    Path("classes.txt").write_text("\n".join(CLASSES))
-    options = f"data.images={home}/JPEGImages data.masks={home}/SegmentationClass"
-    answer = data(f"check data=folder {options} data.classes_file=classes.txt")
-    assert answer.code == 1
-    assert answer.out.count("SegmentationClass/000003.png: is missing\n") == 1
-    assert "1 fault\n" in answer.out
+    (home / "classes.txt").write_text("\n".join(CLASSES))
+    folders = {"images": "JPEGImages", "masks": "SegmentationClass", "classes_file": "classes.txt"}
+    own = FolderConfig(root=str(home), **folders)
+    assert run_check.run(DataCommandConfig(data=own, report=None)) == 1
+    printed = capsys.readouterr().out
+    assert printed.count("SegmentationClass/000003.png: is missing\n") == 1
+    assert "1 fault\n" in printed
 
 
 def test_an_interrupt_is_no_traceback(data, monkeypatch):

@@ -88,12 +88,12 @@ def chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-def png_of(width: int, height: int, colour: int) -> bytes:
+def png_of(width: int, height: int, color: int) -> bytes:
     """A PNG that claims a size and holds next to nothing."""
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0))
-    colours = chunk(b"PLTE", bytes(PALETTE)) if colour == 3 else b""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, color, 0, 0, 0))
+    colors = chunk(b"PLTE", bytes(PALETTE)) if color == 3 else b""
     body = chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + header + colours + body
+    return b"\x89PNG\r\n\x1a\n" + header + colors + body
 
 
 def jpeg_of(width: int, height: int, **options) -> bytes:
@@ -245,27 +245,27 @@ for kind, (content, spare) in CUT.items():
 for end in np.linspace(1, len(mask_bytes()) - 25, 24).astype(int):
     holds(f"mask: cut at {end}", "mask", mask_bytes()[:end], "mask")
 
-colour = Image.fromarray(pixels())
+color = Image.fromarray(pixels())
 MODES = {
-    "RGB": coded(colour),
-    "RGBA": coded(colour.convert("RGBA")),
-    "1": coded(colour.convert("1")),
-    "LA": coded(colour.convert("LA")),
-    "CMYK": coded(colour.convert("CMYK"), "TIFF"),
+    "RGB": coded(color),
+    "RGBA": coded(color.convert("RGBA")),
+    "1": coded(color.convert("1")),
+    "LA": coded(color.convert("LA")),
+    "CMYK": coded(color.convert("CMYK"), "TIFF"),
     "16 bits": coded(labels().astype(np.uint16)),
     "16 bits in TIFF": coded(labels().astype(np.uint16), "TIFF"),
     "32 bits": coded(labels().astype(np.int32), "TIFF"),
     "floats": coded(labels().astype(np.float32), "TIFF"),
     "RGB WebP": photo_bytes("WEBP"),
     "JPEG": photo_bytes(),
-    "grey JPEG": coded(labels() * 0, "JPEG"),
+    "gray JPEG": coded(labels() * 0, "JPEG"),
     "blurred JPEG": coded(np.minimum(labels(), 20), "JPEG", quality=30),
     "CMYK JPEG": cmyk_bytes(),
 }
 for mode, content in MODES.items():
     holds(f"mask: mode {mode}", "mask", content, "mask")
 holds("the photo's bytes in the mask", "mask", photo_bytes("PNG"), "mask")
-holds("grey mask", "mask", coded(labels()), None, like=pixels())
+holds("gray mask", "mask", coded(labels()), None, like=pixels())
 for kind in ("BMP", "TIFF"):
     mask = Image.open(io.BytesIO(mask_bytes()))
     holds(f"mask: {kind}", "mask", coded(mask, kind), None, like=pixels())
@@ -311,12 +311,12 @@ HUGE = {
 }
 for what, content in HUGE.items():
     holds(f"photo: huge {what}", "photo", content, "photo")
-for colours in (0, 3):
+for colors in (0, 3):
     for side in (12_000, 60_000, 2**31 - 1, 2**32 - 1):
-        holds(f"mask: huge {side} {colours}", "mask", png_of(side, side, colours), "mask")
+        holds(f"mask: huge {side} {colors}", "mask", png_of(side, side, colors), "mask")
 
-grey = np.array(colour.convert("L"))
-grey_rgb = np.stack([grey] * 3, axis=-1)
+gray = np.array(color.convert("L"))
+gray_rgb = np.stack([gray] * 3, axis=-1)
 SOUND: dict[str, tuple[bytes, np.ndarray | None, float]] = {
     "PNG": (photo_bytes("PNG"), pixels(), 0),
     "WEBP": (photo_bytes("WEBP"), pixels(), 0),
@@ -324,16 +324,16 @@ SOUND: dict[str, tuple[bytes, np.ndarray | None, float]] = {
     "TIFF": (photo_bytes("TIFF"), pixels(), 0),
     "progressive": (photo_bytes(progressive=True), pixels(), 6),
     "4:4:4": (photo_bytes(subsampling=0), pixels(), 6),
-    "grey JPEG": (coded(grey, "JPEG", quality=95), grey_rgb, 6),
-    "grey PNG": (coded(grey), grey_rgb, 0),
-    "grey of 16 bits": (coded(grey.astype(np.uint16) * 257), grey_rgb, 1),
-    "grey of 16 bits in TIFF": (coded(grey.astype(np.uint16) * 257, "TIFF"), grey_rgb, 1),
-    "black and white": (coded(Image.fromarray(grey > 99)), (grey_rgb > 99) * np.uint8(255), 0),
+    "gray JPEG": (coded(gray, "JPEG", quality=95), gray_rgb, 6),
+    "gray PNG": (coded(gray), gray_rgb, 0),
+    "gray of 16 bits": (coded(gray.astype(np.uint16) * 257), gray_rgb, 1),
+    "gray of 16 bits in TIFF": (coded(gray.astype(np.uint16) * 257, "TIFF"), gray_rgb, 1),
+    "black and white": (coded(Image.fromarray(gray > 99)), (gray_rgb > 99) * np.uint8(255), 0),
     "CMYK JPEG": (cmyk_bytes(), pixels(), 6),
-    "CMYK TIFF": (coded(colour.convert("CMYK"), "TIFF"), pixels(), 6),
-    "RGBA PNG": (coded(colour.convert("RGBA")), pixels(), 0),
-    "LA PNG": (coded(colour.convert("LA")), grey_rgb, 0),
-    "palette PNG": (coded(colour.quantize(256)), pixels(), 24),
+    "CMYK TIFF": (coded(color.convert("CMYK"), "TIFF"), pixels(), 6),
+    "RGBA PNG": (coded(color.convert("RGBA")), pixels(), 0),
+    "LA PNG": (coded(color.convert("LA")), gray_rgb, 0),
+    "palette PNG": (coded(color.quantize(256)), pixels(), 24),
     "GIF": (photo_bytes("GIF"), pixels(), 60),
     "animated GIF": (animated_bytes("GIF"), pixels(), 60),
     "animated PNG": (animated_bytes("PNG"), pixels(), 0),
@@ -368,8 +368,8 @@ for seed in range(20):  # past the signature and the palette's sum, before the p
     holds(f"photo: header flipped {seed}", "photo", changed, "any")
 
 # shades without a range: 0..255, 0..1 and 0..2^31 are all in use
-holds("photo: floats", "photo", coded(grey.astype(np.float32), "TIFF"), "photo")
-holds("photo: 32 bits", "photo", coded(grey.astype(np.int32), "TIFF"), "photo")
+holds("photo: floats", "photo", coded(gray.astype(np.float32), "TIFF"), "photo")
+holds("photo: 32 bits", "photo", coded(gray.astype(np.int32), "TIFF"), "photo")
 
 GOOD_LISTS: dict[str, bytes] = {
     "CRLF": b"x\r\ny\r\n",

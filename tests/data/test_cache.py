@@ -3,7 +3,6 @@
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from itertools import product
 from pathlib import Path
 
 import pytest
@@ -42,7 +41,7 @@ def test_batches_depend_neither_on_the_cache_nor_on_the_workers(
     tiny_voc: Path, tmp_path: Path, sampling: str
 ) -> None:
     runs = []
-    for kind, workers in product(("none", "disk"), (0, 1, 2, 4)):
+    for kind, workers in (("none", 0), ("none", 2), ("disk", 0), ("disk", 3)):
         config = VOCConfig(
             root=str(tiny_voc),
             batch_size=2,

@@ -71,8 +71,8 @@ def test_scoring_groups_like_sizes_and_pads_nothing(tiny_voc: Path) -> None:
     source = data.source
     for batch in batches:
         for image, mask, name in zip(batch["image"], batch["mask"], batch["id"], strict=True):
-            photo, truth = source.pair(name)
-            assert torch.equal(image, photo) and torch.equal(mask, truth)
+            photo, labels = source.pair(name)
+            assert torch.equal(image, photo) and torch.equal(mask, labels)
 
 
 def test_scoring_again_begins_at_the_beginning(tiny_voc: Path) -> None:
@@ -96,10 +96,10 @@ def test_whole_photos_are_padded_to_the_largest_sides(tiny_voc: Path) -> None:
     (batch,) = data.train_dataloader()
     assert batch["image"].shape == (4, 3, 40, 48) and batch["mask"].shape == (4, 40, 48)
     for image, mask, name in zip(batch["image"], batch["mask"], batch["id"], strict=True):
-        photo, truth = data.source.pair(name)
-        height, width = truth.shape
+        photo, labels = data.source.pair(name)
+        height, width = labels.shape
         assert torch.equal(image[:, :height, :width], photo)
-        assert torch.equal(mask[:height, :width], truth)
+        assert torch.equal(mask[:height, :width], labels)
         outside = torch.ones(40, 48, dtype=torch.bool)
         outside[:height, :width] = False
         assert (mask[outside] == 255).all()

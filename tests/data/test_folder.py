@@ -14,15 +14,17 @@ import torch
 from conftest import Command
 from PIL import Image
 
+from toyfcn.config.commands import DataCommandConfig
 from toyfcn.config.data import FolderConfig
 from toyfcn.data.cache import fingerprint
-from toyfcn.data.color_masks import read_colours
+from toyfcn.data.color_masks import read_colors
 from toyfcn.data.datamodule import SegmentationData
 from toyfcn.data.folder import FolderSource, folder_source
 from toyfcn.data.source import palette
 from toyfcn.data.splits import draw_splits
+from toyfcn.data.tools import run_check
 
-COLOURS = {"colours": [[0, 0, 0], [255, 0, 0]], "void_colour": [255, 255, 255]}
+COLOURS: dict[str, Any] = {"colours": [[0, 0, 0], [255, 0, 0]], "void_colour": [255, 255, 255]}
 
 
 def source_of(root: Path, **options: Any) -> FolderSource:
@@ -37,20 +39,20 @@ def source_of(root: Path, **options: Any) -> FolderSource:
 def recode(folder: Path, change: Callable[[np.ndarray], Image.Image], suffix: str = ".png") -> None:
     """Save every mask of a folder anew, from its labels (0, 1 and 255)."""
     for path in list((folder / "masks").iterdir()):
-        colours = np.asarray(Image.open(path))
-        labels = np.where(colours[..., 1] == 255, 255, colours[..., 0] == 255).astype(np.uint8)
+        colors = np.asarray(Image.open(path))
+        labels = np.where(colors[..., 1] == 255, 255, colors[..., 0] == 255).astype(np.uint8)
         path.unlink()
         change(labels).save(path.with_suffix(suffix))
 
 
-def truth(height: int, width: int) -> torch.Tensor:
+def target(height: int, width: int) -> torch.Tensor:
     labels = torch.zeros(height, width, dtype=torch.uint8)
     labels[7:21, 9:25] = 255
     labels[8:20, 10:24] = 1
     return labels
 
 
-def coloured(labels: np.ndarray) -> Image.Image:
+def colored(labels: np.ndarray) -> Image.Image:
     image = Image.fromarray(labels)
     image.putpalette(palette())
     return image
@@ -65,7 +67,7 @@ def test_photos_and_masks_of_any_suffix_belong_together(own_folder: Path) -> Non
     assert source.image_path("a1").name == "a1.PNG" and source.mask_path("a1").name == "a1.png"
     for name in source.ids("all"):
         image, mask = source.pair(name)
-        assert torch.equal(mask, truth(*image.shape[1:]))
+        assert torch.equal(mask, target(*image.shape[1:]))
     assert (source.classes, source.void) == (("background", "cat"), 255)
     assert source.palette[:6] == (0, 0, 0, 255, 0, 0) and source.palette[-3:] == (255, 255, 255)
 
@@ -76,21 +78,21 @@ def test_photos_and_masks_of_any_suffix_belong_together(own_folder: Path) -> Non
         (Image.fromarray, ".png"),
         (Image.fromarray, ".bmp"),
         (Image.fromarray, ".tif"),
-        (coloured, ".png"),
+        (colored, ".png"),
     ],
 )
-def test_palette_and_grey_masks_hold_labels(
+def test_palette_and_gray_masks_hold_labels(
     own_folder: Path, change: Callable[[np.ndarray], Image.Image], suffix: str
 ) -> None:
     recode(own_folder, change, suffix)
     source = source_of(own_folder, colours=None, void_colour=None)
     for name in source.ids("all"):
         image, mask = source.pair(name)
-        assert torch.equal(mask, truth(*image.shape[1:]))
+        assert torch.equal(mask, target(*image.shape[1:]))
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA"])
-def test_black_and_white_masks_go_by_colour(own_folder: Path, mode: str) -> None:
+def test_black_and_white_masks_go_by_color(own_folder: Path, mode: str) -> None:
     def change(labels: np.ndarray) -> Image.Image:
         return Image.fromarray((labels == 1) * np.uint8(255)).convert(mode)
 
@@ -112,16 +114,16 @@ def test_white_that_would_be_void_is_pointed_out(
     assert "if it stands for cat, set data.colours" in caplog.text
 
 
-def test_colours_against_a_comparison_of_every_pixel(tmp_path: Path) -> None:
+def test_colors_against_a_comparison_of_every_pixel(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    colours = np.unique(rng.integers(0, 256, (300, 3)), axis=0)[rng.permutation(255)]
+    colors = np.unique(rng.integers(0, 256, (300, 3)), axis=0)[rng.permutation(255)]
     labels = rng.integers(0, 255, (61, 47))
-    Image.fromarray(colours[labels].astype(np.uint8)).save(tmp_path / "m.png")
-    table = tuple((int(r), int(g), int(b)) for r, g, b in colours)
-    found = read_colours(tmp_path / "m.png", table, None, 255)
+    Image.fromarray(colors[labels].astype(np.uint8)).save(tmp_path / "m.png")
+    table = tuple((int(r), int(g), int(b)) for r, g, b in colors)
+    found = read_colors(tmp_path / "m.png", table, None, 255)
     assert (found.numpy() == labels).all()
-    with pytest.raises(ValueError, match="m.png holds 1 colour .*" + re.escape(str(table[254]))[2]):
-        read_colours(tmp_path / "m.png", table[:254], None, 255)
+    with pytest.raises(ValueError, match="m.png holds 1 color .*" + re.escape(str(table[254]))[2]):
+        read_colors(tmp_path / "m.png", table[:254], None, 255)
 
 
 def test_void_may_be_any_value_or_none(own_folder: Path) -> None:
@@ -148,7 +150,7 @@ def test_a_source_is_small_frozen_and_travels(own_folder: Path) -> None:
         source.void = 3  # type: ignore[misc]  # it is frozen
 
 
-def test_the_cache_tells_colour_lists_apart(own_folder: Path) -> None:
+def test_the_cache_tells_color_lists_apart(own_folder: Path) -> None:
     sources = [source_of(own_folder), source_of(own_folder, colours=[[255, 0, 0], [0, 0, 0]])]
     assert len({fingerprint(source, source.ids("all")) for source in sources}) == 2
 
@@ -224,7 +226,7 @@ def spoil(folder: Path, what: str) -> None:
         Image.fromarray(np.zeros((32, 40), np.uint16)).save(masks / "a0.png")
     elif what == "truncated":
         (masks / "a0.png").write_bytes((masks / "a0.png").read_bytes()[:60])
-    elif what == "other colour":
+    elif what == "other color":
         Image.new("RGB", (40, 32), (1, 2, 3)).save(masks / "a0.png")
     elif what == "other size":
         Image.new("RGB", (41, 32)).save(masks / "a0.png")
@@ -245,27 +247,27 @@ def read_all(root: Path, split: str, **options: object) -> None:
         ("jpeg masks", {}, r"data\.masks: .*holds no mask \(looked for \.png"),
         ("broken link", {}, r"photo .*a0\.jpg is missing"),
         ("bad list", {"lists": "lists"}, r"train\.txt names 'zebra', but its photo .* is missing"),
-        ("path in list", {"lists": "lists"}, r"'\.\./photos/a0\.jpg', which is no image id"),
+        ("path in list", {"lists": "lists"}, r"'\.\./photos/a0\.jpg', which is not an image id"),
         ("twice in list", {"lists": "lists"}, r"names 'a0' twice"),
         ("16 bit", {}, r"a0\.png: its mode is I;16"),
         ("truncated", {}, r"cannot read the mask .*a0\.png"),
-        ("other colour", {}, r"a0\.png holds 1 colour .*\[1,2,3\]"),
+        ("other color", {}, r"a0\.png holds 1 color .*\[1,2,3\]"),
         ("other size", {}, r"a0\.jpg is 40 x 32 pixels, but its mask .*a0\.png is 41 x 32"),
         ("", {"images": None}, r"data\.images is missing"),
         ("", {"images": "fotos"}, r"data\.images: cannot read the folder .*fotos"),
-        ("", {"lists": "lists"}, r"data\.lists=lists: .* is no folder"),
+        ("", {"lists": "lists"}, r"data\.lists=lists: .* is not a folder"),
         ("", {"classes": []}, r"data\.classes names 0 classes"),
         ("", {"classes": ["a", "a"]}, r"data\.classes names 'a' twice"),
-        ("", {"classes": ["a", "b", "c"]}, r"2 colours, but there are 3 classes"),
+        ("", {"classes": ["a", "b", "c"]}, r"2 colors, but there are 3 classes"),
         ("", {"classes_file": "names.txt"}, r"both given"),
         (
             "",
             {"classes": [], "classes_file": "names.txt"},
             r"cannot read data\.classes_file=.*names",
         ),
-        ("", {"colours": [[0, 0], [1, 1, 1]]}, r"\[0, 0\] is no \[r,g,b\]"),
-        ("", {"colours": [[0, 0, 0], [0, 0, 0]]}, r"\[0, 0, 0\] stands for two things"),
-        ("", {"colours": None}, r"data\.void_colour only says something beside data\.colours"),
+        ("", {"colours": [[0, 0], [1, 1, 1]]}, r"\[0, 0\] is not \[r,g,b\]"),
+        ("", {"colours": [[0, 0, 0], [0, 0, 0]]}, r"\[0, 0, 0\] is given twice"),
+        ("", {"colours": None}, r"data\.void_colour needs data\.colours"),
         ("", {"val_fraction": 0.6, "test_fraction": 0.5}, "leave nothing to train on"),
         ("", {"train_split": "trian"}, r"no split is called 'trian': .*train, val, test, all"),
     ],
@@ -311,15 +313,22 @@ def test_train_eval_predict_and_check(own_folder: Path, command: Command) -> Non
     assert len(list(Path("out").glob("*_overlay.png"))) == 12
 
 
-def test_check_finds_every_file_without_its_partner(own_folder: Path, command: Command) -> None:
-    Path("photos/a3.jpg").unlink()
-    Path("masks/a7.png").unlink()
-    words = "check data=folder data.images=photos data.masks=masks data.classes=[background,cat]"
-    colours = ["data.colours=[[0,0,0],[255,0,0]]", "data.void_colour=[255,255,255]"]
-    answer = command("data", *words.split(), *colours)
-    assert answer.code == 1
-    for told in ("photos/a3.jpg: is missing", "masks/a7.png: is missing", "2 faults"):
-        assert told in answer.out
+def test_check_finds_every_file_without_its_partner(
+    own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (own_folder / "photos/a3.jpg").unlink()
+    (own_folder / "masks/a7.png").unlink()
+    config = FolderConfig(
+        root=str(own_folder),
+        images="photos",
+        masks="masks",
+        classes=["background", "cat"],
+        **COLOURS,
+    )
+    assert run_check.run(DataCommandConfig(data=config, report=None)) == 1
+    printed = capsys.readouterr().out
+    for words in ("photos/a3.jpg: is missing", "masks/a7.png: is missing", "2 faults"):
+        assert words in printed
 
 
 def test_more_classes_than_voc_has(own_folder: Path) -> None:

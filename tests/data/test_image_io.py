@@ -88,9 +88,9 @@ def test_a_bomb_is_not_unpacked() -> None:
 
 
 def test_jpegs_are_told_by_their_frame() -> None:
-    grey = labels(64, 48)
+    gray = labels(64, 48)
     for mode, options in (("L", {}), ("RGB", {}), ("RGB", {"progressive": True})):
-        file = coded(grey, mode, "JPEG", exif=b"Exif\0\0" + bytes(300), **options)
+        file = coded(gray, mode, "JPEG", exif=b"Exif\0\0" + bytes(300), **options)
         assert jpeg_kind(file)
         frame = next(i for i in range(len(file)) if file[i : i + 2] in (b"\xff\xc0", b"\xff\xc2"))
         assert not any(jpeg_kind(file[:end]) for end in range(frame + 10))
@@ -98,5 +98,5 @@ def test_jpegs_are_told_by_their_frame() -> None:
             assert not jpeg_kind(file[: frame + at] + bytes([value]) + file[frame + at + 1 :])
         huge = file[: frame + 5] + b"\xff\xff\xff\xff" + file[frame + 9 :]
         assert not jpeg_kind(huge)
-    assert not jpeg_kind(coded(grey, "CMYK", "JPEG"))
-    assert not jpeg_kind(coded(grey))
+    assert not jpeg_kind(coded(gray, "CMYK", "JPEG"))
+    assert not jpeg_kind(coded(gray))

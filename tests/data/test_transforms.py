@@ -65,11 +65,11 @@ def test_color_jitter_leaves_the_mask(pair: tuple[Tensor, Tensor]) -> None:
     assert image.dtype == torch.uint8
 
 
-def test_working_size_and_nearest_centres() -> None:
+def test_working_size_and_nearest_centers() -> None:
     assert working_size((375, 500), 64) == (64, 85)
     assert working_size((500, 375), None) == (500, 375)
     mask = torch.arange(8, dtype=torch.uint8)[None].repeat(8, 1)
-    assert resize_mask(mask, (2, 4))[0].tolist() == [1, 3, 5, 7]  # centres 1, 3, 5, 7 (rounded up)
+    assert resize_mask(mask, (2, 4))[0].tolist() == [1, 3, 5, 7]  # centers 1, 3, 5, 7 (rounded up)
 
 
 def test_quarter_turns_of_squares_and_half_turns_of_others(pair: tuple[Tensor, Tensor]) -> None:

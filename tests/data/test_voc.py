@@ -58,7 +58,7 @@ def test_palette_interleaves_bits():
 
 
 @pytest.mark.parametrize(
-    ("label", "colour"),
+    ("label", "color"),
     [
         (0, (0, 0, 0)),
         (1, (128, 0, 0)),
@@ -68,8 +68,8 @@ def test_palette_interleaves_bits():
         (255, (224, 224, 192)),
     ],
 )
-def test_known_colours(label, colour):
-    assert tuple(palette()[3 * label : 3 * label + 3]) == colour
+def test_known_colors(label, color):
+    assert tuple(palette()[3 * label : 3 * label + 3]) == color
 
 
 def test_classes_in_vocs_order():
@@ -105,10 +105,10 @@ def test_a_missing_root_names_what_was_looked_for(tmp_path):
     with pytest.raises(ValueError, match="no VOC2011 found") as caught:
         find_voc(tmp_path / "nowhere", 2011)
     text = str(caught.value)
-    for place in ("VOC2011", "VOCdevkit/VOC2011", "TrainVal/VOCdevkit/VOC2011"):
-        assert str(tmp_path / "nowhere" / place) in text
-    for help_ in ("data.root", "TOYFCN_VOC", "toyfcn-data download"):
-        assert help_ in text
+    for folder in ("VOC2011", "VOCdevkit/VOC2011", "TrainVal/VOCdevkit/VOC2011"):
+        assert str(tmp_path / "nowhere" / folder) in text
+    for advice in ("data.root", "TOYFCN_VOC", "toyfcn-data download"):
+        assert advice in text
 
 
 # ---- split lists ----
@@ -138,9 +138,9 @@ def test_lists_keep_their_order_whatever_the_line_ends(tmp_path, content):
         (b"a\n../../etc/passwd\n", "passwd"),
         (b"/etc/passwd\n", "passwd"),
         (b"..\n", r"'\.\.'"),
-        (b"a\\b\n", "no image id"),
+        (b"a\\b\n", "not an image id"),
         (b"a b\n", "'a b'"),
-        (b"a\x00b\n", "no image id"),
+        (b"a\x00b\n", "not an image id"),
         (b"\xff\xfea\n", "cannot read"),
     ],
 )
@@ -192,19 +192,19 @@ def test_masks_keep_palette_indices(tmp_path):
 def test_masks_of_few_bits_and_odd_palettes(tmp_path):
     labels = np.array([[0, 1, 2], [2, 1, 0]], np.uint8)
     mask = Image.fromarray(labels)
-    mask.putpalette([9, 9, 9, 9, 9, 9, 0, 255, 0])  # two labels of one colour
+    mask.putpalette([9, 9, 9, 9, 9, 9, 0, 255, 0])  # two labels of one color
     mask.save(tmp_path / "mask.png", bits=2)
     assert read_mask(tmp_path / "mask.png").tolist() == labels.tolist()
 
 
-def test_grey_masks_are_labels(tmp_path):
-    Image.fromarray(np.array([[0, 20], [255, 3]], np.uint8)).save(tmp_path / "grey.png")
-    assert read_mask(tmp_path / "grey.png").tolist() == [[0, 20], [255, 3]]
+def test_gray_masks_are_labels(tmp_path):
+    Image.fromarray(np.array([[0, 20], [255, 3]], np.uint8)).save(tmp_path / "gray.png")
+    assert read_mask(tmp_path / "gray.png").tolist() == [[0, 20], [255, 3]]
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "1", "I;16", "LA"])
 def test_masks_without_labels_are_refused(tmp_path, mode):
-    path = tmp_path / "colour.png"
+    path = tmp_path / "color.png"
     Image.new(mode, (4, 4)).save(path)
     with pytest.raises(ValueError, match=f"mode is {mode}") as caught:
         read_mask(path)
@@ -233,10 +233,10 @@ def test_jpeg_and_png_content(tmp_path):
     assert_near(read_image(tmp_path / "b.jpg"), photo, within=0)
 
 
-def test_grey_jpeg(tmp_path):
-    grey = smooth()[..., 0]
-    Image.fromarray(grey).save(tmp_path / "grey.jpg", quality=98)
-    assert_near(read_image(tmp_path / "grey.jpg"), np.stack([grey] * 3, 2))
+def test_gray_jpeg(tmp_path):
+    gray = smooth()[..., 0]
+    Image.fromarray(gray).save(tmp_path / "gray.jpg", quality=98)
+    assert_near(read_image(tmp_path / "gray.jpg"), np.stack([gray] * 3, 2))
 
 
 def test_cmyk_jpeg(tmp_path):
@@ -349,7 +349,7 @@ def test_the_seed_decides_the_batches(tiny_voc):
 
 
 @pytest.mark.parametrize("batch_sz", [0, -1, 5])
-def test_batches_the_split_cannot_give(tiny_voc, batch_sz):
+def test_batches_that_are_too_large(tiny_voc, batch_sz):
     reader = VOCReader(tiny_voc, 2007, "train")
     with pytest.raises(ValueError, match=f"batch_sz={batch_sz}.*4 images"):
         reader.next_train_batch(batch_sz=batch_sz)

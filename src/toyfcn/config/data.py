@@ -25,7 +25,7 @@ class DataConfig(Checked):
     GROUP = "data"
 
     name: str = option("shapes", "which data set: set by data=NAME")
-    kind: str = option("shapes", "how it lies on disk", choices=("shapes", "voc", "folder"))
+    kind: str = option("shapes", "its layout on disk", choices=("shapes", "voc", "folder"))
     root: str = option(VOC_ROOT, "folder that holds the data")
     train_split: str = option("train", "list of the images to train on")
     val_split: str | None = option(
@@ -33,7 +33,7 @@ class DataConfig(Checked):
     )
     test_split: str | None = option("test", "list of the images to score once at the end, or null")
     limit: int | None = option(
-        None, "use only so many images of each split, the first of its list; null: all", low=1
+        None, "use only the first so many images of each split; null: all", low=1
     )
     batch_size: int = option(16, "images in a batch, over all processes together", low=1)
     workers: int = option(0, "loader processes; 0 reads in the main one", low=0, high=64)
@@ -53,8 +53,8 @@ class DataConfig(Checked):
     )
     buckets: int | None = option(
         None,
-        "with crop=null: sort the training photos into so many kinds of like size, so that little "
-        "is padded where they meet in a batch; null: any photos meet",
+        "with crop=null: sort the training photos into so many groups of similar size, so that "
+        "little is padded in a batch; null: any photos share a batch",
         low=2,
         high=1000,
     )
@@ -66,11 +66,11 @@ class DataConfig(Checked):
     )
     augment: bool = option(
         True,
-        "false: no scale jitter, flip, turn or colour jitter in training, whatever they say",
+        "false: no scale jitter, flip, turn or color jitter in training, whatever these say",
     )
     flip: float = option(0.5, "probability of a mirror image in training", low=0, high=1)
     turn: bool = option(False, "turn training photos by random quarter turns")
-    colour: float = option(0.0, "strength of the colour jitter in training", low=0, high=0.9)
+    colour: float = option(0.0, "strength of the color jitter in training", low=0, high=0.9)
     allow_overlap: bool = option(
         False, "train although photos of train_split are also in val_split or test_split"
     )
@@ -80,7 +80,7 @@ class DataConfig(Checked):
         if self.root == VOC_ROOT:
             self.root = os.environ.get("TOYFCN_VOC", "data")
         if self.scale[0] > self.scale[1]:
-            raise ValueError(f"data.scale={self.scale} is no range [low,high]")
+            raise ValueError(f"data.scale={self.scale} is not a range [low,high]")
         if self.crop is None and self.max_share < 1:
             raise ValueError("data.max_share limits training windows, so it needs data.crop")
         if self.crop is not None and self.buckets is not None:
@@ -106,7 +106,7 @@ class VOCConfig(DataConfig):
     """PASCAL VOC, or a folder in its layout."""
 
     name: str = option("voc2007", "which data set: set by data=NAME")
-    kind: str = option("voc", "how it lies on disk", choices=("voc",))
+    kind: str = option("voc", "its layout on disk", choices=("voc",))
     year: int = option(2007, "VOC year: the folder VOC<year>", low=2005, high=2100)
     masks: str = option(
         "SegmentationClass",
@@ -119,44 +119,45 @@ class VOCConfig(DataConfig):
 class FolderConfig(DataConfig):
     """Your own photos and masks: two flat folders, or lists of what is in them."""
 
-    name: str = option("folder", "which data set: set by data=NAME, or your own word for it")
-    kind: str = option("folder", "how it lies on disk", choices=("folder",))
+    name: str = option("folder", "which data set: set by data=NAME, or a name of your own")
+    kind: str = option("folder", "its layout on disk", choices=("folder",))
     root: str = option(".", "folder that images, masks, lists and classes_file are looked for in")
     images: str | None = option(None, "folder of the photos (required)")
     masks: str | None = option(
-        None, "folder of the masks, each called like its photo up to the suffix (required)"
+        None, "folder of the masks, each named like its photo up to the suffix (required)"
     )
     classes: list[str] = option([], "names of the labels from 0 on (or classes_file)")
     classes_file: str | None = option(None, "text file with a class a line, instead of classes")
     colours: list[list[int]] | None = option(
         None,
-        "masks are read by colour: [[r,g,b],...], one a class; null: their palette or grey values "
+        "masks are read by color: [[r,g,b],...], one a class; null: their palette or gray values "
         "are the labels",
     )
     void: int | None = option(
         255, "value of pixels that are neither learned nor scored; null: none", low=0, high=255
     )
     void_colour: list[int] | None = option(
-        None, "with colours: the void pixels' colour [r,g,b]; null: none", low=0, high=255
+        None, "with colours: the void pixels' color [r,g,b]; null: none", low=0, high=255
     )
     lists: str | None = option(
-        None, "folder of train.txt, val.txt, ... with an id a line; null: split by the fractions"
+        None,
+        "folder of train.txt, val.txt, ... with an id a line; null: split by the fractions",
     )
     val_fraction: float = option(0.2, "without lists: share of the val split", low=0.001, high=0.9)
     test_fraction: float = option(0.0, "without lists: share of the test split", low=0, high=0.9)
-    split_seed: int = option(0, "without lists: seed of the split; an id keeps its place", low=0)
+    split_seed: int = option(0, "without lists: seed of the split; an id keeps its split", low=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         void = [] if self.void_colour is None else [self.void_colour]
-        colours = [*(self.colours or []), *void]
-        for colour in colours:
-            if len(colour) != 3 or not all(0 <= value <= 255 for value in colour):
-                raise ValueError(f"data.colours: {colour} is no [r,g,b] of values from 0 to 255")
-        if twice := sorted({str(c) for c in colours if colours.count(c) > 1}):
-            raise ValueError(f"data.colours: {twice[0]} stands for two things")
+        colors = [*(self.colours or []), *void]
+        for color in colors:
+            if len(color) != 3 or not all(0 <= value <= 255 for value in color):
+                raise ValueError(f"data.colours: {color} is not [r,g,b] with values from 0 to 255")
+        if twice := sorted({str(c) for c in colors if colors.count(c) > 1}):
+            raise ValueError(f"data.colours: {twice[0]} is given twice")
         if self.void_colour is not None and self.colours is None:
-            raise ValueError("data.void_colour only says something beside data.colours")
+            raise ValueError("data.void_colour needs data.colours")
         if self.val_fraction + self.test_fraction >= 1:
             raise ValueError("data.val_fraction and data.test_fraction leave nothing to train on")
         if self.lists is None and self.test_fraction == 0 and self.test_split == "test":

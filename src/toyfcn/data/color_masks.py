@@ -1,4 +1,4 @@
-"""Masks whose colours stand for the classes."""
+"""Masks whose colors stand for the classes."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ from torch import Tensor
 
 from toyfcn.data.image_io import MAX_PIXELS, reason_of
 
-MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")  # what has colours of 8 bits
-Colour = tuple[int, int, int]
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")  # what has colors of 8 bits
+Color = tuple[int, int, int]
 
 
 @lru_cache(maxsize=2)
-def colour_table(
-    colours: tuple[Colour, ...], void_colour: Colour | None, void: int
+def color_table(
+    colors: tuple[Color, ...], void_color: Color | None, void: int
 ) -> NDArray[np.uint16]:
-    """Return 1 + label by r + 256·g + 65536·b, and 0 for colours that stand for nothing.
+    """Return 1 + label by r + 256·g + 65536·b, and 0 for colors that stand for nothing.
 
     Made once a process; pages that hold only zeros take no memory.
     """
     table = np.zeros(1 << 24, np.uint16)
-    for label, (r, g, b) in enumerate(colours):
+    for label, (r, g, b) in enumerate(colors):
         table[r | g << 8 | b << 16] = label + 1
-    if void_colour is not None:
-        r, g, b = void_colour
+    if void_color is not None:
+        r, g, b = void_color
         table[r | g << 8 | b << 16] = void + 1
     return table
 
 
-def read_colours(
-    path: Path, colours: tuple[Colour, ...], void_colour: Colour | None, void: int
+def read_colors(
+    path: Path, colors: tuple[Color, ...], void_color: Color | None, void: int
 ) -> Tensor:
-    """Read a mask whose colours stand for the classes: uint8 (H, W). Transparency is ignored.
+    """Read a mask whose colors stand for the classes: uint8 (H, W). Transparency is ignored.
 
     Raises:
-        ValueError: the file cannot be decoded, or holds other colours; the message names some.
+        ValueError: the file cannot be decoded, or holds other colors; the message names some.
     """
     try:
         with Image.open(path) as image:
             if image.mode not in MODES:
-                raise ValueError(f"its mode is {image.mode}, which has no colours of 8 bits")
+                raise ValueError(f"its mode is {image.mode}, which has no colors of 8 bits")
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"it claims {image.width} x {image.height} pixels")
             size = (image.height, image.width)
@@ -53,12 +53,12 @@ def read_colours(
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"cannot read the mask {path}: {reason_of(error)}") from None
     codes = np.frombuffer(pixels, "<u4") & 0xFFFFFF
-    found = colour_table(colours, void_colour, void)[codes]
+    found = color_table(colors, void_color, void)[codes]
     if not found.all():
         unknown = np.unique(codes[found == 0])
         named = ", ".join(f"[{c & 255},{c >> 8 & 255},{c >> 16}]" for c in unknown[:3].tolist())
         raise ValueError(
-            f"{path} holds {len(unknown)} colour{'s' * (len(unknown) > 1)} that neither "
+            f"{path} holds {len(unknown)} color{'s' * (len(unknown) > 1)} that neither "
             f"data.colours nor data.void_colour lists: {named}{', …' * (len(unknown) > 3)}"
         )
     return torch.from_numpy((found - 1).astype(np.uint8).reshape(size))

@@ -2,7 +2,7 @@
 
 Both folders are flat. A photo ``a.jpg`` (or .jpeg .png .webp .bmp .tif .tiff) belongs to the mask
 ``a.png`` (or .bmp .tif .tiff .gif); ``a`` is its id. Files with other endings, and those whose
-names begin with a dot, are left alone.
+names begin with a dot, are ignored.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from torch import Tensor
 
 from toyfcn.config.data import FolderConfig
-from toyfcn.data.color_masks import Colour, read_colours
+from toyfcn.data.color_masks import Color, read_colors
 from toyfcn.data.source import VOID, Source, palette
 from toyfcn.data.splits import DRAWN, draw_splits, id_fault
 
@@ -29,14 +29,14 @@ log = logging.getLogger(__name__)
 class FolderSource(Source):
     """A data set in two folders. Without lists, the splits are drawn: see ``draw_splits``.
 
-    ``photos`` and ``labels`` hold the suffix of each id's file; ``colours`` (if any) is one colour
+    ``photos`` and ``labels`` hold the suffix of each id's file; ``colors`` (if any) is one color
     a class; ``fractions`` are the shares of val and test where there are no lists.
     """
 
     photos: Mapping[str, str] = field(repr=False, compare=False)
     labels: Mapping[str, str] = field(repr=False, compare=False)
-    colours: tuple[Colour, ...] = ()
-    void_colour: Colour | None = None
+    colors: tuple[Color, ...] = ()
+    void_color: Color | None = None
     has_void: bool = True
     fractions: tuple[float, float] | None = None
     split_seed: int = 0
@@ -44,7 +44,7 @@ class FolderSource(Source):
     @property
     def reading(self) -> str:
         """All that decides which labels a mask's file stands for, as text."""
-        return f"{super().reading} {self.colours} {self.void_colour} {self.has_void}"
+        return f"{super().reading} {self.colors} {self.void_color} {self.has_void}"
 
     def splits(self) -> tuple[str, ...]:
         """Return the names of the lists, or of the drawn splits that are not empty."""
@@ -58,7 +58,7 @@ class FolderSource(Source):
         return super().list_path(split) if self.fractions is None else self.images
 
     def lines(self, split: str) -> tuple[str, ...]:
-        """Return what a split names, sound or not; lists may name files as well as ids.
+        """Return what a split names, valid or not; lists may name files as well as ids.
 
         Raises:
             ValueError: there is no such split, or it is empty.
@@ -78,7 +78,7 @@ class FolderSource(Source):
         return ids
 
     def id_fault(self, name: str, seen: Container[str] = ()) -> str | None:
-        """Say what is wrong with an id; whatever a photo is called is one."""
+        """Say what is wrong with an id; any photo's name is one."""
         known = name in self.photos and name.isprintable() and name not in seen
         return None if known else id_fault(name, seen)
 
@@ -116,9 +116,9 @@ class FolderSource(Source):
         return self.masks / f"{name}{self.labels.get(name, '.png')}"
 
     def read_labels(self, name: str) -> Tensor:
-        """Read the mask of an id, by its values or by its colours: uint8 (H, W)."""
-        if self.colours:
-            return read_colours(self.mask_path(name), self.colours, self.void_colour, self.void)
+        """Read the mask of an id, by its values or by its colors: uint8 (H, W)."""
+        if self.colors:
+            return read_colors(self.mask_path(name), self.colors, self.void_color, self.void)
         mask = super().read_labels(name)
         if not self.has_void and bool((mask == self.void).any()):
             raise ValueError(
@@ -150,30 +150,30 @@ def folder_source(config: FolderConfig) -> FolderSource:
             raise ValueError(f"data.{key} is missing: data=folder needs data.{key}=FOLDER")
     images, masks = (root / Path(str(p)).expanduser() for p in (config.images, config.masks))
     classes = class_names(config, root)
-    colours = tuple(triple(colour) for colour in config.colours or ())
-    if config.colours is not None and len(colours) != len(classes):
+    colors = tuple(triple(color) for color in config.colours or ())
+    if config.colours is not None and len(colors) != len(classes):
         raise ValueError(
-            f"data.colours has {len(colours)} colours, but there are {len(classes)} classes "
-            "(the void colour goes into data.void_colour)"
+            f"data.colours has {len(colors)} colors, but there are {len(classes)} classes "
+            "(set the void color in data.void_colour)"
         )
-    void_colour = triple(config.void_colour) if config.void_colour is not None else None
-    void = VOID if colours or config.void is None else config.void
+    void_color = triple(config.void_colour) if config.void_colour is not None else None
+    void = VOID if colors or config.void is None else config.void
     lists = root / Path(config.lists).expanduser() if config.lists is not None else images
     if config.lists is not None and not lists.is_dir():
-        raise ValueError(f"data.lists={config.lists}: {lists} is no folder")
+        raise ValueError(f"data.lists={config.lists}: {lists} is not a folder")
     source = FolderSource(
         name=config.name,
         images=images,
         masks=masks,
         lists=lists,
         classes=classes,
-        palette=class_palette(colours, void_colour, void),
+        palette=class_palette(colors, void_color, void),
         void=void,
         photos=suffixes(images, "images", PHOTOS),
         labels=suffixes(masks, "masks", MASKS),
-        colours=colours,
-        void_colour=void_colour,
-        has_void=void_colour is not None if colours else config.void is not None,
+        colors=colors,
+        void_color=void_color,
+        has_void=void_color is not None if colors else config.void is not None,
         fractions=None if config.lists is not None else (config.val_fraction, config.test_fraction),
         split_seed=config.split_seed,
     )
@@ -182,15 +182,15 @@ def folder_source(config: FolderConfig) -> FolderSource:
 
 
 def warn_of_black_and_white(source: FolderSource) -> None:
-    """Look into three masks of a data set of two classes: is white, which is void, the second?"""
-    if source.colours or len(source.classes) != 2 or source.void != VOID or not source.has_void:
+    """Warn if three masks of a data set of two classes hold white only, which is void."""
+    if source.colors or len(source.classes) != 2 or source.void != VOID or not source.has_void:
         return
     found: set[int] = set()
     for name in list(source.labels)[:3]:
         try:
             found.update(np.unique(source.read_labels(name).numpy()).tolist())
         except ValueError:
-            return  # whoever reads it in earnest will tell
+            return  # training or check reads it again and reports it
     if found == {0, VOID}:
         log.warning(
             "the masks in %s seem to hold the values 0 and 255 only, and 255 is void: if it stands "
@@ -235,11 +235,11 @@ def class_names(config: FolderConfig, root: Path) -> tuple[str, ...]:
     Raises:
         ValueError: both or neither are given, the file is unreadable, or the names are no good.
     """
-    names, told = list(config.classes), "data.classes"
+    names, option = list(config.classes), "data.classes"
     if config.classes_file is not None:
         if names:
             raise ValueError("data.classes and data.classes_file are both given: choose one")
-        told = str(path := root / Path(config.classes_file).expanduser())
+        option = str(path := root / Path(config.classes_file).expanduser())
         try:
             lines = path.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
@@ -247,30 +247,28 @@ def class_names(config: FolderConfig, root: Path) -> tuple[str, ...]:
         names = [line.strip() for line in lines if line.strip()]
     if not 2 <= len(names) <= 255:
         raise ValueError(
-            f"{told} names {len(names)} classes: data=folder needs 2 to 255, label 0 first, such "
+            f"{option} names {len(names)} classes: data=folder needs 2 to 255, label 0 first, such "
             "as data.classes=[background,cat]"
         )
     if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"{told} names {twice[0]!r} twice")
+        raise ValueError(f"{option} names {twice[0]!r} twice")
     if odd := [name for name in names if not name.isprintable()]:
-        raise ValueError(f"{told} names {odd[0]!r}, which cannot be printed")
+        raise ValueError(f"{option} names {odd[0]!r}, which cannot be printed")
     return tuple(names)
 
 
-def triple(colour: Sequence[int]) -> Colour:
-    """Return a colour as what it is."""
-    r, g, b = colour
+def triple(color: Sequence[int]) -> Color:
+    """Return a color as a tuple of three."""
+    r, g, b = color
     return r, g, b
 
 
-def class_palette(
-    colours: Sequence[Colour], void_colour: Colour | None, void: int
-) -> tuple[int, ...]:
-    """Return 768 integers: the data set's own colours, and VOC's where it has none."""
+def class_palette(colors: Sequence[Color], void_color: Color | None, void: int) -> tuple[int, ...]:
+    """Return 768 integers: the data set's own colors, and VOC's where it has none."""
     flat = palette()
-    flat[: 3 * len(colours)] = [value for colour in colours for value in colour]
-    if void_colour is not None:
-        flat[3 * void : 3 * void + 3] = void_colour
+    flat[: 3 * len(colors)] = [value for color in colors for value in color]
+    if void_color is not None:
+        flat[3 * void : 3 * void + 3] = void_color
     return tuple(flat)
 
 

@@ -1,8 +1,8 @@
 """Pixels of one file: photos, their sizes, and masks, by the quickest decoder that is exact.
 
 Nearly every photo is a JPEG of one or three components, and every mask of VOC's a PNG of the
-plainest kind. Both are told by their first bytes and decoded straight from memory; whatever else
-there is, and whatever is wrong, goes to Pillow, which decides.
+plainest kind. Both are recognized by their first bytes and decoded straight from memory; all other
+files, and all that is wrong, go to Pillow, which decides.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def read_image(path: Path) -> Tensor:
         with unwarned(), Image.open(io.BytesIO(coded)) as image:
             _refuse_huge(image)
             if image.mode in ("I", "F"):
-                raise ValueError(f"its mode is {image.mode}, which does not tell what white is")
+                raise ValueError(f"its mode is {image.mode}, which does not say what white is")
             upright = ImageOps.exif_transpose(image)
             if upright.mode.startswith("I;16"):  # convert would clip it
                 upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
@@ -60,7 +60,7 @@ def image_size(path: Path) -> tuple[int, int]:
     """Return a photo's (height, width), upright by its EXIF orientation, from its header alone.
 
     Raises:
-        ValueError: the file is no picture.
+        ValueError: the file is not a picture.
     """
     try:
         with Image.open(path) as image:
@@ -71,7 +71,7 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def read_mask(path: Path) -> Tensor:
-    """Read a mask's labels as uint8 (H, W): palette indices (mode P) or grey values (mode L).
+    """Read a mask's labels as uint8 (H, W): palette indices (mode P) or gray values (mode L).
 
     Raises:
         ValueError: the file cannot be decoded or its mode holds no labels.
@@ -84,7 +84,7 @@ def read_mask(path: Path) -> Tensor:
             if image.format in ("JPEG", "MPO"):
                 raise ValueError("it is a JPEG, which blurs labels")
             if image.mode not in ("P", "L"):
-                raise ValueError(f"its mode is {image.mode}, but labels are palette or grey values")
+                raise ValueError(f"its mode is {image.mode}, but labels are palette or gray values")
             _refuse_huge(image)
             return torch.from_numpy(np.array(image))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
@@ -114,7 +114,7 @@ def jpeg_kind(coded: bytes) -> str | None:
 
 
 def plain_png(coded: bytes) -> np.ndarray | None:
-    """Decode a PNG of 8-bit palette or grey values, neither interlaced nor filtered: uint8 (H, W).
+    """Decode a PNG of 8-bit palette or gray values, neither interlaced nor filtered: uint8 (H, W).
 
     The kind that VOC's masks are (and those that Pillow writes of palettes): a header, a palette,
     and each row behind a zero in one zlib stream (PNG specification, 5 and 9). None for any other.
@@ -122,8 +122,8 @@ def plain_png(coded: bytes) -> np.ndarray | None:
     if coded[:16] != b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" or len(coded) < 33:
         return None
     width, height = (int.from_bytes(coded[i : i + 4], "big") for i in (16, 20))
-    depth, colour, *methods = coded[24:29]
-    if depth != 8 or colour not in (0, 3) or any(methods) or not 0 < width * height <= MAX_PIXELS:
+    depth, color, *methods = coded[24:29]
+    if depth != 8 or color not in (0, 3) or any(methods) or not 0 < width * height <= MAX_PIXELS:
         return None
     data, at, kind = b"", 8, b""  # chunks: length, kind, body, checksum
     while kind != b"IEND":
@@ -159,6 +159,6 @@ def _refuse_huge(image: Image.Image) -> None:
 def reason_of(error: BaseException) -> str:
     """Return in a line why a file could not be decoded, without the file's name."""
     if isinstance(error, UnidentifiedImageError):  # its text names an object, or the file again
-        return "it is no picture"
+        return "it is not a picture"
     line = (str(error).splitlines() or [type(error).__name__])[0]
     return re.sub(r"^\w+, \S+\.cpp:\d+, ", "", line)  # torchvision names its own source first

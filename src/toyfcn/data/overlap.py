@@ -1,4 +1,4 @@
-"""Photos that are trained on must not be scored: who they are, whatever a year calls them."""
+"""Photos that are trained on must not be scored, whatever name a year gives them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def canonical(name: str) -> str:
 
 
 def identities(source: Source, ids: Iterable[str]) -> list[int]:
-    """Return a 64-bit number for each photo, the same wherever the photo is met again.
+    """Return a 64-bit number for each photo, the same in every data set.
 
-    PASCAL's photos are known by their canonical name. Elsewhere many photos are called 0001, so
-    the file's size in bytes belongs to the name.
+    PASCAL's photos are identified by their canonical name. Elsewhere many photos are called 0001,
+    so the file's size in bytes belongs to the name.
     """
     found = []
     for name in ids:
@@ -41,7 +41,7 @@ def shared(source: Source, ids: Sequence[str], trained: Iterable[int]) -> list[s
 def refuse_overlap(
     source: Source, train: tuple[str, Sequence[str]], scored: tuple[str, Sequence[str]]
 ) -> None:
-    """See that no photo is in both of two splits, each given as (option=name, ids).
+    """Check that no photo is in both of two splits, each given as (option=name, ids).
 
     Raises:
         ValueError: with counts and the first names.
@@ -52,5 +52,5 @@ def refuse_overlap(
         raise ValueError(
             f"{len(twice)} of the {len(scored[1])} photos of {scored[0]} are trained on by "
             f"{train[0]} ({len(train[1])} photos): {first}; such a score says nothing, so choose "
-            "other lists, or set data.allow_overlap=true where that is the point"
+            "other lists, or set data.allow_overlap=true if that is intended"
         )

@@ -13,7 +13,7 @@ def read_list(path: Path) -> tuple[str, ...]:
     """Return the ids in a split list, one a line; blank lines and CRLF are harmless.
 
     Raises:
-        ValueError: the list is missing, not text, empty, or an id is there twice or is none.
+        ValueError: the list is missing, not text, empty, or names an id twice or what is not an id.
     """
     return sound_ids(path, read_lines(path), id_fault)
 
@@ -57,7 +57,7 @@ def read_lines(path: Path) -> tuple[str, ...]:
 
 
 def no_file(path: Path, gone: str = "is missing") -> str | None:
-    """Say why a path leads to no file, if it does not."""
+    """Say why there is no file at a path, if so."""
     try:
         return None if path.is_file() else gone
     except OSError as error:  # no right to look, a name too long
@@ -69,7 +69,7 @@ def id_fault(name: str, seen: Container[str] = ()) -> str | None:
     if name in seen:
         return f"names {name!r} twice"
     if not name.isprintable() or {"/", "\\", " "} & set(name) or name in (".", ".."):
-        return f"holds {name!r}, which is no image id"
+        return f"holds {name!r}, which is not an image id"
     return None
 
 

@@ -41,16 +41,16 @@ def test_a_sound_data_set(source):
     assert report["height"] == {"min": 32, "median": 36, "max": 40}
 
 
-def test_shares_are_of_the_labelled_pixels(source):
+def test_shares_are_of_the_labeled_pixels(source):
     report = checked(source)
     pixels = 3 * 48 * 32 + 3 * 32 * 40
     void, of_each = 14 * 16 - 12 * 14, 12 * 14
     assert report["void_share"] == pytest.approx(6 * void / pixels)
-    labelled = pixels - 6 * void
+    labeled = pixels - 6 * void
     classes = report["classes"]
     assert list(classes) == list(CLASSES)
-    assert classes["aeroplane"] == {"share": pytest.approx(of_each / labelled), "images": 1}
-    assert classes["tvmonitor"] == {"share": pytest.approx(6 / labelled), "images": 6}
+    assert classes["aeroplane"] == {"share": pytest.approx(of_each / labeled), "images": 1}
+    assert classes["tvmonitor"] == {"share": pytest.approx(6 / labeled), "images": 6}
     assert classes["sofa"] == {"share": 0, "images": 0}
     assert sum(of["share"] for of in classes.values()) == pytest.approx(1)
 
@@ -92,12 +92,12 @@ FAULTS = {
     "no photo": ("jpg", Path.unlink, "is missing"),
     "no mask": ("png", Path.unlink, "is missing"),
     "loop": ("jpg", swap, "is missing"),
-    "a folder": ("png", lambda path: (path.unlink(), path.mkdir()), "is no file"),
-    "a pipe": ("jpg", lambda path: (path.unlink(), os.mkfifo(path)), "is no file"),
+    "a folder": ("png", lambda path: (path.unlink(), path.mkdir()), "is not a file"),
+    "a pipe": ("jpg", lambda path: (path.unlink(), os.mkfifo(path)), "is not a file"),
     "cut photo": ("jpg", cut, "^Image is incomplete or truncated$"),
     "cut mask": ("png", cut, "(?i)truncated|broken"),
-    "empty photo": ("jpg", lambda path: path.write_bytes(b""), "^it is no picture$"),
-    "text mask": ("png", lambda path: path.write_text("x"), "^it is no picture$"),
+    "empty photo": ("jpg", lambda path: path.write_bytes(b""), "^it is not a picture$"),
+    "text mask": ("png", lambda path: path.write_text("x"), "^it is not a picture$"),
     "RGB mask": ("png", lambda path: Image.new("RGB", (48, 32)).save(path), "mode is RGB"),
     "16-bit mask": ("png", lambda path: Image.new("I;16", (48, 32)).save(path), "mode is I;16"),
     "values": ("png", lambda path: edit(path, with_values), r"values \[21, 77\].*end at 20"),
@@ -121,7 +121,7 @@ def test_a_bad_file_is_the_only_one_blamed(source, kind):
 
 LISTS = {
     "twice": ("000004\n000005\n000004\n", "names '000004' twice"),
-    "climbs": ("000004\n../../x\n000005\n", "holds '../../x', which is no image id"),
+    "climbs": ("000004\n../../x\n000005\n", "holds '../../x', which is not an image id"),
     "trained on": (
         "000004\n000001\n",
         "names '000001', but the training split train has that photo too",
@@ -213,7 +213,7 @@ def test_the_report_does_not_depend_on_the_workers(source, workers):
     assert reports[0] == reports[1]
 
 
-def test_names_that_are_no_text_print(source, capsys):
+def test_names_that_are_not_text_print(source, capsys):
     train = source.lists / "train.txt"
     Path(os.fsdecode(os.fsencode(source.lists) + b"/\xff.txt")).write_bytes(train.read_bytes())
     report = checked(source)

@@ -1,10 +1,10 @@
 """A photo of the toy VOC and its mask: a few paper-like objects on a cluttered, lit, noisy ground.
 
-The class of an object is its *shape*; colour, texture, size, turn and light are drawn independently
+The class of an object is its *shape*; color, texture, size, turn and light are drawn independently
 of it, so that a network has to look at outlines.
 
 Photos are painted in OKLab (lightness, green-red, blue-yellow), where a Euclidean distance is
-a contrast that the eye agrees with, and become sRGB at the very end. Outlines are rasterised
+a contrast that the eye agrees with, and become sRGB at the very end. Outlines are rasterized
 at `FINE` samples a pixel and axis; photo and mask are both read off these samples.
 """
 
@@ -24,9 +24,9 @@ FINE = 4  # samples a pixel along each axis
 EXTENT = (26.0, 34.0)  # diameter of an object's circumscribed circle, pixels
 OBJECTS = (4, 7)  # on 96x96 pixels; other sizes keep the density
 SEEN = 0.7  # least share of a whole object that stays visible
-ROOM = 25  # pixels from an object's centre that its shadow may reach
+ROOM = 25  # pixels from an object's center that its shadow may reach
 PURE = 0.85  # a pixel that no region owns to this share is void
-CONTRAST = 0.22  # least OKLab distance of an object's colours to what surrounds it
+CONTRAST = 0.22  # least OKLab distance of an object's colors to what surrounds it
 
 
 def _star(points: int, inner: float) -> Floats:
@@ -70,10 +70,10 @@ AREAS = (0.0, *(_area(outer) - sum(map(_area, holes)) for outer, *holes in OUTLI
 SPECKS = (_polygon(3), _polygon(4), _polygon(12))
 
 
-def _colours(rng: np.random.Generator, count: int, key: float) -> Floats:
-    """Return OKLab colours, float32 (count, 3, 1, 1), of five hues spaced from `key` (radians).
+def _colors(rng: np.random.Generator, count: int, key: float) -> Floats:
+    """Return OKLab colors, float32 (count, 3, 1, 1), of five hues spaced from `key` (radians).
 
-    Grounds, clutter and objects all draw from here: a colour tells nothing about a class.
+    Grounds, clutter and objects all draw from here: a color tells nothing about a class.
     """
     hue = key + rng.integers(0, 5, count) * (2 * np.pi / 5) + rng.normal(0, 0.15, count)
     chroma = rng.uniform(0.04, 0.16, count)
@@ -103,7 +103,7 @@ def _smooth(rng: np.random.Generator, cells: int, size: tuple[int, int]) -> Floa
 
 
 def _texture(rng: np.random.Generator, x: Floats, y: Floats) -> Floats:
-    """Return how much of a second colour shows at each pixel of a grid, 0..1, float32 (h, w)."""
+    """Return how much of a second color shows at each pixel of a grid, 0..1, float32 (h, w)."""
     turn = rng.uniform(0, 2 * np.pi)
     wave = 2 * np.pi / rng.uniform(5, 10)
     u = wave * (x * math.cos(turn) + y * math.sin(turn)) + rng.uniform(0, 2 * np.pi)
@@ -123,15 +123,15 @@ def _texture(rng: np.random.Generator, x: Floats, y: Floats) -> Floats:
     return np.asarray(np.clip(0.5 + level, 0, 1))
 
 
-def _centred(h: int, w: int) -> tuple[Floats, Floats]:
+def _centered(h: int, w: int) -> tuple[Floats, Floats]:
     """Return the y, float32 (h, 1), and x, (1, w), of pixels, seen from the middle."""
     y, x = (np.arange(n, dtype=np.float32) - np.float32((n - 1) / 2) for n in (h, w))
     return y[:, None], x[None, :]
 
 
-def _mix(photo: Floats, share: Floats, colour: Floats) -> None:
-    """Lay `colour`, (3, 1, 1) or (3, h, w), over `photo` in place, as far as `share`, (h, w)."""
-    photo += share * (colour - photo)
+def _mix(photo: Floats, share: Floats, color: Floats) -> None:
+    """Lay `color`, (3, 1, 1) or (3, h, w), over `photo` in place, as far as `share`, (h, w)."""
+    photo += share * (color - photo)
 
 
 def _turn(angle: float) -> Floats:
@@ -148,8 +148,8 @@ def _coverage(layer: Image.Image) -> Floats:
 def _ground(rng: np.random.Generator, size: tuple[int, int], key: float) -> Floats:
     """Return a ground without objects, OKLab float32 (3, h, w)."""
     h, w = size
-    y, x = _centred(h, w)
-    first, second, third = _colours(rng, 3, key)
+    y, x = _centered(h, w)
+    first, second, third = _colors(rng, 3, key)
     photo = np.broadcast_to(first, (3, h, w)).copy()
     turn = rng.uniform(0, 2 * np.pi)
     slope = (x * math.cos(turn) + y * math.sin(turn)) / max(h, w)
@@ -157,10 +157,10 @@ def _ground(rng: np.random.Generator, size: tuple[int, int], key: float) -> Floa
     _mix(photo, 0.3 * _texture(rng, x, y), third)
 
     crowd = h * w / 96**2
-    for colour in _colours(rng, round(5 * crowd), key):  # soft blobs
+    for color in _colors(rng, round(5 * crowd), key):  # soft blobs
         far = (x - w * rng.uniform(-0.5, 0.5)) ** 2 + (y - h * rng.uniform(-0.5, 0.5)) ** 2
-        _mix(photo, rng.uniform(0.3, 0.8) * np.exp(-far / rng.uniform(6, 16) ** 2), colour)
-    for colour in _colours(rng, 4, key):  # strokes and specks, a colour at a time
+        _mix(photo, rng.uniform(0.3, 0.8) * np.exp(-far / rng.uniform(6, 16) ** 2), color)
+    for color in _colors(rng, 4, key):  # strokes and specks, a color at a time
         layer = Image.new("L", (w * FINE, h * FINE))
         pen = ImageDraw.Draw(layer)
         for _ in range(rng.poisson(1.5 * crowd)):
@@ -172,7 +172,7 @@ def _ground(rng: np.random.Generator, size: tuple[int, int], key: float) -> Floa
             corners = SPECKS[rng.integers(3)] * rng.uniform(0.7, 2.8)
             spot = corners @ _turn(rng.uniform(0, 2 * np.pi)) + rng.uniform(0, 1, 2) * (w, h)
             pen.polygon((spot * FINE).ravel().tolist(), 255)
-        _mix(photo, rng.uniform(0.5, 0.9) * _coverage(layer), colour)
+        _mix(photo, rng.uniform(0.5, 0.9) * _coverage(layer), color)
     return photo
 
 
@@ -189,7 +189,7 @@ def _outline(rng: np.random.Generator, kind: int) -> tuple[list[Floats], float]:
 def _place(
     rng: np.random.Generator, owner: Bytes, spare: list[float]
 ) -> tuple[int, tuple[int, int, int, int], Image.Image] | None:
-    """Find a place for one more object: its class, its box on the photo and its fine layer there.
+    """Place one more object: its class, its box on the photo and its fine layer there.
 
     `owner` says whose each sample is, uint8 (FINE * h, FINE * w), where 0 is the ground, and
     `spare` how many more samples each owner may lose to those above it. Both are updated.
@@ -199,12 +199,12 @@ def _place(
     for _ in range(30):
         kind = int(rng.integers(1, len(CLASSES)))
         polygons, area = _outline(rng, kind)
-        centre = rng.uniform(0, 1, 2) * (wide, high)
-        left, top = np.maximum(centre - ROOM, 0).astype(int).tolist()
-        right, bottom = np.minimum(centre + ROOM, (wide, high)).astype(int).tolist()
+        center = rng.uniform(0, 1, 2) * (wide, high)
+        left, top = np.maximum(center - ROOM, 0).astype(int).tolist()
+        right, bottom = np.minimum(center + ROOM, (wide, high)).astype(int).tolist()
         layer = Image.new("L", ((right - left) * FINE, (bottom - top) * FINE))
         for fill, corners in zip((255, 0), polygons, strict=False):
-            fine = (corners + centre - (left, top)) * FINE - 0.5
+            fine = (corners + center - (left, top)) * FINE - 0.5
             ImageDraw.Draw(layer).polygon(fine.ravel().tolist(), fill)
         there = owner[top * FINE : bottom * FINE, left * FINE : right * FINE]
         covers = np.asarray(layer) > 0
@@ -234,12 +234,12 @@ def _paint(
     shadow = soft.transform(soft.size, Image.Transform.AFFINE, there, Image.Resampling.BILINEAR)
     photo[0] *= 1 - rng.uniform(0.15, 0.4) * np.asarray(shadow, np.float32) / 255
 
-    # Of 16 colours take the first two that stand out from 90 % of what is near, else the best.
-    colours = _colours(rng, 16, key)
-    apart = np.square(colours[..., 0] - near).sum(1) > CONTRAST**2
+    # Of 16 colors take the first two that stand out from 90 % of what is near, else the best.
+    colors = _colors(rng, 16, key)
+    apart = np.square(colors[..., 0] - near).sum(1) > CONTRAST**2
     order = np.argsort(-np.minimum(apart.mean(1), 0.9), kind="stable")
-    first, second = colours[order[:2]]
-    y, x = _centred(cover.shape[0], cover.shape[1])
+    first, second = colors[order[:2]]
+    y, x = _centered(cover.shape[0], cover.shape[1])
     paper = np.broadcast_to(first, photo.shape).copy()
     _mix(paper, _texture(rng, x, y), second)
     down, right = np.gradient(halo)
@@ -278,7 +278,7 @@ def scene(rng: np.random.Generator, size: tuple[int, int]) -> tuple[Image.Image,
             kind, (left, top, right, bottom), layer = placed
             kinds.append(kind)
             _paint(rng, photo[:, top:bottom, left:right], layer, light, key)
-    y, x = _centred(h, w)
+    y, x = _centered(h, w)
     slope = (light[0] * x + light[1] * y) / max(h, w)
     photo[0] += rng.uniform(-0.03, 0.05) - rng.uniform(0, 0.2) * slope
     noise = rng.uniform(0.008, 0.025) * rng.standard_normal((h, w, 3), np.float32)

@@ -17,7 +17,7 @@ from toyfcn.data.shapes.scene import CLASSES, scene
 Progress = Callable[[int, int], None]
 
 FORMAT = 1  # of the world: raise it with any change that moves a pixel
-SPLITS = ("train", "val", "test")  # a split's place is the number of its stream of randomness
+SPLITS = ("train", "val", "test")  # a split's index is the number of its random stream
 FEW = 200  # fewer images than this are drawn without a pool of processes
 
 
@@ -67,7 +67,7 @@ def draw(
     """Draw the world into `folder`, in the layout of a VOC year, and return `folder`.
 
     `train`, `val` and `test` count images, `size` is (height, width) in pixels, at least 48x48.
-    `progress(done, total)` hears of finished images. A world that is there already, with the same
+    `progress(done, total)` is called after each image. A world that is there already, with the same
     settings, is left as it is; anything else in `folder` raises ValueError. The folder appears
     at once and whole: an interrupted draw leaves none.
     """
@@ -111,7 +111,7 @@ def _save_all(
             progress(done, len(jobs))
         return
     # Forked workers start at once and do not import the caller's main module (torch) again.
-    way = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
-    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context(way)) as pool:
+    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
+    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context(method)) as pool:
         for done, _ in enumerate(pool.map(save, jobs, chunksize=16), 1):
             progress(done, len(jobs))

@@ -73,7 +73,7 @@ class Pair:
     counts: Tensor | None = None  # pixels of each label: int64 (256,)
     mode: str | None = None  # the mask's
 
-    def blame(self, path: Path, reason: str) -> None:
+    def add_fault(self, path: Path, reason: str) -> None:
         """Note a fault of a file."""
         self.faults.append(fault(path, reason))
 
@@ -86,7 +86,7 @@ def fault(path: Path, reason: str) -> Fault:
 
 
 def read_lists(source: Source, splits: Sequence[str]) -> tuple[dict[str, list[str]], list[Fault]]:
-    """Return the sound ids of each split, each once, and the faults of the lists."""
+    """Return the valid ids of each split, each once, and the faults of the lists."""
     found: dict[str, list[str]] = {}
     faults: list[Fault] = []
     for split in splits:
@@ -127,7 +127,7 @@ def read_pair(source: Source, name: str) -> Pair:
             shape = source.image(name).shape
             pair.size = (shape[1], shape[2])
         except (ValueError, OSError) as error:
-            pair.blame(photo, str(error))
+            pair.add_fault(photo, str(error))
     if not is_there(pair, mask):
         return pair
     size = None
@@ -138,10 +138,10 @@ def read_pair(source: Source, name: str) -> Pair:
         size = (labels.shape[0], labels.shape[1])
         pair.counts = torch.bincount(labels.flatten(), minlength=256)
     except (ValueError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        pair.blame(mask, reason_of(error))
+        pair.add_fault(mask, reason_of(error))
     if pair.size and size and pair.size != size:
         reason = f"is {size[1]} x {size[0]} pixels, but its photo {pair.size[1]} x {pair.size[0]}"
-        pair.blame(mask, reason)
+        pair.add_fault(mask, reason)
     return pair
 
 
@@ -150,9 +150,9 @@ def is_there(pair: Pair, path: Path) -> bool:
     try:
         if path.is_file():
             return True
-        pair.blame(path, "is no file" if path.exists() else "is missing")
+        pair.add_fault(path, "is not a file" if path.exists() else "is missing")
     except OSError as error:  # no right to look, a name too long
-        pair.blame(path, error.strerror or str(error))
+        pair.add_fault(path, error.strerror or str(error))
     return False
 
 

@@ -18,8 +18,8 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-PERIOD = 0.1  # seconds between two pictures of a bar
-Advance = Callable[[int, int], None]  # hears (done, total); a total of 0 is unknown
+PERIOD = 0.1  # seconds between two updates of a bar
+Advance = Callable[[int, int], None]  # called with (done, total); a total of 0 is unknown
 
 
 @contextmanager
