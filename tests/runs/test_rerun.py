@@ -50,7 +50,7 @@ def test_what_cannot_be_repeated(train: Command, tmp_path: Path) -> None:
         assert answer.code == 2
         return answer.err
 
-    assert "rerun=nowhere is no folder of a run" in refused("rerun=nowhere")
+    assert "rerun=nowhere is not the folder of a run" in refused("rerun=nowhere")
     assert "seed=1 cannot be set beside rerun=nowhere" in refused("rerun=nowhere", "seed=1")
     assert refused("-m", "rerun=nowhere")
     Path("half/.hydra").mkdir(parents=True)

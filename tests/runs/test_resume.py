@@ -322,7 +322,7 @@ def test_what_cannot_go_on_is_refused_in_one_line(train: Command, stopped: Path)
         assert all(word in answer.err for word in words), answer.err
 
     refused("recipe.lr=1 cannot be set beside resume=run", options=("resume=run", "recipe.lr=1"))
-    refused("nowhere is no folder of a run", options=("resume=nowhere",))
+    refused("nowhere is not the folder of a run", options=("resume=nowhere",))
     place = sound["toyfcn_run"]
     for change, words in [
         ({"toyfcn_run": None}, "was not written by a toyfcn-train that can resume"),
@@ -345,7 +345,7 @@ def test_what_cannot_go_on_is_refused_in_one_line(train: Command, stopped: Path)
 
 def test_the_second_process_in_a_folder_is_refused(train: Command, stopped: Path) -> None:
     lock = stopped / ".hydra" / "lock"
-    holder = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.lockf(f, fcntl.LOCK_EX); "
+    holder = "import sys, filelock; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); "
     holder += "print('held', flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", holder, lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE

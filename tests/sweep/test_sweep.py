@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from toyfcn.commands import train
-from toyfcn.runs.record import write_json
+from toyfcn.files import write_json
+from toyfcn.runs.run import Pruned, Run
 from toyfcn.sweep import run as sweep
-from toyfcn.sweep.search import open_pruning, open_study
+from toyfcn.sweep.search import open_study
 from toyfcn.training import run as training
 
 GRID = ["-m", "recipe.lr=0.01,0.001", "seed=0,1", "sweep.name=s"]
@@ -44,19 +45,16 @@ class Trained:
         self.asked: list[tuple[str, Any]] = []
         self.wrong: Callable[[Any], BaseException | None] = lambda config: None
 
-    def __call__(self, config: Any, folder: Path, record: Any, *others: Any) -> Any:
-        self.asked.append((folder.name, config))
+    def __call__(self, config: Any, run: Run, record: Any, *rest: Any) -> dict[str, Any]:
+        self.asked.append((run.folder.name, config))
         if error := self.wrong(config):
             raise error
-        pruning = open_pruning(folder, config.sweep)
         score = config.recipe.lr + config.seed / 100
         for step in (1, 2):
-            if pruning and pruning.hopeless(step, score):
-                from optuna import TrialPruned
-
-                raise TrialPruned("hopeless")
+            if run.pruner and run.pruner.hopeless(step, score):
+                raise Pruned("hopeless")
         metrics = {"val": {"miou": score}, "test": None}
-        write_json(folder / "metrics.json", metrics)
+        write_json(run.metrics, metrics)
         record.update("finished")
         return metrics
 
@@ -72,7 +70,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Trained:
 def _quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves the report out, but in the first test."""
     if "loses_no_other" not in request.node.name:
-        monkeypatch.setattr(sweep, "write_report", lambda folder: None)
+        monkeypatch.setattr(sweep, "report", lambda folder: None)
 
 
 @pytest.fixture

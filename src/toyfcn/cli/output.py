@@ -23,7 +23,8 @@ def keep_open() -> None:
     """Let standard output and error outlive their readers; what is no file stays as it is."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        raw = getattr(getattr(stream, "buffer", None), "raw", None)
+        buffer = getattr(stream, "buffer", None)
+        raw = getattr(buffer, "raw", buffer)  # python -u has no buffer between
         if isinstance(raw, io.FileIO) and not isinstance(raw, Lasting):
             file = io.BufferedWriter(Lasting(stream.fileno(), "wb", closefd=False))
             stream.flush()

@@ -65,6 +65,6 @@ def from_words(name: str, folder: Path, words: Sequence[str]) -> tuple[TrainConf
             )
     config = stored_config(folder, option=name)
     config.resume = str(folder) if name == "resume" else None
-    config.rerun = str(folder) if name == "rerun" else None
+    config.rerun = str(folder.absolute()) if name == "rerun" else None
     place = folder if name == "resume" else place or new_folder(config)
     return config, Run(place.absolute(), tuple(overrides))

@@ -79,7 +79,10 @@ def train_here(config: TrainConfig, run: Run) -> Metrics:
             try:
                 metrics = fit_and_score(config, run, record, interruption)
             except BaseException as error:
-                record.update(how_it_ended(error), error=f"{type(error).__name__}: {error}")
+                record.update(how_it_ended(error), error=in_words(error))
+                if isinstance(error, Interrupted) and not run.in_sweep:  # which says it itself
+                    told = f"toyfcn-train: {error}; go on with: {run.resume_command}"
+                    print(told, file=sys.stderr)
                 raise failures.told(error) or error from None
         if config.rerun is not None:
             difference = rerun.first_difference(Path(config.rerun), run.folder)
@@ -102,6 +105,11 @@ def how_it_ended(error: BaseException) -> str:
     if isinstance(error, Interrupted):
         return "interrupted"
     return "pruned" if isinstance(error, Pruned) else "failed"
+
+
+def in_words(error: BaseException) -> str:
+    """Return what run.json says about an exception."""
+    return str(error) if isinstance(error, Interrupted) else f"{type(error).__name__}: {error}"
 
 
 def fit_and_score(
