@@ -16,8 +16,8 @@ from toyfcn.data.datamodule import SegmentationData
 from toyfcn.data.transforms import resize_image, working_size
 from toyfcn.evaluation import pictures
 from toyfcn.runs.history import read_history, write_history
-from toyfcn.training.curves import Curves
 from toyfcn.training.task import SegmentationTask
+from toyfcn.training.tensorboard import Curves
 
 if TYPE_CHECKING:
     from toyfcn.sweep.search import Pruning
@@ -184,6 +184,28 @@ class Panels(Callback):
             trainer.logger.add_image(
                 f"panels/{name}", pictures.shrink(row, WIDTH), trainer.global_step
             )
+
+
+class Histograms(Callback):
+    """Shows weights and gradients every ``every`` steps: just before each validation."""
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Log what the step starts from."""
+        step = trainer.global_step + 1
+        validated = step % self.every == 0 or step == trainer.max_steps
+        if not validated or not trainer.is_global_zero:
+            return
+        assert isinstance(trainer.logger, Curves)
+        writer = trainer.logger.experiment
+        for name, parameter in pl_module.named_parameters():
+            writer.add_histogram(f"weights/{name}", parameter.detach().float(), step)
+            if parameter.grad is not None and parameter.grad.isfinite().all():
+                writer.add_histogram(f"gradients/{name}", parameter.grad.float(), step)
 
 
 @torch.no_grad()

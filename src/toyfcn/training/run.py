@@ -33,8 +33,9 @@ from toyfcn.runs.files import AtomicIO
 from toyfcn.runs.interrupt import Interruption
 from toyfcn.runs.record import RunRecord, write_json
 from toyfcn.sweep.search import open_pruning
-from toyfcn.training import curves, device, tensorboard
+from toyfcn.training import device, tensorboard
 from toyfcn.training.callbacks import (
+    Histograms,
     History,
     LastValidation,
     Monitor,
@@ -93,7 +94,8 @@ def fit_and_score(
         config.trainer.save_every,
         stop_on_failure=config.trainer.save_failed == "stop",
     )
-    logger, monitor = curves.Curves(folder), Monitor()
+    resumed_at = None if content is None else parts.data.start
+    logger, monitor = tensorboard.Curves(folder, resumed_at), Monitor()
     trainer = make_trainer(config, folder, parts, processes, logger, monitor, keep, content)
     if content is None and trainer.is_global_zero:
         logger.attempt(lambda: tensorboard.log_config(logger, config))
@@ -184,7 +186,7 @@ def starting_point(
 ) -> dict[str, Any] | None:
     """Return the content of last.ckpt where the folder's run goes on; else bring the weights.
 
-    The curves are cut to where the training starts.
+    What another run has left in the folder is removed.
     """
     last, data = folder / "checkpoints" / "last.ckpt", parts.data
     if config.resume is not None and last.exists():
@@ -192,13 +194,11 @@ def starting_point(
         content = checkpointing.read(last, resume.fingerprint(config), ids, parts.steps)
         place = content[checkpointing.KEY]
         data.start = place["step"]
-        if processes.first:
-            curves.cut(folder / "tensorboard", place["step"], place["validated"])
         log.info("going on at step %d", data.start)
         return content
     if processes.first:  # the others are given its weights
         last.unlink(missing_ok=True)  # of a run that this one replaces
-        curves.cut(folder / "tensorboard", None)
+        tensorboard.remove_events(folder)
         brought = bring_weights(config, parts.net, parts.start, data, parts.class_weights)
         if brought and config.data.val_split:
             score_first(parts.net, config, parts.task.metadata, data)
@@ -210,7 +210,7 @@ def make_trainer(
     folder: Path,
     parts: Parts,
     processes: Processes,
-    logger: curves.Curves,
+    logger: tensorboard.Curves,
     monitor: Monitor,
     keep: checkpointing.Keeper,
     content: dict[str, Any] | None,
@@ -268,7 +268,7 @@ def make_callbacks(
         stop = EarlyStopping("val/miou", mode="max", patience=config.trainer.patience)
         callbacks.append(stop)
     if config.logger.histograms:
-        callbacks.append(tensorboard.Histograms(config.trainer.val_every))
+        callbacks.append(Histograms(config.trainer.val_every))
     history = folder / "history.csv"
     if config.resume is None and processes.first:
         history.unlink(missing_ok=True)
@@ -280,7 +280,7 @@ def make_callbacks(
 
 
 def score_best(
-    config: TrainConfig, folder: Path, parts: Parts, best: Path, logger: curves.Curves
+    config: TrainConfig, folder: Path, parts: Parts, best: Path, logger: tensorboard.Curves
 ) -> dict[str, Any]:
     """Score the best checkpoint, read back from its file as toyfcn-eval does.
 
