@@ -242,7 +242,7 @@ def make_trainer(
         log_every_n_steps=config.logger.every,
         callbacks=[*callbacks, keep],
         plugins=AtomicIO(content),
-        profiler=StepProfile(folder / "profile", parts.net.trunk) if profiled else None,
+        profiler=StepProfile(folder / "profile") if profiled else None,
         enable_model_summary=False,
         use_distributed_sampler=False,
         enable_progress_bar=any(isinstance(c, ProgressBar) for c in callbacks),
