@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from pathlib import Path
 
@@ -42,8 +43,9 @@ class StepProfile(Profiler):
         if action_name.endswith("train_dataloader_next"):
             (self.profiler.step if self.steps else self.profiler.start)()
             self.steps += 1
-        self.open[action_name] = torch.profiler.record_function(action_name)
-        self.open[action_name].__enter__()
+        part = torch.profiler.record_function(action_name)
+        part.__enter__()  # type: ignore[no-untyped-call]  # torch has it without types
+        self.open[action_name] = part
 
     def stop(self, action_name: str) -> None:
         """End a part."""
@@ -56,33 +58,36 @@ class StepProfile(Profiler):
         profiler.export_chrome_trace(str(self.folder / "trace.json"))
         found = profiler.key_averages()
         # a part within one of the same name (a hook's, its strategy's) is counted once
-        spent = {
-            part: max(
-                (event.cpu_time_total for event in found if event.key.endswith(part)), default=0
-            )
-            for part in PARTS
-        }
+        spent = dict.fromkeys(PARTS, 0.0)
+        for part, event in itertools.product(PARTS, found):
+            if event.key.endswith(part):
+                spent[part] = max(spent[part], event.cpu_time_total / 1000)
         spent["optimizer_step"] -= spent["training_step"] + spent["backward"]  # both run within it
-        lines = [f"A training step, mean of {STEPS}:"]
-        lines += [f"{spent[part] / 1000 / STEPS:8.1f} ms  {PARTS[part]}" for part in PARTS]
+        steps = next(event.count for event in found if event.key == "ProfilerStep*")
+        lines = [f"A training step, mean of {steps}:"]
+        lines += [f"{spent[part] / steps:8.1f} ms  {PARTS[part]}" for part in PARTS]
         by = "self_cuda_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
         self.table = "\n".join(lines)
         (self.folder / "profile.txt").write_text(f"{self.table}\n\n{found.table(sort_by=by)}\n")
 
     def describe(self) -> None:
         """Print the table, and where the rest is."""
+        self.end()
         if not self.table:
-            log.warning(
-                "trainer.profile=true: %d steps are too few, it takes %d", self.steps, FIRST + STEPS
-            )
+            log.warning("trainer.profile=true: too few steps, it takes %d", FIRST + STEPS)
             return
         print(f"{self.table}\noperations:   {self.folder / 'profile.txt'}")
         print(f"trace:        {self.folder / 'trace.json'} (chrome://tracing, ui.perfetto.dev)")
 
-    def teardown(self, stage: str | None = None) -> None:
-        """End a profile that never came to its end."""
+    def end(self) -> None:
+        """Stop, wherever the training has ended."""
         for action in list(self.open):
             self.stop(action)
         if self.steps:
             self.profiler.stop()
+        self.steps = 0
+
+    def teardown(self, stage: str | None = None) -> None:
+        """Stop where a training has failed."""
+        self.end()
         super().teardown(stage)
