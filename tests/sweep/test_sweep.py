@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from toyfcn.commands import train
-from toyfcn.runs.record import write_json
+from toyfcn.runs.record import Pruned, write_json
 from toyfcn.sweep import run as sweep
 from toyfcn.sweep.search import open_pruning, open_study
 from toyfcn.training import run as training
@@ -52,9 +52,7 @@ class Trained:
         score = config.recipe.lr + config.seed / 100
         for step in (1, 2):
             if pruning and pruning.hopeless(step, score):
-                from optuna import TrialPruned
-
-                raise TrialPruned("hopeless")
+                raise Pruned("hopeless")
         metrics = {"val": {"miou": score}, "test": None}
         write_json(folder / "metrics.json", metrics)
         record.update("finished")

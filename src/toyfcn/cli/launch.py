@@ -30,6 +30,7 @@ from toyfcn.cli.allowlist import guard
 from toyfcn.cli.help import describe
 from toyfcn.config import commands as schema
 from toyfcn.runs import failures
+from toyfcn.runs.record import Pruned
 
 CONF = Path(__file__).parents[1] / "conf"
 MISSING = object()
@@ -194,7 +195,7 @@ def in_sweep() -> bool:
 def failed_job(error: Exception, mistake: bool) -> Exception:
     """Log why a job of a sweep ends; return what tells it, also from another process."""
     reason = explain(error) if mistake else f"{type(error).__name__}: {error}"
-    if type(error).__name__ == "TrialPruned":
+    if isinstance(error, Pruned):
         log.info("pruned: %s", error)
     else:
         log.error("the job failed: %s", reason, exc_info=None if mistake else error)

@@ -14,6 +14,7 @@ from toyfcn.cli.launch import in_sweep, launch, run_folder
 from toyfcn.config.commands import TrainConfig
 from toyfcn.runs import failures, rerun, resume
 from toyfcn.runs.interrupt import Interrupted, Interruption
+from toyfcn.runs.record import Pruned
 from toyfcn.training.distributed import Processes, refuse_scattered
 from toyfcn.training.distributed import rank as rank_of
 
@@ -104,4 +105,4 @@ def how_it_ended(error: BaseException) -> str:
     """Return the status of a run that an exception ended."""
     if isinstance(error, Interrupted):
         return "interrupted"
-    return "pruned" if type(error).__name__ == "TrialPruned" else "failed"
+    return "pruned" if isinstance(error, Pruned) else "failed"

@@ -113,3 +113,7 @@ def hardware() -> dict[str, Any]:
         "torch_threads": torch.get_num_threads(),
         "gpus": gpus,
     }
+
+
+class Pruned(Exception):  # noqa: N818  # an outcome, no error
+    """The trial of a search is given up: the others were better at this step."""

@@ -1,11 +1,11 @@
-"""What happens beside the training: progress, history, one line a validation, panels."""
+"""Callbacks: throughput, the last validation, history, progress bar, picture panels, histograms."""
 
 from __future__ import annotations
 
 import logging
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import pytorch_lightning as pl
 import torch
@@ -16,21 +16,24 @@ from toyfcn.data.datamodule import SegmentationData
 from toyfcn.data.transforms import resize_image, working_size
 from toyfcn.evaluation import pictures
 from toyfcn.runs.history import read_history, write_history
+from toyfcn.runs.record import Pruned
 from toyfcn.training.task import SegmentationTask
 from toyfcn.training.tensorboard import Curves
-
-if TYPE_CHECKING:
-    from toyfcn.sweep.search import Pruning
 
 log = logging.getLogger("toyfcn.epoch")
 WIDTH = 800  # pixels of a panel at most: TensorBoard reads those of all runs
 
 
-class Monitor(Callback):
+class ThroughputMonitor(Callback):
     """Measures images/s of training (validation excluded) and logs one line a validation."""
 
     def __init__(self) -> None:
         self.images, self.seconds, self.started = 0, 0.0, 0.0
+
+    @property
+    def state_key(self) -> str:
+        """Return the name in checkpoints, which older ones have too."""
+        return "Monitor"
 
     @property
     def images_per_second(self) -> float:
@@ -59,7 +62,7 @@ class Monitor(Callback):
         self.started = now
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say how it stands, and leave the validation's time out of the rate."""
+        """Log one line, and leave the validation's time out of the rate."""
         self.started = time.perf_counter()
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
             seen = {key: float(value) for key, value in trainer.callback_metrics.items()}
@@ -90,7 +93,15 @@ class LastValidation(Callback):
             trainer.should_stop = True
 
 
-class History(Callback):
+class Pruning(Protocol):
+    """What gives up a trial of a search, such as ``sweep/search.py`` does."""
+
+    def hopeless(self, step: int, value: float) -> bool:
+        """Take the figure after so many steps; tell whether the other trials were better then."""
+        ...
+
+
+class HistoryWriter(Callback):
     """Keeps history.csv, and ends a run that is a hopeless trial of a search.
 
     ``seconds`` is the time since this process began to train; ``metric`` is the figure of the
@@ -111,7 +122,7 @@ class History(Callback):
         """Add a line; report to the trial.
 
         Raises:
-            optuna.TrialPruned: the others were better at this step.
+            Pruned: the others were better at this step.
         """
         if trainer.state.fn != "fit" or trainer.sanity_checking or not trainer.is_global_zero:
             return
@@ -137,15 +148,13 @@ class History(Callback):
             return
         at_the_end = 0 < trainer.max_steps <= trainer.global_step
         if self.pruning.hopeless(trainer.global_step, value) and not at_the_end:
-            from optuna import TrialPruned
-
-            raise TrialPruned(f"val {self.key} {value:.4f} at step {trainer.global_step}")
+            raise Pruned(f"val {self.key} {value:.4f} at step {trainer.global_step}")
 
 
 class ProgressBar(RichProgressBar):
     """A rich bar with loss, mean IU and images/s; ``every`` is logger.every."""
 
-    def __init__(self, monitor: Monitor, every: int) -> None:
+    def __init__(self, monitor: ThroughputMonitor, every: int) -> None:
         super().__init__(leave=False)
         self.monitor, self.every = monitor, every
         self.seen: dict[str, float] = {}
@@ -164,8 +173,8 @@ class ProgressBar(RichProgressBar):
         }
 
 
-class Panels(Callback):
-    """Shows photo | truth | prediction | errors of fixed validation photos in TensorBoard."""
+class PredictionPanels(Callback):
+    """Shows image | ground truth | prediction | errors of the first validation images."""
 
     def __init__(self, data: SegmentationData, photos: int) -> None:
         self.data, self.photos = data, photos

@@ -29,18 +29,17 @@ from toyfcn.data.voc import Source
 from toyfcn.evaluation import pictures
 from toyfcn.evaluation.test_scorings import note_scoring
 from toyfcn.runs import checkpoint, checkpointing, resume
-from toyfcn.runs.files import AtomicIO
 from toyfcn.runs.interrupt import Interruption
 from toyfcn.runs.record import RunRecord, write_json
 from toyfcn.sweep.search import open_pruning
 from toyfcn.training import device, tensorboard
 from toyfcn.training.callbacks import (
     Histograms,
-    History,
+    HistoryWriter,
     LastValidation,
-    Monitor,
-    Panels,
+    PredictionPanels,
     ProgressBar,
+    ThroughputMonitor,
     panels,
 )
 from toyfcn.training.distributed import Processes, strategy, synchronised
@@ -86,18 +85,17 @@ def fit_and_score(
     deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # added as it runs
 
     parts = build(config)
-    content = starting_point(config, folder, parts, processes)
-    keep = checkpointing.Keeper(
+    resumed_at = starting_point(config, folder, parts, processes)
+    keep = checkpointing.RunCheckpoints(
         folder / "checkpoints",
         {"config": resume.fingerprint(config), "ids": checkpointing.digest(parts.train_ids)},
         interruption,
         config.trainer.save_every,
         stop_on_failure=config.trainer.save_failed == "stop",
     )
-    resumed_at = None if content is None else parts.data.start
-    logger, monitor = tensorboard.Curves(folder, resumed_at), Monitor()
-    trainer = make_trainer(config, folder, parts, processes, logger, monitor, keep, content)
-    if content is None and trainer.is_global_zero:
+    logger, monitor = tensorboard.Curves(folder, resumed_at), ThroughputMonitor()
+    trainer = make_trainer(config, folder, parts, processes, logger, monitor, keep)
+    if resumed_at is None and trainer.is_global_zero:
         logger.attempt(lambda: tensorboard.log_config(logger, config))
         if config.logger.graph:
             photos = parts.data.scoring_loader(config.data.train_split).dataset
@@ -106,7 +104,7 @@ def fit_and_score(
     log.info("%s: %s parameters, in %s", parts.source.name, size, folder)
 
     processes.start(config, folder)
-    keep.fit(trainer, parts.task, parts.data, resumed=content is not None)
+    keep.fit(trainer, parts.task, parts.data, resumed=resumed_at is not None)
     processes.leave()
     parts.data.trainer = None  # of which a loader would take a process's share
     if record is None:
@@ -183,8 +181,8 @@ def loss_weights(config: TrainConfig, source: Source, ids: tuple[str, ...]) -> T
 
 def starting_point(
     config: TrainConfig, folder: Path, parts: Parts, processes: Processes
-) -> dict[str, Any] | None:
-    """Return the content of last.ckpt where the folder's run goes on; else bring the weights.
+) -> int | None:
+    """Return the step of last.ckpt where the folder's run goes on; else bring the weights.
 
     What another run has left in the folder is removed.
     """
@@ -192,10 +190,9 @@ def starting_point(
     if config.resume is not None and last.exists():
         ids = checkpointing.digest(parts.train_ids)
         content = checkpointing.read(last, resume.fingerprint(config), ids, parts.steps)
-        place = content[checkpointing.KEY]
-        data.start = place["step"]
+        data.start = int(content[checkpointing.KEY]["step"])
         log.info("going on at step %d", data.start)
-        return content
+        return data.start
     if processes.first:  # the others are given its weights
         last.unlink(missing_ok=True)  # of a run that this one replaces
         tensorboard.remove_events(folder)
@@ -211,11 +208,10 @@ def make_trainer(
     parts: Parts,
     processes: Processes,
     logger: tensorboard.Curves,
-    monitor: Monitor,
-    keep: checkpointing.Keeper,
-    content: dict[str, Any] | None,
+    monitor: ThroughputMonitor,
+    keep: checkpointing.RunCheckpoints,
 ) -> pl.Trainer:
-    """Return Lightning's trainer with all callbacks; ``content`` is what it resumes from."""
+    """Return Lightning's trainer with all callbacks."""
     if config.trainer.compile:
         device.compile_trunk(parts.net.trunk, config.trainer.accelerator)
     callbacks = make_callbacks(config, folder, parts.data, processes, monitor)
@@ -241,7 +237,7 @@ def make_trainer(
         logger=logger,
         log_every_n_steps=config.logger.every,
         callbacks=[*callbacks, keep],
-        plugins=AtomicIO(content),
+        plugins=checkpointing.AtomicIO(),
         profiler=StepProfile(folder / "profile") if profiled else None,
         enable_model_summary=False,
         use_distributed_sampler=False,
@@ -254,13 +250,15 @@ def make_callbacks(
     folder: Path,
     data: SegmentationData,
     processes: Processes,
-    monitor: Monitor,
+    monitor: ThroughputMonitor,
 ) -> list[Callback]:
     """Return all callbacks but the keeper of checkpoints, in the order in which they act."""
     nonfinite = f"nonfinite{processes.rank or ''}.pt"
     callbacks: list[Callback] = [FiniteLoss(folder, nonfinite), LastValidation()]
     if config.logger.panels:
-        callbacks.append(Panels(data, config.logger.panels))  # before averaged weights are put away
+        callbacks.append(
+            PredictionPanels(data, config.logger.panels)
+        )  # before averaged weights are put away
     if config.recipe.average is not None:
         place = hardware.device(config.trainer.accelerator)  # where the network comes to
         callbacks.append(EMAWeightAveraging(device=place, decay=config.recipe.average))
@@ -272,7 +270,9 @@ def make_callbacks(
     history = folder / "history.csv"
     if config.resume is None and processes.first:
         history.unlink(missing_ok=True)
-    callbacks.append(History(history, config.optimized_metric, open_pruning(folder, config.sweep)))
+    callbacks.append(
+        HistoryWriter(history, config.optimized_metric, open_pruning(folder, config.sweep))
+    )
     callbacks.append(monitor)  # after the panels, so that its clock leaves their time out
     if config.trainer.progress and sys.stdout.isatty():
         callbacks.append(ProgressBar(monitor, config.logger.every))
