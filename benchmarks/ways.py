@@ -50,7 +50,7 @@ def ours(root: str, images: int) -> dict[str, float]:
     from pytorch_lightning.callbacks import Callback
     from pytorch_lightning.loggers import TensorBoardLogger
 
-    from toyfcn.training.callbacks import Monitor
+    from toyfcn.training.callbacks import ThroughputMonitor
 
     next(loop(*parts(root, images)))
     other = loop(*parts(root, images))
@@ -75,7 +75,7 @@ def ours(root: str, images: int) -> dict[str, float]:
             limit_val_batches=0,
             logger=TensorBoardLogger(folder, default_hp_metric=False),
             log_every_n_steps=10,
-            callbacks=[Monitor(), InTurns()],
+            callbacks=[ThroughputMonitor(), InTurns()],
             deterministic=True,
             enable_checkpointing=False,
             enable_progress_bar=False,

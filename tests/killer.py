@@ -59,7 +59,6 @@ def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
     events = EventAccumulator(
         str(folder / "tensorboard"),
         size_guidance={"scalars": 0, "images": 0},
-        purge_orphaned_data=False,
     )
     events.Reload()
     tags = events.Tags()

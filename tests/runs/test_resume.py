@@ -205,7 +205,7 @@ def test_killed_at_random_moments(tmp_path: Path, kills: int, terms: int, steps:
 def test_killed_between_last_and_best(train: Command, tmp_path: Path) -> None:
     options = [*RUN, "trainer.max_steps=3"]
     process = start(
-        tmp_path, *options, "hydra.run.dir=run", deadly="toyfcn.runs.checkpointing.copy_aside"
+        tmp_path, *options, "hydra.run.dir=run", deadly="toyfcn.runs.checkpointing.atomic_copy"
     )
     process.join()
     assert process.exitcode == -signal.SIGKILL

@@ -17,7 +17,7 @@ from toyfcn.data.collate import Batch
 from toyfcn.data.datamodule import SegmentationData
 from toyfcn.models.build import build_network
 from toyfcn.models.kernels import upsampled_loss
-from toyfcn.training.callbacks import Monitor
+from toyfcn.training.callbacks import ThroughputMonitor
 from toyfcn.training.nonfinite_loss import FiniteLoss
 from toyfcn.training.task import SegmentationTask
 
@@ -98,7 +98,7 @@ def test_steps_read_no_figure(tiny_voc: Path, recipe: str, monkeypatch: pytest.M
             self.watch.__exit__(None, None, None)
             seen.append(self.watch.seen)
 
-    fit(tiny_voc, RECIPES[recipe], [Monitor(), Steps()])
+    fit(tiny_voc, RECIPES[recipe], [ThroughputMonitor(), Steps()])
     assert seen == [[]] * 6
 
 
@@ -137,7 +137,7 @@ def test_steps_do_not_wait_for_a_gpu(tiny_voc: Path, tmp_path: Path, recipe: str
             torch.cuda.set_sync_debug_mode("error" if late else "default")
 
     try:
-        callbacks = [Steps(), FiniteLoss(tmp_path), Monitor()]
+        callbacks = [Steps(), FiniteLoss(tmp_path), ThroughputMonitor()]
         fit(tiny_voc, RECIPES[recipe], callbacks, workers=2)
     finally:
         torch.cuda.set_sync_debug_mode("default")

@@ -1,4 +1,4 @@
-"""The loss, the learning rate's course and the class weights, against numpy and hand-computed."""
+"""The loss, the learning-rate schedule and the class weights, against numpy and hand-computed."""
 
 import itertools
 import os
@@ -20,7 +20,7 @@ from toyfcn.data.voc import find_voc, voc_source
 from toyfcn.models.build import build_network
 from toyfcn.models.losses import cross_entropy_sums
 from toyfcn.training.callbacks import LastValidation
-from toyfcn.training.optimizers import lr_factor
+from toyfcn.training.lr_schedule import lr_factor
 from toyfcn.training.task import SegmentationTask
 
 
@@ -72,21 +72,21 @@ def test_loss_of_every_precision(dtype):
 
 
 def test_lr_rises_linearly_then_falls_as_a_cosine():
-    course = [lr_factor(step, 100, "onecycle", 0.1) for step in range(101)]
-    assert course[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
-    assert course[10] == 1
-    assert course[55] == pytest.approx(0.5)
-    assert course[100] == pytest.approx(0, abs=1e-12)
-    assert all(a > b for a, b in itertools.pairwise(course[10:]))
+    factors = [lr_factor(step, 100, "onecycle", 0.1) for step in range(101)]
+    assert factors[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert factors[10] == 1
+    assert factors[55] == pytest.approx(0.5)
+    assert factors[100] == pytest.approx(0, abs=1e-12)
+    assert all(a > b for a, b in itertools.pairwise(factors[10:]))
 
 
 @pytest.mark.parametrize("total", [1, 2, 1000])
 @pytest.mark.parametrize("warmup", [0, 0.3, 1])
 def test_lr_stays_within_its_peak(total, warmup):
-    course = [lr_factor(step, total, "onecycle", warmup) for step in range(total + 2)]
-    assert all(0 <= factor <= 1 for factor in course)
-    assert max(course) == 1
-    assert course[0] > 0
+    factors = [lr_factor(step, total, "onecycle", warmup) for step in range(total + 2)]
+    assert all(0 <= factor <= 1 for factor in factors)
+    assert max(factors) == 1
+    assert factors[0] > 0
 
 
 def test_constant_lr():

@@ -53,7 +53,7 @@ class TrainerConfig(Checked):
     compile: bool = option(
         False, "compile the trunk: faster after the first, long step of each size of photos"
     )
-    profile: bool = option(False, "tell where a step's time goes, with a trace; see debug=profile")
+    profile: bool = option(False, "show where a step's time goes, with a trace; see debug=profile")
     save_every: int | None = option(
         None, "steps between saves of last.ckpt beside those at validations; null: none", low=1
     )

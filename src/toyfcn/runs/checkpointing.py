@@ -8,6 +8,7 @@ and a resumed trainer has its counters set as if it had come there by itself.
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,12 +16,21 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, Checkpoint, WeightAveraging
+from lightning_fabric.plugins import CheckpointIO
+from pytorch_lightning.callbacks import Checkpoint, WeightAveraging
 
 from toyfcn.data.collate import Batch
+from toyfcn.files import atomic_copy, atomic_write
+from toyfcn.models.weights_file import read_tensors
 from toyfcn.runs import checkpoint
-from toyfcn.runs.files import copy_aside
 from toyfcn.runs.interrupt import Interrupted, Interruption
+from toyfcn.runs.lightning_internals import (
+    callbacks_of,
+    end_workers,
+    set_step,
+    swap_average,
+    validate,
+)
 from toyfcn.runs.resume import refuse_other
 from toyfcn.text import first_line
 
@@ -36,7 +46,7 @@ def digest(names: Iterable[str]) -> str:
 
 
 def read(path: Path, config: dict[str, Any], ids: str, steps: int) -> dict[str, Any]:
-    """Read a checkpoint to continue from, and see that this run has written it.
+    """Read a checkpoint to continue from, and check that this run has written it.
 
     ``config`` is a ``resume.fingerprint``, ``ids`` the digest of the ids to train on, ``steps`` the
     length of the training.
@@ -65,7 +75,32 @@ def read(path: Path, config: dict[str, Any], ids: str, steps: int) -> dict[str, 
     return content
 
 
-class Keeper(Checkpoint):  # Lightning calls callbacks of this kind after all others
+class AtomicIO(CheckpointIO):
+    """Reads and writes the files: a checkpoint appears whole, or the one before stays."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        """Put a checkpoint in the place of the one before, or leave that as it is."""
+        path, buffer = Path(path), io.BytesIO()
+        torch.save(checkpoint, buffer)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as file:
+            file.write(buffer.getbuffer())
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Return the content of a checkpoint, on the CPU; nothing in it is run."""
+        content: dict[str, Any] = read_tensors(Path(path), "ckpt")
+        return content
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Remove a checkpoint."""
+        Path(path).unlink(missing_ok=True)
+
+
+class RunCheckpoints(Checkpoint):  # Lightning calls callbacks of this kind after all others
     """Saves after every validation, every ``every`` steps, and before a run is left in between.
 
     ``place`` is {"config": …, "ids": …} as ``read`` compares them. A save that fails leaves the old
@@ -135,7 +170,7 @@ class Keeper(Checkpoint):  # Lightning calls callbacks of this kind after all ot
         if better and trainer.is_global_zero:
             try:
                 if saved:
-                    copy_aside(self.last, self.best)
+                    atomic_copy(self.last, self.best)
             except OSError as error:
                 saved = False
                 self._failed(error)
@@ -181,7 +216,7 @@ class Keeper(Checkpoint):  # Lightning calls callbacks of this kind after all ot
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The last validation has saved, if there are any; a signal since ends the run here."""
         if not trainer.limit_val_batches and self.save(trainer) and trainer.is_global_zero:
-            copy_aside(self.last, self.best)
+            atomic_copy(self.last, self.best)
         self.whole = False
         self._leave_if_due(trainer)
         self.interruption.patient = False
@@ -204,9 +239,7 @@ class Keeper(Checkpoint):  # Lightning calls callbacks of this kind after all ot
             return
         pending = trainer.validating
         if self.swapped:
-            for callback in callbacks_of(trainer):
-                if isinstance(callback, WeightAveraging):
-                    callback._swap_models(pl_module)
+            swap_average(trainer, pl_module)
         done = {"step": trainer.global_step, "validated": not pending}
         if done.items() <= self.place.items() and self.last.exists():
             return  # saved already
@@ -226,8 +259,8 @@ class Keeper(Checkpoint):  # Lightning calls callbacks of this kind after all ot
             if not resumed or self.started:
                 raise
             raise ValueError(f"{path} is damaged: {first_line(error)}") from error
-        finally:  # where a validation is left, Lightning ends the workers of validation alone
-            trainer.fit_loop.teardown()
+        finally:
+            end_workers(trainer)
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -253,26 +286,11 @@ class Keeper(Checkpoint):  # Lightning calls callbacks of this kind after all ot
         self.interruption.patient = True
         if trainer.world_size > 1:
             self.group = torch.distributed.new_group(backend="gloo")
-        step, loop = int(self.place["step"]), trainer.fit_loop
-        done = {"ready": step, "started": step, "processed": step, "completed": step}
-        batches, steps = loop.epoch_loop, loop.epoch_loop.automatic_optimization.optim_progress
-        vars(batches.batch_progress.total).update(done)
-        vars(steps.optimizer.step.total).update(ready=step, completed=step)
-        batches._batches_that_stepped = step
-        epoch = step // int(loop.max_batches)
-        for progress in (loop.epoch_progress.total, loop.epoch_progress.current):
-            vars(progress).update(dict.fromkeys(done, epoch))
+        step = int(self.place["step"])
+        set_step(trainer, step)
         trainer.should_stop = bool(self.place["stopped"])
         self.started, self.whole = True, step > 0
         if self.place["best"] and trainer.is_global_zero:
-            copy_aside(self.last, self.best)  # a kill may have come between these two
+            atomic_copy(self.last, self.best)  # a kill may have come between these two
         if not self.place["validated"]:
-            trainer.validating = True
-            batches.val_loop.run()
-            trainer.training = True
-            trainer._logger_connector._first_loop_iter = None
-
-
-def callbacks_of(trainer: pl.Trainer) -> list[Callback]:
-    """Return all callbacks of a trainer."""
-    return list(trainer.callbacks)  # type: ignore[attr-defined]  # Lightning sets it undeclared
+            validate(trainer)

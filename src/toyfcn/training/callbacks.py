@@ -1,4 +1,4 @@
-"""What happens beside the training: progress, history, one line a validation, panels."""
+"""Callbacks: throughput, the last validation, history, progress bar, picture panels, histograms."""
 
 from __future__ import annotations
 
@@ -17,18 +17,23 @@ from toyfcn.data.transforms import resize_image, working_size
 from toyfcn.evaluation import pictures
 from toyfcn.runs.history import read_history, write_history
 from toyfcn.runs.run import Pruned, Pruner
-from toyfcn.training.curves import Curves
 from toyfcn.training.task import SegmentationTask
+from toyfcn.training.tensorboard import Curves
 
 log = logging.getLogger("toyfcn.epoch")
 WIDTH = 800  # pixels of a panel at most: TensorBoard reads those of all runs
 
 
-class Monitor(Callback):
+class ThroughputMonitor(Callback):
     """Measures images/s of training (validation excluded) and logs one line a validation."""
 
     def __init__(self) -> None:
         self.images, self.seconds, self.started = 0, 0.0, 0.0
+
+    @property
+    def state_key(self) -> str:
+        """Return the name in checkpoints, which older ones have too."""
+        return "Monitor"
 
     @property
     def images_per_second(self) -> float:
@@ -57,7 +62,7 @@ class Monitor(Callback):
         self.started = now
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say how it stands, and leave the validation's time out of the rate."""
+        """Log one line, and leave the validation's time out of the rate."""
         self.started = time.perf_counter()
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
             seen = {key: float(value) for key, value in trainer.callback_metrics.items()}
@@ -88,7 +93,7 @@ class LastValidation(Callback):
             trainer.should_stop = True
 
 
-class History(Callback):
+class HistoryWriter(Callback):
     """Keeps history.csv, and ends a run that is a hopeless trial of a search.
 
     ``seconds`` is the time since this process began to train; ``metric`` is the figure of the
@@ -109,7 +114,7 @@ class History(Callback):
         """Add a line; report to the trial.
 
         Raises:
-            optuna.TrialPruned: the others were better at this step.
+            Pruned: the others were better at this step.
         """
         if trainer.state.fn != "fit" or trainer.sanity_checking or not trainer.is_global_zero:
             return
@@ -141,7 +146,7 @@ class History(Callback):
 class ProgressBar(RichProgressBar):
     """A rich bar with loss, mean IU and images/s; ``every`` is logger.every."""
 
-    def __init__(self, monitor: Monitor, every: int) -> None:
+    def __init__(self, monitor: ThroughputMonitor, every: int) -> None:
         super().__init__(leave=False)
         self.monitor, self.every = monitor, every
         self.seen: dict[str, float] = {}
@@ -160,8 +165,8 @@ class ProgressBar(RichProgressBar):
         }
 
 
-class Panels(Callback):
-    """Shows photo | truth | prediction | errors of fixed validation photos in TensorBoard."""
+class PredictionPanels(Callback):
+    """Shows image | ground truth | prediction | errors of the first validation images."""
 
     def __init__(self, data: SegmentationData, photos: int) -> None:
         self.data, self.photos = data, photos
@@ -180,6 +185,28 @@ class Panels(Callback):
             trainer.logger.add_image(
                 f"panels/{name}", pictures.shrink(row, WIDTH), trainer.global_step
             )
+
+
+class Histograms(Callback):
+    """Shows weights and gradients every ``every`` steps: just before each validation."""
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Log what the step starts from."""
+        step = trainer.global_step + 1
+        validated = step % self.every == 0 or step == trainer.max_steps
+        if not validated or not trainer.is_global_zero:
+            return
+        assert isinstance(trainer.logger, Curves)
+        writer = trainer.logger.experiment
+        for name, parameter in pl_module.named_parameters():
+            writer.add_histogram(f"weights/{name}", parameter.detach().float(), step)
+            if parameter.grad is not None and parameter.grad.isfinite().all():
+                writer.add_histogram(f"gradients/{name}", parameter.grad.float(), step)
 
 
 @torch.no_grad()

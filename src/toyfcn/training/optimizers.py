@@ -1,13 +1,11 @@
-"""A recipe's optimizer and the course of its learning rate."""
+"""A recipe's optimizer, and which parameters it treats alike."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import LambdaLR
 
 from toyfcn.config.recipe import RecipeConfig
 from toyfcn.training.muon import Muon
@@ -15,7 +13,7 @@ from toyfcn.training.muon import Muon
 
 def make_optimizer(net: nn.Module, recipe: RecipeConfig) -> torch.optim.Optimizer:
     """Return the recipe's optimizer of all that learns in a network."""
-    assert recipe.lr is not None  # TrainConfig has put the rung's own in
+    assert recipe.lr is not None  # TrainConfig has put the paper's in
     lr, groups = recipe.lr, parameter_groups(net, recipe)
     if recipe.optimizer == "muon":
         return Muon(groups, lr=lr, momentum=recipe.momentum)
@@ -25,9 +23,9 @@ def make_optimizer(net: nn.Module, recipe: RecipeConfig) -> torch.optim.Optimize
 
 
 def parameter_groups(net: nn.Module, recipe: RecipeConfig) -> list[dict[str, Any]]:
-    """Deal what learns out to groups: no decay on biases, norms and deconvolutions.
+    """Group what learns: no weight decay on biases, norms and deconvolutions.
 
-    Muon takes the trunk's filters, and AdamW the rest at a learning rate of its own.
+    Muon takes the backbone's filters, and AdamW the rest at a learning rate of its own.
     """
     assert recipe.lr is not None
     muon = recipe.optimizer == "muon"
@@ -55,18 +53,3 @@ def parameter_groups(net: nn.Module, recipe: RecipeConfig) -> list[dict[str, Any
         {"params": others, "lr": rest, "weight_decay": 0},
     ]
     return [group for group in groups if group["params"]]
-
-
-def make_schedule(optimizer: torch.optim.Optimizer, recipe: RecipeConfig, steps: int) -> LambdaLR:
-    """Return the course of the learning rate over a training of so many steps."""
-    return LambdaLR(optimizer, lambda step: lr_factor(step, steps, recipe.schedule, recipe.warmup))
-
-
-def lr_factor(step: int, total: int, schedule: str, warmup: float) -> float:
-    """Return the factor on the learning rate at a step: linear warm-up, then half a cosine."""
-    if schedule == "constant":
-        return 1.0
-    rising = max(1, round(total * warmup))
-    if step < rising:
-        return (step + 1) / rising
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rising) / max(1, total - rising))))

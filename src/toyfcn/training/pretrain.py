@@ -15,7 +15,8 @@ from toyfcn.data.datamodule import SegmentationData
 from toyfcn.data.loader import sample_seed
 from toyfcn.models.lenet import MAPS, PATCH, LeNet
 from toyfcn.models.losses import cross_entropy_sums
-from toyfcn.training.optimizers import make_optimizer, make_schedule
+from toyfcn.training.lr_schedule import learning_rate_schedule
+from toyfcn.training.optimizers import make_optimizer
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ def pretrain(config: TrainConfig, data: SegmentationData, weights: Tensor | None
     ).to(device)
     weights = (torch.ones(classes) if weights is None else weights).to(device, torch.float32)
     optimizer = make_optimizer(net, recipe)
-    schedule = make_schedule(optimizer, recipe, steps)
+    schedule = learning_rate_schedule(optimizer, recipe, steps)
     right = seen = 0
     for step, batch in zip(range(1, steps + 1), batches(data), strict=False):
         generator = torch.Generator().manual_seed(sample_seed(config.seed, step, "patches") >> 1)

@@ -1,144 +1,93 @@
-"""Where a training step's time goes: a table for people, and a trace for Chrome or Perfetto."""
+"""Where a training step's time goes: PyTorch's profiler with Lightning's parts of a step in it."""
 
 from __future__ import annotations
 
+import itertools
 import logging
-import time
-from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from pytorch_lightning.profilers import Profiler
-from rich.console import Console
-from rich.table import Table
-from torch import nn
 
 log = logging.getLogger(__name__)
 
-SKIPPED, TRACED = 3, 2  # steps: the first are slow, and the trace costs time of its own
+FIRST, STEPS = 4, 5  # steps before the profile, which are slow, and in it
 PARTS = {
-    "data": "waiting for the next batch",
-    "copy": "batch to the device",
-    "trunk": "photo to features",
-    "scores, loss": "features to scores, upsampled, and the loss",
-    "backward": "gradients of the trunk, and scaling those of the scores",
-    "optimizer": "weights moved",
-    "rest": "log, callbacks, Lightning",
+    "train_dataloader_next": "waiting for the next batch",
+    "batch_to_device": "batch to the device",
+    "training_step": "forward pass and loss",
+    "backward": "backward pass",
+    "optimizer_step": "update of the weights",
+    "ProfilerStep*": "the whole step, with logs and callbacks",
 }
 
 
 class StepProfile(Profiler):
-    """Adds up the seconds of each part of the training steps after the first few.
+    """Writes ``folder``/trace.json (chrome://tracing, ui.perfetto.dev) and prints a table.
 
-    Lightning says when its actions start and stop; the trunk is watched by hooks. On a GPU every
-    boundary waits for the device, so that the parts are true and the whole is slower.
+    On a GPU the parts are what the CPU spends on them: the GPU's own time stands in the trace, and
+    beside each operation in profile.txt.
     """
 
-    def __init__(self, folder: Path, trunk: nn.Module) -> None:
+    def __init__(self, folder: Path) -> None:
         super().__init__(dirpath=folder)
-        self.folder, self.steps = folder, 0
-        self.begun: dict[str, float] = {}
-        self.seconds: dict[str, float] = defaultdict(float)
-        self.first = self.last = 0.0  # when the counted steps began and ended
-        self.trace: torch.profiler.profile | None = None
-        trunk.register_forward_pre_hook(lambda *_: self.start("trunk"))
-        trunk.register_forward_hook(lambda *_: self.stop("trunk"))
-
-    def now(self) -> float:
-        """Return the time once the device has done what it was asked for."""
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        return time.perf_counter()
-
-    def start(self, action_name: str) -> None:
-        """Note when an action starts."""
-        action = action_name.rpartition(".")[2]
-        if action == "train_dataloader_next":
-            self._next_step()
-        self.begun[action] = self.now()
-
-    def stop(self, action_name: str) -> None:
-        """Add an action's time, if it is one of a counted step."""
-        action = action_name.rpartition(".")[2]
-        begun = self.begun.pop(action, None)
-        if begun is None or self.steps <= SKIPPED + TRACED:
-            return
-        if action == "trunk" and "training_step" not in self.begun:
-            return  # a validation's
-        now = self.now()
-        self.seconds[action] += now - begun
-        if action in ("optimizer_step", "on_train_batch_end"):
-            self.last = now
-
-    def _next_step(self) -> None:
-        self.steps += 1
-        if self.steps == SKIPPED + 1:
-            self.trace = torch.profiler.profile()
-            self.trace.start()
-        if self.steps == SKIPPED + TRACED + 1:
-            assert self.trace is not None
-            self.trace.stop()
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.trace.export_chrome_trace(str(self.folder / "trace.json"))
-            self.trace, self.first = None, self.now()
-
-    def parts(self) -> dict[str, float]:
-        """Return ms a step by part, over the counted steps; empty if there were none."""
-        counted = self.steps - SKIPPED - TRACED
-        if counted < 1:
-            return {}
-        seen = self.seconds
-        parts = {
-            "data": seen["train_dataloader_next"],
-            "copy": seen["batch_to_device"],
-            "trunk": seen["trunk"],
-            "scores, loss": seen["training_step"] - seen["trunk"],
-            "backward": seen["backward"],
-            "optimizer": seen["optimizer_step"] - seen["training_step"] - seen["backward"],
-        }
-        parts["rest"] = max(0.0, self.last - self.first - sum(parts.values()))
-        return {name: 1000 * seconds / counted for name, seconds in parts.items()}
-
-    def summary(self) -> str:
-        """Return the table as text."""
-        parts = self.parts()
-        table = Table(title=f"A training step, mean of {self.steps - SKIPPED - TRACED}")
-        table.add_column("part")
-        table.add_column("ms", justify="right")
-        table.add_column("%", justify="right")
-        table.add_column()
-        whole = sum(parts.values())
-        for name, ms in parts.items():
-            table.add_row(name, f"{ms:.1f}", f"{100 * ms / whole:.0f}", PARTS[name])
-        table.add_row("step", f"{whole:.1f}", "100", "")
-        console = Console(width=90)
-        with console.capture() as capture:
-            console.print(table)
-        return capture.get()
-
-    def describe(self) -> None:
-        """Print the table, keep it beside the trace, and say where."""
-        if not self.parts():
-            log.warning(
-                "trainer.profile=true: %d steps are too few, it takes %d",
-                self.steps,
-                SKIPPED + TRACED + 1,
-            )
-            return
-        text = self.summary()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "profile.txt").write_text(text)
-        print(
-            f"{text}trace:        {self.folder / 'trace.json'} (chrome://tracing, ui.perfetto.dev)"
+        self.folder, self.steps, self.table = folder, 0, ""
+        self.open: dict[str, torch.profiler.record_function] = {}
+        self.profiler = torch.profiler.profile(
+            schedule=torch.profiler.schedule(wait=FIRST - 1, warmup=1, active=STEPS, repeat=1),
+            on_trace_ready=self.write,
         )
 
-    def teardown(self, stage: str | None = None) -> None:
-        """Leave a trace that never came to its end."""
-        if self.trace is not None:
-            self.trace.stop()
-            self.trace = None
-        super().teardown(stage)
+    def start(self, action_name: str) -> None:
+        """Begin a part; a step begins where Lightning asks for its batch."""
+        if action_name.endswith("train_dataloader_next"):
+            (self.profiler.step if self.steps else self.profiler.start)()
+            self.steps += 1
+        part = torch.profiler.record_function(action_name)
+        part.__enter__()  # type: ignore[no-untyped-call]  # torch has it without types
+        self.open[action_name] = part
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"trace": None}
+    def stop(self, action_name: str) -> None:
+        """End a part."""
+        if action_name in self.open:
+            self.open.pop(action_name).__exit__(None, None, None)
+
+    def write(self, profiler: torch.profiler.profile) -> None:
+        """Keep what was found: the trace, and a table of parts and operations."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        profiler.export_chrome_trace(str(self.folder / "trace.json"))
+        found = profiler.key_averages()
+        # a part within one of the same name (a hook's, its strategy's) is counted once
+        spent = dict.fromkeys(PARTS, 0.0)
+        for part, event in itertools.product(PARTS, found):
+            if event.key.endswith(part):
+                spent[part] = max(spent[part], event.cpu_time_total / 1000)
+        spent["optimizer_step"] -= spent["training_step"] + spent["backward"]  # both run within it
+        steps = next(event.count for event in found if event.key == "ProfilerStep*")
+        lines = [f"A training step, mean of {steps}:"]
+        lines += [f"{spent[part] / steps:8.1f} ms  {PARTS[part]}" for part in PARTS]
+        by = "self_cuda_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
+        self.table = "\n".join(lines)
+        (self.folder / "profile.txt").write_text(f"{self.table}\n\n{found.table(sort_by=by)}\n")
+
+    def describe(self) -> None:
+        """Print the table, and where the rest is."""
+        self.end()
+        if not self.table:
+            log.warning("trainer.profile=true: too few steps, it takes %d", FIRST + STEPS)
+            return
+        print(f"{self.table}\noperations:   {self.folder / 'profile.txt'}")
+        print(f"trace:        {self.folder / 'trace.json'} (chrome://tracing, ui.perfetto.dev)")
+
+    def end(self) -> None:
+        """Stop, wherever the training has ended."""
+        for action in list(self.open):
+            self.stop(action)
+        if self.steps:
+            self.profiler.stop()
+        self.steps = 0
+
+    def teardown(self, stage: str | None = None) -> None:
+        """Stop where a training has failed."""
+        self.end()
+        super().teardown(stage)

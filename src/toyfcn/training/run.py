@@ -29,14 +29,14 @@ from toyfcn.evaluation.test_scorings import note_scoring
 from toyfcn.files import read_json, write_json
 from toyfcn.models.build import Network, build_network
 from toyfcn.runs import checkpoint, checkpointing, failures, rerun
-from toyfcn.runs.files import AtomicIO
 from toyfcn.runs.interrupt import Interrupted, Interruption
 from toyfcn.runs.record import RunRecord
 from toyfcn.runs.resume import fingerprint, resolve
 from toyfcn.runs.run import Pruned, Run, read_run
-from toyfcn.training import callbacks, curves, device, distributed, tensorboard
+from toyfcn.training import callbacks, device, distributed, tensorboard
 from toyfcn.training.initial_weights import bring_weights, score_first
 from toyfcn.training.nonfinite_loss import FiniteLoss
+from toyfcn.training.profile import StepProfile
 from toyfcn.training.task import SegmentationTask
 
 log = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ def fit_and_score(
 
     parts = build(config)
     place = {"config": fingerprint(config), "ids": checkpointing.digest(parts.train_ids)}
-    save = checkpointing.Keeper(
+    save = checkpointing.RunCheckpoints(
         run.last_checkpoint.parent,
         place,
         interruption,
@@ -134,8 +134,8 @@ def fit_and_score(
         stop_on_failure=config.trainer.save_failed == "stop",
     )
     step = starting_point(config, run, parts, place)
-    logger = curves.Curves(run.folder)
-    monitor = callbacks.Monitor()
+    logger = tensorboard.Curves(run.folder, step)
+    monitor = callbacks.ThroughputMonitor()
     trainer = make_trainer(config, run, parts, logger, monitor, save)
     if step is None and record is not None:
         logger.attempt(lambda: tensorboard.log_config(logger, config))
@@ -242,6 +242,7 @@ def starting_point(
         log.info("going on at step %d", parts.data.start)
         return parts.data.start
     if distributed.rank(config.trainer) == 0:  # the others are given its weights
+        tensorboard.remove_events(run.folder)  # of a run that failed here before
         brought = bring_weights(config, parts.net, parts.start, parts.data, parts.class_weights)
         if brought and config.data.val_split:
             score_first(parts.net, config, parts.data)
@@ -252,8 +253,8 @@ def make_trainer(
     config: TrainConfig,
     run: Run,
     parts: Parts,
-    logger: curves.Curves,
-    monitor: callbacks.Monitor,
+    logger: tensorboard.Curves,
+    monitor: callbacks.ThroughputMonitor,
     save: Callback,
 ) -> pl.Trainer:
     """Return Lightning's trainer with all callbacks, in the order in which they act."""
@@ -262,6 +263,7 @@ def make_trainer(
         device.compile_backbone(parts.net.backbone, trainer.accelerator)
     assert precision in PRECISIONS
     acting = make_callbacks(config, run, parts, monitor)
+    profiled = trainer.profile and distributed.rank(trainer) == 0
     return pl.Trainer(
         accelerator=trainer.accelerator,
         devices=trainer.devices,
@@ -281,7 +283,8 @@ def make_trainer(
         logger=logger,
         log_every_n_steps=config.logger.every,
         callbacks=[*acting, save],
-        plugins=AtomicIO(),
+        plugins=checkpointing.AtomicIO(),
+        profiler=StepProfile(run.folder / "profile") if profiled else None,
         enable_model_summary=False,
         use_distributed_sampler=False,
         enable_progress_bar=any(isinstance(c, callbacks.ProgressBar) for c in acting),
@@ -289,32 +292,34 @@ def make_trainer(
 
 
 def make_callbacks(
-    config: TrainConfig, run: Run, parts: Parts, monitor: callbacks.Monitor
+    config: TrainConfig, run: Run, parts: Parts, monitor: callbacks.ThroughputMonitor
 ) -> list[Callback]:
     """Return all callbacks but the one that saves checkpoints."""
     number = distributed.rank(config.trainer)
     found: list[Callback] = [FiniteLoss(run.folder, f"nonfinite{number or ''}.pt")]
     found.append(callbacks.LastValidation())
     if config.logger.panels:
-        found.append(callbacks.Panels(parts.data, config.logger.panels))  # of averaged weights
+        found.append(
+            callbacks.PredictionPanels(parts.data, config.logger.panels)
+        )  # of averaged weights
     if config.recipe.average is not None:
         place = hardware.device(config.trainer.accelerator)  # where the network comes to
         found.append(EMAWeightAveraging(device=place, decay=config.recipe.average))
     if config.trainer.patience is not None:
         found.append(EarlyStopping("val/miou", mode="max", patience=config.trainer.patience))
     if config.logger.histograms:
-        found.append(tensorboard.Histograms(config.trainer.val_every))
+        found.append(callbacks.Histograms(config.trainer.val_every))
     history = run.folder / "history.csv"
     if not run.resumed and number == 0:
         history.unlink(missing_ok=True)
-    found.append(callbacks.History(history, config.optimized_metric, run.pruner))
+    found.append(callbacks.HistoryWriter(history, config.optimized_metric, run.pruner))
     found.append(monitor)  # after the panels, so that its clock leaves their time out
     if config.trainer.progress and sys.stdout.isatty():
         found.append(callbacks.ProgressBar(monitor, config.logger.every))
     return found
 
 
-def score_best(config: TrainConfig, run: Run, parts: Parts, logger: curves.Curves) -> Metrics:
+def score_best(config: TrainConfig, run: Run, parts: Parts, logger: tensorboard.Curves) -> Metrics:
     """Score the best checkpoint, read back from its file as toyfcn-eval does.
 
     Writes metrics.json, predictions.png and the last of the curves; returns the metrics.

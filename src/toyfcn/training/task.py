@@ -19,7 +19,8 @@ from toyfcn.models.fcn import FCN
 from toyfcn.models.kernels.upsampled_loss import upsampled_cross_entropy
 from toyfcn.models.losses import cross_entropy_sums, last_upsampling
 from toyfcn.models.unet import UNet
-from toyfcn.training.optimizers import make_optimizer, make_schedule
+from toyfcn.training.lr_schedule import learning_rate_schedule
+from toyfcn.training.optimizers import make_optimizer
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +157,7 @@ class SegmentationTask(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """Return the recipe's optimizer, and the schedule of its learning rate by steps."""
         optimizer = make_optimizer(self.net, self.recipe)
-        schedule = make_schedule(optimizer, self.recipe, self.total_steps)
+        schedule = learning_rate_schedule(optimizer, self.recipe, self.total_steps)
         return [optimizer], [{"scheduler": schedule, "interval": "step", "name": "lr"}]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -1,37 +1,152 @@
-"""What TensorBoard shows beside the curves: parameters, config, confusion, histograms, graph."""
+"""What goes to TensorBoard: curves, pictures, parameters, config, histograms, the graph.
+
+A run that goes on leaves no doubled point, and none is fatal to it where the disk is full.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import logging
+import threading
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
+from lightning_fabric.loggers.logger import rank_zero_experiment
 from omegaconf import OmegaConf
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities import rank_zero_only
+from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
+from tensorboard.compat.proto.event_pb2 import SessionLog
 from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
 
 from toyfcn.config.commands import TrainConfig
 from toyfcn.evaluation import pictures
 from toyfcn.runs.resume import flatten
-from toyfcn.training.curves import Curves
+
+log = logging.getLogger(__name__)
 
 # in the HParams tab of every run, beside what its command line chose: few, for TensorBoard shows
 # the first five columns of its own alphabetical order
 ALWAYS = ("data.name", "model.name", "recipe.lr", "seed")
 FIGURES = ("miou", "pixel_acc", "loss")
+FILES = "events.out.tfevents.*"
 
 
-def log_config(logger: Any, config: TrainConfig) -> None:
+class Curves(TensorBoardLogger):
+    """Lightning's logger for a run's folder, with which a run goes on where the disk is full.
+
+    ``resumed_at`` is the step that a run goes on from. What an earlier process logged after it is
+    hidden by TensorBoard's own ``purge_step``; what stands at that step already is not logged
+    again: a validation or the final scores that are computed once more are the same.
+    """
+
+    def __init__(self, folder: Path, resumed_at: int | None = None) -> None:
+        super().__init__(folder, name="tensorboard", version="", default_hp_metric=False)
+        self.writer: SummaryWriter | None = None
+        self.resumed_at, self.purge_step = (
+            resumed_at,
+            None if resumed_at is None else resumed_at + 1,
+        )
+        self.present = set() if resumed_at is None else tags_at(Path(self.log_dir), resumed_at)
+        self.warned = False
+        threading.excepthook = ignore_full_disk
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> SummaryWriter:
+        """PyTorch's writer; the first one of a resumed run hides what comes after its step."""
+        if self.writer is None:
+            self.writer = SummaryWriter(self.log_dir, purge_step=self.purge_step)
+            self.purge_step = None
+        return self.writer
+
+    def is_new(self, tag: str, step: int | None) -> bool:
+        """Tell whether a tag has no point at a step yet."""
+        return step is None or step != self.resumed_at or tag not in self.present
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Add points."""
+
+        def write() -> None:
+            new = {tag: value for tag, value in metrics.items() if self.is_new(tag, step)}
+            super(Curves, self).log_metrics(new, step)
+
+        self.attempt(write)
+
+    @rank_zero_only
+    def add_image(self, tag: str, pixels: Any, step: int) -> None:
+        """Add a picture, uint8 (H, W, 3)."""
+
+        def write() -> None:
+            if self.is_new(tag, step):
+                self.experiment.add_image(tag, pixels, step, dataformats="HWC")
+
+        self.attempt(write)
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Flush, so that all points are on disk."""
+        self.attempt(super().save)
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Flush and close."""
+        if self.writer is not None:
+            self.save()
+            self.attempt(self.writer.close)
+
+    def attempt(self, write: Callable[[], None]) -> None:
+        """Write, or warn once that points are lost where the disk does not take them."""
+        try:
+            write()
+        except (OSError, ValueError) as error:  # Lightning makes a ValueError of any
+            cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+            if not isinstance(cause, OSError):
+                raise
+            if not self.warned:
+                log.warning("%s: points of the curves are lost: %s", self.log_dir, cause)
+            self.warned = True
+            self.writer = None  # what comes next begins a file of its own
+
+
+def tags_at(folder: Path, step: int) -> set[str]:
+    """Return the tags that have a point at a step, in the event files of a run's TensorBoard."""
+    tags: set[str] = set()
+    for path in sorted(folder.glob(FILES)):  # the order in which TensorBoard reads them
+        for event in LegacyEventFileLoader(str(path)).Load():
+            if event.session_log.status == SessionLog.START and event.step <= step:
+                tags.clear()  # an earlier process went on from before this step
+            if event.step == step:
+                tags.update(value.tag for value in event.summary.value)
+    return tags
+
+
+def remove_events(folder: Path) -> None:
+    """Delete the event files that another run has left in a run's folder."""
+    for path in (folder / "tensorboard").glob(FILES):
+        path.unlink()
+
+
+def ignore_full_disk(args: threading.ExceptHookArgs) -> None:
+    """Leave out what TensorBoard's writing thread cannot write: ``Curves.attempt`` tells of it."""
+    writer = type(args.thread).__name__ == "_AsyncWriterThread"
+    if not (writer and isinstance(args.exc_value, OSError)):
+        threading.__excepthook__(args)
+
+
+def log_config(logger: Curves, config: TrainConfig) -> None:
     """Show the whole config as text."""
     text = OmegaConf.to_yaml(OmegaConf.create(dataclasses.asdict(config)))
     logger.experiment.add_text("config", f"```yaml\n{text}```", 0)
 
 
 def log_results(
-    logger: Any,
+    logger: Curves,
     config: TrainConfig,
     chosen: Iterable[str],
     metrics: dict[str, Any],
@@ -56,7 +171,7 @@ def log_results(
         picture = pictures.confusion(
             matrix.cpu().numpy(), names, f"{split}: share of each true class, %"
         )
-        logger.experiment.add_image(f"confusion/{split}", picture, step, dataformats="HWC")
+        logger.add_image(f"confusion/{split}", picture, step)
 
 
 def parameters(config: TrainConfig, chosen: Iterable[str]) -> dict[str, Any]:
@@ -68,32 +183,10 @@ def parameters(config: TrainConfig, chosen: Iterable[str]) -> dict[str, Any]:
     return {key: flat[key] if isinstance(flat[key], plain) else str(flat[key]) for key in keys}
 
 
-def log_graph(logger: Any, net: torch.nn.Module, image: Tensor) -> None:
+def log_graph(logger: Curves, net: torch.nn.Module, image: Tensor) -> None:
     """Show the network's graph, traced on a photo uint8 (3, h, w); the network stays as it is."""
     training = net.training
     with torch.random.fork_rng(devices=[]), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # add_graph's way of tracing
         logger.experiment.add_graph(net.eval(), image[None].to(next(net.parameters()).device))
     net.train(training)
-
-
-class Histograms(Callback):
-    """Shows weights and gradients every ``every`` steps: just before each validation."""
-
-    def __init__(self, every: int) -> None:
-        self.every = every
-
-    def on_before_optimizer_step(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
-    ) -> None:
-        """Log what the step starts from."""
-        step = trainer.global_step + 1
-        validated = step % self.every == 0 or step == trainer.max_steps
-        if not validated or not trainer.is_global_zero:
-            return
-        assert isinstance(trainer.logger, Curves)
-        writer = trainer.logger.experiment
-        for name, parameter in pl_module.named_parameters():
-            writer.add_histogram(f"weights/{name}", parameter.detach().float(), step)
-            if parameter.grad is not None and parameter.grad.isfinite().all():
-                writer.add_histogram(f"gradients/{name}", parameter.grad.float(), step)
