@@ -1,9 +1,9 @@
-"""Our layers for maps that lie pixel by pixel, beside PyTorch's: a training step of each alone.
+"""Our layers for channels_last maps beside PyTorch's: a training step of each alone.
 
     python benchmarks/layers.py [--batch 8 --repeats 9]
 
-Forward and backward pass at the sizes that FCN-LeNet has at 375x500, classic and wide, and U-Net.
-In one process and interleaved; medians. Ratios above 1: ours is quicker.
+Forward and backward pass with the sizes in FCN-LeNet, classic and wide, and U-Net at 375x500. In
+one process, interleaved; medians. Ratios above 1: ours is faster.
 """
 
 from __future__ import annotations

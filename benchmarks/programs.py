@@ -1,4 +1,4 @@
-"""Ways to train FCN-LeNet for an epoch on VOC2007 train at 375x500: see epoch.py."""
+"""Programs that train FCN-LeNet for an epoch on VOC2007 train at 375x500: see epoch.py."""
 
 from __future__ import annotations
 
@@ -33,18 +33,17 @@ def parts(root: str, images: int) -> tuple[SegmentationData, SegmentationTask, i
     data.setup()
     data.ids["train"] = data.split_ids("train")[:images]
     steps = len(data.train_dataloader())
-    card = {"classes": list(data.source.classes), "void": VOID}
+    metadata = {"classes": list(data.source.classes), "void": VOID}
     torch.manual_seed(0)
     net = build_network(ModelConfig(), CLASSES).train()
-    return data, SegmentationTask(net, RecipeConfig(), card, total_steps=steps), steps
+    return data, SegmentationTask(net, RecipeConfig(), metadata, total_steps=steps), steps
 
 
 def ours(root: str, images: int) -> dict[str, float]:
     """Train under Lightning and in a plain loop, a step each in turns; return images/s of both.
 
     A step's time runs from the end of the one before to its own end: reading its batch is in it.
-    What a process computes for the first time is slow, and neither shall do it for the other: a
-    step of nobody's comes first.
+    The first step in a process is slow, so one that is not timed comes first.
     """
     import pytorch_lightning as pl
     from pytorch_lightning.callbacks import Callback
@@ -83,11 +82,11 @@ def ours(root: str, images: int) -> dict[str, float]:
             use_distributed_sampler=False,
         )
         trainer.fit(task, data.train_dataloader())
-    return {way: images / taken for way, taken in seconds.items()}
+    return {name: images / taken for name, taken in seconds.items()}
 
 
 def loop(data: SegmentationData, task: SegmentationTask, _: int) -> Iterator[None]:
-    """Do the same work in a plain loop, a step whenever one is asked for."""
+    """Do the same work in a plain loop, one step per iteration."""
     [optimizer], [schedule] = task.configure_optimizers()
     for batch in data.train_dataloader():
         total, weight = task.loss_sums_of(batch)
@@ -99,7 +98,7 @@ def loop(data: SegmentationData, task: SegmentationTask, _: int) -> Iterator[Non
 
 
 def straightforward(root: str, images: int) -> dict[str, float]:
-    """Do it with the libraries' own parts."""
+    """Train with the libraries' own parts."""
     from torchmetrics.classification import MulticlassConfusionMatrix
 
     joint = v2.Compose(
@@ -134,4 +133,4 @@ def straightforward(root: str, images: int) -> dict[str, float]:
     return {"straightforward": seen / (time.perf_counter() - start)}
 
 
-WAYS = {"ours": ours, "straightforward": straightforward}
+PROGRAMS = {"ours": ours, "straightforward": straightforward}
