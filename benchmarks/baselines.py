@@ -53,7 +53,7 @@ def color_counts(folder: Path, split: str, classes: int) -> Floats:
 
 
 def bilinear_matrix(length: int, stride: int) -> Floats:
-    """Return the matrix (length * stride, length) of bilinear upsampling, half-pixel centres."""
+    """Return the matrix (length * stride, length) of bilinear upsampling, half-pixel centers."""
     at = np.clip((np.arange(length * stride) + 0.5) / stride - 0.5, 0, length - 1)
     return np.asarray(np.clip(1 - np.abs(at[:, None] - np.arange(length)), 0, None))
 

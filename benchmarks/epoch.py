@@ -32,7 +32,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=209)
     parser.add_argument("--threads", type=int, help="default: PyTorch's choice")
     args = parser.parse_args()
-    # the straightforward program leaves allocator and garbage collector alone
+    # imported here, because the garbage collector ignores what is imported under loading(); the
+    # straightforward program leaves it and the allocator alone
     with contextlib.nullcontext() if args.program == "straightforward" else loading():
         import torch
         from programs import PROGRAMS

@@ -41,8 +41,8 @@ def compare(name: str, ours: nn.Module, plain: nn.Module, x: Tensor, repeats: in
     ours, plain = (layer.to(memory_format=torch.channels_last) for layer in (ours, plain))
     grad = torch.randn_like(ours(x))
     taken = [(seconds(ours, x, grad), seconds(plain, x, grad)) for _ in range(repeats + 1)][1:]
-    quick, slow = (1000 * statistics.median(times) for times in zip(*taken, strict=True))
-    print(f"{name:40s} ours {quick:6.1f} ms, PyTorch's {slow:6.1f} ms, ratio {slow / quick:.2f}")
+    fast, slow = (1000 * statistics.median(times) for times in zip(*taken, strict=True))
+    print(f"{name:40s} ours {fast:6.1f} ms, PyTorch's {slow:6.1f} ms, ratio {slow / fast:.2f}")
 
 
 def main() -> None:

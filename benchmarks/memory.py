@@ -14,7 +14,11 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
+
+from toyfcn.config.data import VOCConfig
+from toyfcn.data.datamodule import SegmentationData, open_source
 
 SIZES = (200, 2_000, 20_000)
 
@@ -48,11 +52,6 @@ def private(process: str = "self") -> int:
 
 def read_all(root: str, size: str, workers: str, cache: str) -> None:
     """Read every image once; print RssAnon of this process and of its largest worker, in kB."""
-    import torch
-
-    from toyfcn.config.data import VOCConfig
-    from toyfcn.data.datamodule import SegmentationData, open_source
-
     torch.set_num_threads(1)
     config = VOCConfig(
         root=root, train_split=f"n{size}", batch_size=10, workers=int(workers), cache=cache

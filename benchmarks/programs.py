@@ -8,10 +8,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from losses import CLASSES, VOID, naive_scores, network
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader, Subset
+from torchmetrics.classification import MulticlassConfusionMatrix
 from torchvision import tv_tensors
 from torchvision.datasets import VOCSegmentation
 from torchvision.transforms import v2
@@ -21,6 +25,7 @@ from toyfcn.config.model import ModelConfig
 from toyfcn.config.recipe import RecipeConfig
 from toyfcn.data.datamodule import SegmentationData, open_source
 from toyfcn.models.build import build_network
+from toyfcn.training.callbacks import Monitor
 from toyfcn.training.task import SegmentationTask
 
 SIZE, BATCH = (375, 500), 8
@@ -45,12 +50,6 @@ def ours(root: str, images: int) -> dict[str, float]:
     A step's time runs from the end of the one before to its own end: reading its batch is in it.
     The first step in a process is slow, so one that is not timed comes first.
     """
-    import pytorch_lightning as pl
-    from pytorch_lightning.callbacks import Callback
-    from pytorch_lightning.loggers import TensorBoardLogger
-
-    from toyfcn.training.callbacks import Monitor
-
     next(loop(*parts(root, images)))
     other = loop(*parts(root, images))
     seconds = {"toyfcn": 0.0, "loop": 0.0}
@@ -99,8 +98,6 @@ def loop(data: SegmentationData, task: SegmentationTask, _: int) -> Iterator[Non
 
 def straightforward(root: str, images: int) -> dict[str, float]:
     """Train with the libraries' own parts."""
-    from torchmetrics.classification import MulticlassConfusionMatrix
-
     joint = v2.Compose(
         [
             v2.ToImage(),
