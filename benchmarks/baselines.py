@@ -1,11 +1,11 @@
-"""What a data set gives away for nothing, and the most that a coarse output can earn.
+"""The scores of trivial predictions on a data set, and the upper bound of a coarse output.
 
     python benchmarks/baselines.py FOLDER [--split test] [--train train]
 
 FOLDER has the layout of a VOC year. Three answers are scored with the mean IU of the data set:
-background everywhere, the most likely class of each pixel's colour, and the truth itself averaged
-over blocks of 2x2 or 4x4 pixels and upsampled bilinearly: no score grid of that stride that
-looks no further can do much better.
+background everywhere, the most likely class of each pixel's color, and the ground truth averaged
+over blocks of 2x2 or 4x4 pixels and upsampled bilinearly, which few predictions at that stride can
+exceed.
 """
 
 import argparse
@@ -18,10 +18,10 @@ from PIL import Image
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-Predict = Callable[[Ints, Ints], Ints]  # (photo (h, w, 3), truth (h, w)) -> classes (h, w)
+Predict = Callable[[Ints, Ints], Ints]  # (photo (h, w, 3), target (h, w)) -> classes (h, w)
 
 VOID = 255
-LEVELS = 16  # a channel of the colour histogram
+LEVELS = 16  # a channel of the color histogram
 
 
 def read(folder: Path, name: str) -> tuple[Ints, Ints]:
@@ -38,42 +38,42 @@ def ids(folder: Path, split: str) -> list[str]:
 
 
 def bins(photo: Ints) -> Ints:
-    """Return the number of each pixel's colour bin, (h, w) of 0..LEVELS**3 - 1."""
+    """Return the number of each pixel's color bin, (h, w) of 0..LEVELS**3 - 1."""
     red, green, blue = np.moveaxis(photo * LEVELS // 256, -1, 0)
     return np.asarray((red * LEVELS + green) * LEVELS + blue)
 
 
-def colour_counts(folder: Path, split: str, classes: int) -> Floats:
-    """Count the labelled pixels of a split by colour bin and class, (LEVELS**3, classes)."""
+def color_counts(folder: Path, split: str, classes: int) -> Floats:
+    """Count the labelled pixels of a split by color bin and class, (LEVELS**3, classes)."""
     counts = np.zeros(LEVELS**3 * classes)
-    for photo, truth in (read(folder, name) for name in ids(folder, split)):
-        known = truth != VOID
-        counts += np.bincount(bins(photo)[known] * classes + truth[known], minlength=counts.size)
+    for photo, target in (read(folder, name) for name in ids(folder, split)):
+        known = target != VOID
+        counts += np.bincount(bins(photo)[known] * classes + target[known], minlength=counts.size)
     return counts.reshape(-1, classes)
 
 
-def stretch(length: int, stride: int) -> Floats:
-    """Return the matrix (length * stride, length) of bilinear upsampling, half-pixel centres."""
+def bilinear_matrix(length: int, stride: int) -> Floats:
+    """Return the matrix (length * stride, length) of bilinear upsampling, half-pixel centers."""
     at = np.clip((np.arange(length * stride) + 0.5) / stride - 0.5, 0, length - 1)
     return np.asarray(np.clip(1 - np.abs(at[:, None] - np.arange(length)), 0, None))
 
 
-def oracle(truth: Ints, stride: int, classes: int) -> Ints:
-    """Return the truth (h, w) after it went through a grid of `stride`; void belongs to nobody."""
-    h, w = truth.shape
-    padded = np.pad(truth, ((0, -h % stride), (0, -w % stride)), constant_values=VOID)
+def oracle(target: Ints, stride: int, classes: int) -> Ints:
+    """Return the target (h, w) downsampled to a grid of `stride` and back; void has no class."""
+    h, w = target.shape
+    padded = np.pad(target, ((0, -h % stride), (0, -w % stride)), constant_values=VOID)
     rows, columns = padded.shape[0] // stride, padded.shape[1] // stride
     hot = padded.reshape(rows, stride, columns, stride) == np.arange(classes)[:, *[None] * 4]
-    up = stretch(rows, stride) @ hot.mean((2, 4)) @ stretch(columns, stride).T
+    up = bilinear_matrix(rows, stride) @ hot.mean((2, 4)) @ bilinear_matrix(columns, stride).T
     return np.asarray(up.argmax(0)[:h, :w])
 
 
 def mean_iu(folder: Path, split: str, classes: int, predict: Predict) -> float:
     """Score a prediction: one confusion matrix, void dropped, mean over classes that occur."""
     confusion = np.zeros(classes**2, np.int64)
-    for photo, truth in (read(folder, name) for name in ids(folder, split)):
-        known = truth != VOID
-        pairs = truth[known] * classes + predict(photo, truth)[known]
+    for photo, target in (read(folder, name) for name in ids(folder, split)):
+        known = target != VOID
+        pairs = target[known] * classes + predict(photo, target)[known]
         confusion += np.bincount(pairs, minlength=classes**2)
     square = confusion.reshape(classes, classes)
     hit = square.diagonal()
@@ -86,29 +86,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("folder", type=Path, help="holds JPEGImages, SegmentationClass, ImageSets")
     parser.add_argument("--split", default="test", help="the list that is scored")
-    parser.add_argument("--train", default="train", help="the list that teaches the colours")
+    parser.add_argument("--train", default="train", help="the list that teaches the colors")
     arguments = parser.parse_args()
     folder, split = arguments.folder, arguments.split
     listed = folder / "classes.txt"
     classes = len(listed.read_text().split()) if listed.exists() else 21
 
-    counts = colour_counts(folder, arguments.train, classes)
+    counts = color_counts(folder, arguments.train, classes)
     plain = counts.argmax(1)
     balanced = (counts / np.maximum(counts.sum(0), 1)).argmax(1)
 
     def score(predict: Predict) -> float:
         return mean_iu(folder, split, classes, predict)
 
-    colours = {
-        "as frequent as they are": score(lambda photo, truth: plain[bins(photo)]),
-        "classes made equally frequent": score(lambda photo, truth: balanced[bins(photo)]),
+    colors = {
+        "as frequent as they are": score(lambda photo, target: plain[bins(photo)]),
+        "classes made equally frequent": score(lambda photo, target: balanced[bins(photo)]),
     }
-    best = max(colours, key=colours.__getitem__)
+    best = max(colors, key=colors.__getitem__)
     rows = {
-        "background everywhere": score(lambda photo, truth: np.zeros_like(truth)),
-        f"colour of the pixel, {best}": colours[best],
-        "truth at stride 4, upsampled": score(lambda photo, truth: oracle(truth, 4, classes)),
-        "truth at stride 2, upsampled": score(lambda photo, truth: oracle(truth, 2, classes)),
+        "background everywhere": score(lambda photo, target: np.zeros_like(target)),
+        f"color of the pixel, {best}": colors[best],
+        "ground truth at stride 4, upsampled": score(
+            lambda photo, target: oracle(target, 4, classes)
+        ),
+        "ground truth at stride 2, upsampled": score(
+            lambda photo, target: oracle(target, 2, classes)
+        ),
     }
     print(f"{folder}, {split}: {len(ids(folder, split))} images, {classes} classes\n")
     width = max(map(len, rows))

@@ -2,10 +2,10 @@
 
     python benchmarks/bench.py [--quick] [--only step,epoch,scoring,data,startup] [--gpu]
 
-Each is a ratio to something measured in the same run: what one writes first, a peer, or the
+Each is a ratio to something measured in the same run: the straightforward program, a peer, or the
 machine's own limit (a float32 matrix product, bare decoding, a copy of memory). Steps and epochs
-take turns in processes of their own, for the allocator of one must not help another; the rest takes
-turns in one process. Medians. Writes results/<machine>.json and .md beside this file.
+take turns in processes of their own, so that they do not share an allocator; the rest takes turns
+in one process. Medians. Writes results/<machine>.json and .md beside this file.
 """
 
 from __future__ import annotations
@@ -22,20 +22,53 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from toyfcn.config.model import ModelConfig
+from toyfcn.config.trainer import TrainerConfig
+from toyfcn.data.collate import Batch
+from toyfcn.evaluation.metrics import confusion
+from toyfcn.evaluation.scoring import Scorer
+from toyfcn.models.build import build_network
+from toyfcn.models.kernels.argmax import argmax_labels
+from toyfcn.training.device import keep_memory
+
 HERE = Path(__file__).parent
-Row = tuple[str, float, str]  # what, how much, unit or bar
+CLASSES, VOID = 21, 255
+# as in `make train`; glibc's cache of small blocks fragments the memory that a step reuses
+TUNED = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
+STEPS = [
+    *("naive", "naive, memory reuse", "torchfcn's loss and figures", "ours, plain formulation"),
+    *("ours", "ours, memory given back", "ours, memory reuse"),
+    *("ours, dense", "ours, dense, memory reuse"),
+    *("classic, naive", "classic, ours"),
+    *("classic, ours, memory reuse", "classic, ours, dense, memory reuse"),
+]
+QUICK_STEPS = ["naive", "ours", "ours, memory reuse", "ours, dense, memory reuse"]
+BARS = {"ours": "≥ 2.5", "ours, memory reuse": "≥ 3", "ours, dense, memory reuse": "≥ 2.2"}
+Row = tuple[str, float, str]  # figure, value, unit or bar
 
 
-def child(*command: str) -> Any:
-    """Run one of our scripts in a process of its own; return the JSON of its last line."""
-    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
+def child(*command: str, tuned: bool = False) -> Any:
+    """Run one of our scripts in a process of its own; return the JSON of its last line.
+
+    ``tuned`` sets glibc's allocator as for a training; otherwise it is left alone.
+    """
+    environment = {key: value for key, value in os.environ.items() if key not in TUNED}
+    environment |= TUNED if tuned else {}
+    done = subprocess.run(
+        [sys.executable, *command], capture_output=True, text=True, check=False, env=environment
+    )
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def in_turns(names: list[str], rounds: int, run: Callable[[str], Any]) -> dict[str, list[Any]]:
-    """Call ``run`` for each name in turn, several rounds; return what it gave by name."""
+    """Call ``run`` for each name in turn, several rounds; return its results by name."""
     found: dict[str, list[Any]] = {name: [] for name in names}
     for turn in range(rounds):
         for name in names:
@@ -49,13 +82,13 @@ def median_of(runs: list[dict[str, float]]) -> dict[str, float]:
     return {key: statistics.median(run[key] for run in runs) for key in runs[0]}
 
 
-def timed(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Return the median seconds of each of the calls, interleaved, after one to warm up."""
-    taken: dict[str, list[float]] = {name: [] for name in ways}
+def timed(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """Return the median seconds of each of the calls, interleaved, after a warm-up of one."""
+    taken: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds + 1):
-        for name, way in ways.items():
+        for name, call in calls.items():
             start = time.perf_counter()
-            way()
+            call()
             taken[name].append(time.perf_counter() - start)
     return {name: statistics.median(seconds[1:]) for name, seconds in taken.items()}
 
@@ -63,34 +96,18 @@ def timed(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
 def step(quick: bool) -> list[Row]:
     """Training steps of FCN-LeNet at 375x500, batch 8, and their memory."""
     size = ["--height", "48", "--width", "64", "--batch", "2", "--steps", "2"] if quick else []
-    names = [
-        "naive",
-        "naive, memory reuse",
-        "torchfcn's loss and figures",
-        "ours, plain formulation",
-        "ours",
-        "ours, memory given back",
-        "ours, memory reuse",
-        "ours, dense",
-        "ours, dense, memory reuse",
-        "classic, naive",
-        "classic, ours",
-        "classic, ours, memory reuse",
-        "classic, ours, dense, memory reuse",
-    ]
-    names = ["naive", "ours", "ours, memory reuse", "ours, dense, memory reuse"] if quick else names
 
     def run(name: str) -> dict[str, float]:
-        found: dict[str, float] = child(str(HERE / "step.py"), name, *size)
+        tuned = "ours" in name
+        found: dict[str, float] = child(str(HERE / "step.py"), name, *size, tuned=tuned)
         return found
 
-    runs = in_turns(names, 1 if quick else 3, run)
+    runs = in_turns(QUICK_STEPS if quick else STEPS, 1 if quick else 3, run)
     found = {name: median_of(values) for name, values in runs.items()}
     rows = []
     for name, figures in found.items():
         rows.append((f"{name}: ms an image", figures["ms_an_image"], ""))
-        bars = {"ours": "≥ 2.5", "ours, memory reuse": "≥ 3", "ours, dense, memory reuse": "≥ 2.2"}
-        bar = bars.get(name.removeprefix("classic, "), "")
+        bar = BARS.get(name.removeprefix("classic, "), "")
         classic = name.startswith("classic")  # each network against its own naive step
         base = found["classic, naive" if classic else "naive"]
         ratio = base["ms_an_image"] / figures["ms_an_image"]
@@ -109,16 +126,17 @@ def epoch(quick: bool) -> list[Row]:
     if quick or not os.environ.get("TOYFCN_VOC"):
         return []
 
-    def run(way: str) -> dict[str, float]:
-        found: dict[str, float] = child(str(HERE / "epoch.py"), *way.split())
+    def run(name: str) -> dict[str, float]:
+        tuned = name != "straightforward"
+        found: dict[str, float] = child(str(HERE / "epoch.py"), *name.split(), tuned=tuned)
         return found
 
-    # more of those that are asked for to three per cent
+    # more rounds for the ratios that have to be known to three per cent
     runs = in_turns(["straightforward"], 3, run) | in_turns(["ours", "ours --reuse"], 7, run)
-    rates = {way: median_of(values) for way, values in runs.items()}
+    rates = {name: median_of(values) for name, values in runs.items()}
     plain, reuse = (
-        statistics.median(run["toyfcn"] / run["loop"] for run in runs[way])
-        for way in ("ours", "ours --reuse")
+        statistics.median(run["toyfcn"] / run["loop"] for run in runs[name])
+        for name in ("ours", "ours --reuse")
     )
     straightforward = rates["straightforward"]["straightforward"]
     return [
@@ -134,67 +152,61 @@ def epoch(quick: bool) -> list[Row]:
 
 def scoring(quick: bool) -> list[Row]:
     """Labels and confusion matrix of scores 8x21x375x500; validation against the forward pass."""
-    import torch
-    import torch.nn.functional as F
-    from torchmetrics.classification import MulticlassConfusionMatrix
-
-    from toyfcn.config.model import ModelConfig
-    from toyfcn.config.trainer import TrainerConfig
-    from toyfcn.data.collate import Batch
-    from toyfcn.evaluation.metrics import confusion
-    from toyfcn.evaluation.scoring import Scorer
-    from toyfcn.models.build import build_network
-    from toyfcn.models.kernels.argmax import argmax_labels
-    from toyfcn.training.device import keep_memory
-
-    classes, size = 21, (48, 64) if quick else (375, 500)
+    size = (48, 64) if quick else (375, 500)
     torch.manual_seed(0)
-    scores = torch.randn(8, classes, *size)
-    truth = torch.randint(0, classes, (8, *size), dtype=torch.uint8)
-    truth[:, :, ::20] = 255
-    labels, wide, target = argmax_labels(scores), scores.argmax(1), truth.long()
-    peer = MulticlassConfusionMatrix(classes, ignore_index=255, validate_args=False)
-    image = torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8)
-    net = build_network(ModelConfig(), classes).eval()
-    scorer = Scorer([str(label) for label in range(classes)], 255)
-    photo: Batch = {"image": image, "mask": truth[:1], "id": ["photo"]}
-
-    def validate() -> None:
-        scorer.update(net, [photo])
-
-    ways: dict[str, Callable[[], Any]] = {
+    scores = torch.randn(8, CLASSES, *size)
+    target = torch.randint(0, CLASSES, (8, *size), dtype=torch.uint8)
+    target[:, :, ::20] = VOID
+    labels, long_labels, long_target = argmax_labels(scores), scores.argmax(1), target.long()
+    peer = MulticlassConfusionMatrix(CLASSES, ignore_index=VOID, validate_args=False)
+    calls: dict[str, Callable[[], Any]] = {
         "copy": scores.clone,
-        "matrix, torchmetrics": lambda: peer.update(wide, target),
-        "matrix, ours": lambda: confusion(truth, labels, classes),
-        "labels and matrix, argmax + torchmetrics": lambda: peer.update(scores.argmax(1), target),
-        "labels and matrix, ours": lambda: confusion(truth, argmax_labels(scores), classes),
+        "matrix, torchmetrics": lambda: peer.update(long_labels, long_target),
+        "matrix, ours": lambda: confusion(target, labels, CLASSES),
+        "labels and matrix, argmax + torchmetrics": lambda: peer.update(
+            scores.argmax(1), long_target
+        ),
+        "labels and matrix, ours": lambda: confusion(target, argmax_labels(scores), CLASSES),
     }
-
-    def usually() -> None:
-        full, target = net(image), truth[:1].long()
-        F.cross_entropy(full, target, ignore_index=255)
-        peer.update(full.argmax(1), target)
-
-    alternating: dict[str, Callable[[], Any]] = {
-        "an image, forward pass": lambda: net(image),
-        "an image, validation": validate,
-        "an image, validated the usual way": usually,
-    }
+    image = torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8)
+    validations = validation(image, target[:1])
     with torch.no_grad():
-        taken = timed(ways, 3 if quick else 9)
+        taken = timed(calls, 3 if quick else 9)
         keep_memory(TrainerConfig())  # as a training's validation has it
-        taken |= timed(alternating, 3 if quick else 51)
+        taken |= timed(validations, 3 if quick else 51)
     ms = {name: 1000 * seconds for name, seconds in taken.items()}
     both = "labels and matrix, argmax + torchmetrics", "labels and matrix, ours"
     alone = ms["matrix, torchmetrics"] / ms["matrix, ours"]
-    forward, validation, usual = (ms[name] for name in alternating)
+    forward, ours, usual = (ms[name] for name in validations)
     return [
         *((f"{name}: ms", value, "") for name, value in ms.items()),
         ("matrix: times torchmetrics' speed", alone, "≥ 8"),
         ("labels and matrix: times the usual speed", ms[both[0]] / ms[both[1]], "≥ 4"),
-        ("validation / forward pass", validation / forward, "≤ 1.15"),
-        ("the usual way / forward pass", usual / forward, ""),
+        ("validation / forward pass", ours / forward, "≤ 1.15"),
+        ("usual validation / forward pass", usual / forward, ""),
     ]
+
+
+def validation(image: Tensor, target: Tensor) -> dict[str, Callable[[], Any]]:
+    """Return an image's forward pass, its validation here, and the usual validation."""
+    net = build_network(ModelConfig(), CLASSES).eval()
+    scorer = Scorer([str(label) for label in range(CLASSES)], VOID)
+    batch: Batch = {"image": image, "mask": target, "id": ["photo"]}
+    peer = MulticlassConfusionMatrix(CLASSES, ignore_index=VOID, validate_args=False)
+
+    def ours() -> None:
+        scorer.update(net, [batch])
+
+    def usual() -> None:
+        full, labels = net(image), target.long()
+        F.cross_entropy(full, labels, ignore_index=VOID)
+        peer.update(full.argmax(1), labels)
+
+    return {
+        "an image, forward pass": lambda: net(image),
+        "an image, validation": ours,
+        "an image, usual validation": usual,
+    }
 
 
 def data(quick: bool) -> list[Row]:
@@ -206,9 +218,9 @@ def data(quick: bool) -> list[Row]:
 
 
 def startup(quick: bool) -> list[Row]:
-    """How long a command takes to answer, beside what it is made of."""
+    """How long a command takes to answer, beside the imports that it needs."""
     python = sys.executable
-    ways = {
+    commands = {
         "bare Hydra: import": "import hydra, omegaconf",
         "torch: import": "import torch",
         "toyfcn-train --help": "import sys; sys.argv[1:] = ['--help']; "
@@ -220,7 +232,7 @@ def startup(quick: bool) -> list[Row]:
     def run(code: str) -> Callable[[], Any]:
         return lambda: subprocess.run([python, "-c", code], capture_output=True, check=False)
 
-    seconds = timed({name: run(code) for name, code in ways.items()}, 1 if quick else 5)
+    seconds = timed({name: run(code) for name, code in commands.items()}, 1 if quick else 5)
     return [(f"{name}: s", value, "") for name, value in seconds.items()]
 
 
@@ -244,11 +256,13 @@ def table(found: dict[str, list[Row]], machine: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Measure the sections asked for; print them, and write them down."""
+    """Measure the chosen sections; print them, and write them to files."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="tiny sizes: only to see that it runs")
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny sizes: only to check that it runs"
+    )
     parser.add_argument("--only", default=",".join(SECTIONS), help="sections, with commas between")
     parser.add_argument("--gpu", action="store_true", help="the figures of a GPU: see gpu.py")
     parser.add_argument("--out", default=str(HERE / "results"), help="folder for the results")
@@ -256,8 +270,7 @@ def main() -> None:
     if args.gpu:
         raise SystemExit(subprocess.call([sys.executable, str(HERE / "gpu.py")]))
     if unknown := set(args.only.split(",")) - set(SECTIONS):
-        parser.error(f"--only={unknown.pop()} is none of {', '.join(SECTIONS)}")
-    import torch
+        parser.error(f"--only={unknown.pop()} must be one of {', '.join(SECTIONS)}")
 
     name = f"{os.cpu_count()}-core-{platform.machine()}"
     machine = {"machine": name, "threads": torch.get_num_threads(), "torch": torch.__version__}
@@ -265,12 +278,12 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     written = out / f"{name}.json"
     before = json.loads(written.read_text()) if written.exists() else {}
-    # sections that were measured at another time stay, if it was with the same torch and threads
+    # earlier sections are kept if they were measured with the same torch and threads
     found: dict[str, list[Row]] = before["figures"] if before.items() >= machine.items() else {}
     for section in args.only.split(","):
         print(f"{section}: {SECTIONS[section].__doc__}", file=sys.stderr)
         if not (rows := SECTIONS[section](args.quick)):
-            print("  left out: it needs TOYFCN_VOC and no --quick", file=sys.stderr)
+            print("  skipped: it needs TOYFCN_VOC, and no --quick", file=sys.stderr)
             continue
         found[section] = rows
         print(table({section: rows}, machine), flush=True)

@@ -2,12 +2,12 @@
 
     python benchmarks/epoch.py ours|straightforward [--reuse] [--images N]
 
-``ours`` is our LightningModule under a Lightning trainer that logs to TensorBoard (toyfcn), and in
+``ours`` is our LightningModule under a Lightning trainer that logs to TensorBoard (toyfcn) and, in
 turns with it, step by step in the same process, the same work with the same parts in a plain
-PyTorch loop (loop). ``straightforward`` is what one writes from the libraries: torchvision's
+PyTorch loop (loop). ``straightforward`` uses the libraries' own parts: torchvision's
 VOCSegmentation and v2 transforms, a dense deconvolution, F.cross_entropy and a torchmetrics
 confusion matrix of every batch. All crop 375x500 and flip at random, in batches of 8, without
-loader workers.
+loader workers. bench.py sets GLIBC_TUNABLES for ``ours``.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from toyfcn.cli.job import load
 
 
 def main() -> None:
-    """Measure the way that the command line names."""
+    """Measure the program that the command line names."""
     warnings.simplefilter("ignore")
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("way", choices=("ours", "straightforward"))
+    parser.add_argument("program", choices=("ours", "straightforward"))
     parser.add_argument("--reuse", action="store_true", help="trainer.reuse_memory=true")
     parser.add_argument("--images", type=int, default=209)
     parser.add_argument("--threads", type=int, help="default: PyTorch's choice")
     args = parser.parse_args()
-    if args.way != "straightforward":  # which leaves allocator and garbage collector alone
-        load("ways:WAYS")
+    if args.program != "straightforward":  # which leaves garbage collector and allocator alone
+        load("programs:PROGRAMS")
     import torch
-    from ways import WAYS
+    from programs import PROGRAMS
 
     from toyfcn.config.trainer import TrainerConfig
     from toyfcn.training.device import keep_memory
 
-    if args.reuse or args.way != "straightforward":
+    if args.reuse or args.program != "straightforward":
         keep_memory(TrainerConfig(reuse_memory=args.reuse))
     if args.threads:
         torch.set_num_threads(args.threads)
-    print(json.dumps(WAYS[args.way](os.environ["TOYFCN_VOC"], args.images)))
+    print(json.dumps(PROGRAMS[args.program](os.environ["TOYFCN_VOC"], args.images)))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
 For FCN-LeNet and FCN-8s: images/s of the fused step with uint8 photos from pinned memory, and of
 the naive step fed by a standard loader of float photos; of the fused step fed by toyfcn's own
-loader; the arithmetic as a share of a matrix product's
+loader, with the transforms in it or on the GPU; the arithmetic as a share of a matrix product's
 speed, and the bytes of the photos and activations as a share of a copy's. Prints JSON.
 """
 
@@ -26,6 +26,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from toyfcn.config.data import ShapesConfig
 from toyfcn.config.model import ModelConfig
 from toyfcn.data.datamodule import SegmentationData
+from toyfcn.data.datasets import open_source
+from toyfcn.models.fcn import FCN
 from toyfcn.models.kernels.upsampled_loss import Upsampling, upsampled_cross_entropy
 from toyfcn.models.upsampling import Deconvolution
 
@@ -37,7 +39,7 @@ NETS = {
 
 
 def rate(step: Callable[[], Any], work: float, steps: int) -> float:
-    """Return so much work a call, in a second, after three calls to warm up."""
+    """Return ``work``, which is that of one call, per second, after a warm-up of three calls."""
     for _ in range(3):
         step()
     torch.cuda.synchronize()
@@ -60,66 +62,89 @@ def limits() -> dict[str, float]:
 
 
 def world(folder: str, batch: int, workers: int) -> SegmentationData:
-    """Return drawn photos of 375x500, from which windows are cut, resized and jittered."""
+    """Return drawn photos of 375x500, cropped, resized and color-jittered at random."""
     config = ShapesConfig(
         root=f"{folder}/shapes", train_images=8 * batch, val_images=1, test_images=1,
         size=[375, 500], crop=list(SIZE), scale=[0.5, 2.0], colour=0.3, batch_size=batch,
         workers=workers, cache="disk", cache_folder=folder,
     )  # fmt: skip
-    return SegmentationData.open(config)
+    return SegmentationData(open_source(config), config)
 
 
-def measure(config: ModelConfig, batch: int, steps: int, workers: int) -> dict[str, float]:
-    """Return images/s of each way, and ours as shares of the limits."""
-    bound = limits()
-    images = torch.randint(0, 256, (4 * batch, 3, *SIZE), dtype=torch.uint8)
-    masks = torch.randint(0, CLASSES, (4 * batch, *SIZE), dtype=torch.uint8)
+def forever(loader: Any) -> Iterator[Any]:
+    """Yield a loader's batches without end."""
+    while True:
+        yield from loader
 
-    def forever(loader: Any) -> Iterator[Any]:
-        while True:
-            yield from loader
 
-    quick = network(config).cuda().train()
-    optimizer = torch.optim.AdamW(quick.parameters(), lr=1e-4, fused=True)
-    pinned = forever(DataLoader(TensorDataset(images, masks), batch, pin_memory=True))
+def fused_step(net: FCN) -> Callable[[Tensor, Tensor], None]:
+    """Return our training step on photos and targets that are on the GPU."""
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4, fused=True)
     weights = torch.ones(CLASSES, device="cuda")
 
-    def train(image: Tensor, truth: Tensor) -> None:
-        up = quick.ups[-1]
+    def step(image: Tensor, target: Tensor) -> None:
+        up = net.ups[-1]
         assert isinstance(up, Deconvolution)
         total, weight = upsampled_cross_entropy(
-            Upsampling(quick.score_map(image), up, truth, weights, VOID, quick.offset)
+            Upsampling(net.score_map(image), up, target, weights, VOID, net.offset)
         )
         torch.autograd.backward(total / weight)
         optimizer.step()
         optimizer.zero_grad()
 
-    def ours() -> None:
-        image, truth = (part.cuda(non_blocking=True) for part in next(pinned))
-        train(image, truth)
+    return step
 
-    naive = network(config).to(memory_format=torch.contiguous_format).cuda().train()
-    other = torch.optim.AdamW(naive.parameters(), lr=1e-4)
-    plain = forever(DataLoader(TensorDataset(images.float(), masks.long()), batch))
 
-    def loop() -> None:
-        image, truth = (part.cuda() for part in next(plain))
-        loss = F.cross_entropy(naive(image), truth, ignore_index=VOID)
+def naive_loop(
+    config: ModelConfig, images: Tensor, masks: Tensor, batch: int
+) -> Callable[[], None]:
+    """Return the naive step, fed by a standard loader of float photos."""
+    net = network(config).to(memory_format=torch.contiguous_format).cuda().train()
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4)
+    batches = forever(DataLoader(TensorDataset(images.float(), masks.long()), batch))
+
+    def step() -> None:
+        image, target = (part.cuda() for part in next(batches))
+        loss = F.cross_entropy(net(image), target, ignore_index=VOID)
         torch.autograd.backward(loss)
-        other.step()
-        other.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
 
-    found = {"ours": rate(ours, batch, steps), "plain loop": rate(loop, batch, steps)}
+    return step
+
+
+def fed_by_our_loader(
+    step: Callable[[Tensor, Tensor], None], data: SegmentationData
+) -> Callable[[], None]:
+    """Return a step fed by toyfcn's own loader."""
+    batches = forever(data.train_dataloader())
+
+    def fed() -> None:
+        batch = next(batches)
+        step(batch["image"].cuda(non_blocking=True), batch["mask"].cuda(non_blocking=True))
+
+    return fed
+
+
+def measure(config: ModelConfig, batch: int, steps: int, workers: int) -> dict[str, float]:
+    """Return images/s of each variant, and ours as shares of the limits."""
+    bound = limits()
+    images = torch.randint(0, 256, (4 * batch, 3, *SIZE), dtype=torch.uint8)
+    masks = torch.randint(0, CLASSES, (4 * batch, *SIZE), dtype=torch.uint8)
+    net = network(config).cuda().train()
+    step = fused_step(net)
+    pinned = forever(DataLoader(TensorDataset(images, masks), batch, pin_memory=True))
+
+    def ours() -> None:
+        image, target = (part.cuda(non_blocking=True) for part in next(pinned))
+        step(image, target)
+
+    plain = naive_loop(config, images, masks, batch)
+    found = {"ours": rate(ours, batch, steps), "plain loop": rate(plain, batch, steps)}
     with tempfile.TemporaryDirectory() as folder:
-        made = forever(world(folder, batch, workers).train_dataloader())
-
-        def fed() -> None:
-            photos = next(made)
-            image, truth = (photos[key].cuda(non_blocking=True) for key in ("image", "mask"))
-            train(image, truth)
-
+        fed = fed_by_our_loader(step, world(folder, batch, workers))
         found["ours, with its loader"] = rate(fed, batch, steps)
-    gflop = gflop_an_image(quick, images[:1].cuda())
+    gflop = gflop_an_image(net, images[:1].cuda())
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     ours()

@@ -1,9 +1,9 @@
-"""Our layers for maps that lie pixel by pixel, beside PyTorch's: a training step of each alone.
+"""Our layers for channels_last maps beside PyTorch's: a training step of each alone.
 
     python benchmarks/layers.py [--batch 8 --repeats 9]
 
-Forward and backward pass at the sizes that FCN-LeNet has at 375x500, classic and wide, and U-Net.
-In one process and interleaved; medians. Ratios above 1: ours is quicker.
+Forward and backward pass with the sizes in FCN-LeNet, classic and wide, and U-Net at 375x500. In
+one process, interleaved; medians. Ratios above 1: ours is faster.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def compare(name: str, ours: nn.Module, plain: nn.Module, x: Tensor, repeats: in
     ours, plain = (layer.to(memory_format=torch.channels_last) for layer in (ours, plain))
     grad = torch.randn_like(ours(x))
     taken = [(seconds(ours, x, grad), seconds(plain, x, grad)) for _ in range(repeats + 1)][1:]
-    quick, slow = (1000 * statistics.median(times) for times in zip(*taken, strict=True))
-    print(f"{name:40s} ours {quick:6.1f} ms, PyTorch's {slow:6.1f} ms, ratio {slow / quick:.2f}")
+    fast, slow = (1000 * statistics.median(times) for times in zip(*taken, strict=True))
+    print(f"{name:40s} ours {fast:6.1f} ms, PyTorch's {slow:6.1f} ms, ratio {slow / fast:.2f}")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The FCN-LeNet that steps are timed with, its arithmetic, and ways to compute its loss."""
+"""The FCN-LeNet whose steps are timed, its arithmetic, and variants of its loss."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CLASSES, VOID = 21, 255
 
 
 def network(config: ModelConfig) -> FCN:
-    """Make the FCN of a config."""
+    """Return the FCN of a config."""
     net = build_network(config, CLASSES)
     assert isinstance(net, FCN)
     return net
@@ -37,44 +37,44 @@ def gflop_an_image(net: FCN, image: Tensor) -> float:
 
 
 def naive_scores(net: FCN, image: Tensor) -> Tensor:
-    """Planes throughout, and the scores of the whole image stored."""
+    """Return scores at the image's size, in contiguous layout throughout."""
     scores = net.heads[0](net.backbone(net.normalize(image))[-1])
     full: Tensor = net.ups[-1](scores)[..., : image.shape[-2], : image.shape[-1]]
     return full
 
 
-def naive(net: FCN, image: Tensor, truth: Tensor) -> Tensor:
-    """What one writes first."""
-    return F.cross_entropy(naive_scores(net, image), truth.long(), ignore_index=VOID)
+def naive(net: FCN, image: Tensor, target: Tensor) -> Tensor:
+    """Return the loss of the straightforward program."""
+    return F.cross_entropy(naive_scores(net, image), target.long(), ignore_index=VOID)
 
 
-def torchfcn(net: FCN, image: Tensor, truth: Tensor) -> Tensor:
-    """Loss and figures as torchfcn describes them: masked log-softmax, a histogram every step."""
-    scores, target = naive_scores(net, image), truth.long()
+def torchfcn(net: FCN, image: Tensor, target: Tensor) -> Tensor:
+    """Return the loss as torchfcn computes it: masked log-softmax, and a histogram every step."""
+    scores, target = naive_scores(net, image), target.long()
     logs = F.log_softmax(scores, 1).permute(0, 2, 3, 1).contiguous()
     known = target != VOID
     logs = logs[known[..., None].expand_as(logs)].view(-1, CLASSES)
     loss = F.nll_loss(logs, target[known], reduction="sum") / known.sum()
-    said = scores.detach().max(1)[1].numpy()
-    for one, true in zip(said, target.numpy(), strict=True):
-        labelled = (true >= 0) & (true < CLASSES)
-        codes = CLASSES * true[labelled].astype(int) + one[labelled]
+    predicted = scores.detach().max(1)[1].numpy()
+    for one, labels in zip(predicted, target.numpy(), strict=True):
+        labelled = (labels >= 0) & (labels < CLASSES)
+        codes = CLASSES * labels[labelled].astype(int) + one[labelled]
         torch.bincount(torch.from_numpy(codes), minlength=CLASSES**2)
     return loss
 
 
-def plain(net: FCN, image: Tensor, truth: Tensor) -> Tensor:
-    """Our network with the plain formulation of the loss (trainer.fused=false)."""
-    total, weight = cross_entropy_sums(net(image), truth, torch.ones(CLASSES), VOID)
+def plain(net: FCN, image: Tensor, target: Tensor) -> Tensor:
+    """Return our network's loss in the plain formulation (trainer.fused=false)."""
+    total, weight = cross_entropy_sums(net(image), target, torch.ones(CLASSES), VOID)
     return total / weight
 
 
-def fused(net: FCN, image: Tensor, truth: Tensor) -> Tensor:
-    """Our network as it is trained."""
+def fused(net: FCN, image: Tensor, target: Tensor) -> Tensor:
+    """Return our network's loss as in training."""
     scores, up = net.score_map(image), net.ups[-1]
     assert isinstance(up, Deconvolution)
     total, weight = upsampled_cross_entropy(
-        Upsampling(scores, up, truth, torch.ones(CLASSES), VOID)
+        Upsampling(scores, up, target, torch.ones(CLASSES), VOID)
     )
     return total / weight
 

@@ -14,13 +14,18 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
+
+from toyfcn.config.data import VOCConfig
+from toyfcn.data.datamodule import SegmentationData
+from toyfcn.data.datasets import open_source
 
 SIZES = (200, 2_000, 20_000)
 
 
 def world(root: Path, count: int) -> None:
-    """Make a VOC2007 tree of ``count`` ids, with lists n200, n2000, … of the first ones."""
+    """Write a VOC2007 folder of ``count`` ids, with lists n200, n2000, … of the first ones."""
     folder = root / "VOCdevkit" / "VOC2007"
     photos, masks = folder / "JPEGImages", folder / "SegmentationClass"
     lists = folder / "ImageSets" / "Segmentation"
@@ -48,25 +53,20 @@ def private(process: str = "self") -> int:
 
 def read_all(root: str, size: str, workers: str, cache: str) -> None:
     """Read every image once; print RssAnon of this process and of its largest worker, in kB."""
-    import torch
-
-    from toyfcn.config.data import VOCConfig
-    from toyfcn.data.datamodule import SegmentationData
-
     torch.set_num_threads(1)
     config = VOCConfig(
         root=root, train_split=f"n{size}", batch_size=10, workers=int(workers), cache=cache
     )
     config.cache_folder = f"{root}/cache"
-    loader = SegmentationData.open(config).train_dataloader()
+    loader = SegmentationData(open_source(config), config).train_dataloader()
     assert sum(len(batch["id"]) for batch in loader) == int(size)
-    left = loader._iterator  # workers stay, so that they can be looked at
+    left = loader._iterator  # keeps the workers alive, to measure them
     pids = [str(worker.pid) for worker in getattr(left, "_workers", [])]
     print(private(), max(map(private, pids), default=0))
 
 
 def measure(root: Path, size: int, workers: int, cache: str) -> list[int]:
-    """Return what ``read_all`` prints in a process of its own."""
+    """Run ``read_all`` in a process of its own; return the numbers that it prints."""
     words = [str(root), str(size), str(workers), cache]
     command = [sys.executable, __file__, *words]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -74,7 +74,7 @@ def measure(root: Path, size: int, workers: int, cache: str) -> list[int]:
 
 
 def main() -> None:
-    """Print the figures and how far the largest is from the smallest data set's."""
+    """Print the figures, and the ratio of the largest data set's to the smallest's."""
     with tempfile.TemporaryDirectory() as folder:
         world(Path(folder), max(SIZES))
         for workers in (0, 2):

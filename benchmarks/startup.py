@@ -1,8 +1,9 @@
-"""How long a user waits for ``--help``, a typo's error and a completion, beside bare Hydra.
+"""How long ``--help``, a typo's error and a completion take, compared with bare Hydra.
 
-Fresh processes, the kinds in turn, so that a busy machine slows all of them alike; medians.
     python benchmarks/startup.py [rounds]
-Exit code 1 where one of ours takes over 0.5 s more than a bare Hydra application's --help.
+
+Fresh processes that take turns, so that a busy machine slows all of them alike; medians. Exits with
+1 if one of ours takes over 0.5 s more than a bare Hydra application's --help.
 """
 
 from __future__ import annotations

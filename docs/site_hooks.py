@@ -1,9 +1,9 @@
 """What `make docs` adds to the pages: MkDocs calls the functions on_… while it builds the site.
 
-A page asks for it by a comment of its own, which readers of the plain file do not see:
+A page asks for it by a comment, which readers of the plain file do not see:
 
     <!-- picture fcn_lenet stride=2 -->             a network, drawn from the model itself
-    <!-- excerpt models/fcn.py FCN.score_map -->    a function or class, as the source has it now
+    <!-- excerpt models/fcn.py FCN.score_map -->    a function or class, from the source
     <!-- options -->                                tables of every option, from the schema
     <!-- include CHANGELOG.md -->                   a file at the top of the repository
 """
@@ -25,7 +25,7 @@ MARK = re.compile(r"^<!-- (picture|excerpt|options|include)\b *(.*?) *-->$", re.
 
 
 def expand(markdown: str) -> str:
-    """Put in what a page's comments ask for.
+    """Replace a page's comments by what they ask for.
 
     Raises:
         ValueError: an excerpt, file or option that does not exist.
@@ -45,7 +45,7 @@ def expand(markdown: str) -> str:
 
 
 def on_config(config: MkDocsConfig) -> None:
-    """Put pages that mkdocs.yml does not name into the menu, below what one can do."""
+    """Add the pages that mkdocs.yml does not name to the menu, in its section Use."""
     named = json.dumps(config.nav)
     (section,) = (part["Use"] for part in config.nav or [] if "Use" in part)
     for path in sorted(Path(config.docs_dir).glob("*.md")):
@@ -59,7 +59,7 @@ def on_page_markdown(markdown: str, **_: object) -> str:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the notebook as a page with the pictures that it makes when it runs."""
+    """Run the notebook, and add it as a page with the pictures that it draws."""
     page, pictures = site_notebook.run(ROOT / "docs/first_steps.ipynb")
     files.append(File.generated(config, "first_steps.md", content=page))
     for name, content in pictures.items():
@@ -68,7 +68,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_post_build(config: MkDocsConfig) -> None:
-    """Let the search work from disk, where browsers start no worker from a file but from text."""
+    """Make the search work from disk: there browsers start workers from text, not from a file."""
     site = Path(config.site_dir)
     (worker,) = (site / "assets/javascripts/workers").glob("search.*.min.js")
     source = json.dumps(worker.read_text(encoding="utf-8"))

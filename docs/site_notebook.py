@@ -1,4 +1,4 @@
-"""The notebook as a page: it is run, and what its cells print and draw stands below them."""
+"""The notebook as a page: it is run, with what its cells print and draw below each of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nbclient import NotebookClient
 
 
 def execute(path: Path) -> Any:
-    """Run a notebook in a folder of its own and return it with its outputs.
+    """Run a notebook in a temporary folder and return it with its outputs.
 
     Raises:
         CellExecutionError: a cell fails.

@@ -1,4 +1,4 @@
-"""Parts of pages that are read off the source: option tables, excerpts, files from the top."""
+"""Parts of pages that come from the source: option tables, excerpts, files of the repository."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Field = dataclasses.Field[Any]
 
 
 def options(conf: Path) -> str:
-    """Return tables of every option of every command, one a group, as Markdown."""
+    """Return tables of every option of every command, one per group, as Markdown."""
     parts, groups = ["## Commands"], dict[str, type]()
     for command, schema in commands.COMMANDS.items():
         name = "model" if command == "describe" else command
@@ -41,7 +41,7 @@ def options(conf: Path) -> str:
 
 
 def differs(item: Field, common: Iterable[Field]) -> bool:
-    """Tell whether a special group's option is new or has a default of its own."""
+    """Tell whether a subclass's option is new or has another default."""
     return all(item.name != c.name or help.default(item) != help.default(c) for c in common)
 
 
@@ -99,14 +99,14 @@ def excerpt(source: Path, file: str, name: str) -> str:
 
 
 def assigns(node: ast.stmt, name: str) -> bool:
-    """Tell whether a statement gives a constant its value."""
+    """Tell whether a statement assigns a constant."""
     return isinstance(node, ast.Assign) and any(
         isinstance(target, ast.Name) and target.id == name for target in node.targets
     )
 
 
 def include(path: Path) -> str:
-    """Return a text of the repository's top, its links turned to the site's pages.
+    """Return a file of the repository's root, with its links changed to the site's pages.
 
     Raises:
         ValueError: no such file.

@@ -1,17 +1,18 @@
 """A network as a picture, drawn from the model itself: layers by stride, skips, deconvolutions.
 
-The network is built on the meta device (no weights are made), and describe.py says what its layers
-return and where their cells lie. Rows are strides: the trunk goes down on the left, scores come up
-on the right, and skips cross between. Colours are the page's: see assets/site.css.
+The network is built on the meta device (no weights are made), and models/summary.py tells what its
+layers return and where their cells lie. Rows are strides: the backbone goes down on the left,
+scores come up on the right, and skips cross between. Colors are the page's: see assets/site.css.
 """
 
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch.nn import BatchNorm2d, MaxPool2d
 
 from toyfcn.config.model import ModelConfig
 from toyfcn.models.build import build_network
@@ -40,7 +41,7 @@ def figure(name: str, settings: Iterable[str] = ()) -> str:
     with torch.device("meta"):
         net = build_network(config, 21)
     if not isinstance(net, FCN):
-        raise ValueError(f"picture: model={name} is no FCN, and only these are drawn")
+        raise ValueError(f"picture: model={name} is not an FCN, and only these are drawn")
     size = SIZES[name]
     drawing = svg(net, layers(net, size), size)
     title = f"model={name} model.stride={stride} model.geometry={geometry}"
@@ -51,90 +52,54 @@ def figure(name: str, settings: Iterable[str] = ()) -> str:
     )
 
 
+@dataclass(frozen=True)
+class Layout:
+    """Where things are drawn: ``tops`` of the rows by stride, and columns from left to right."""
+
+    net: FCN
+    backbone: list[Row]
+    heads: list[Row]
+    ups: list[Row]
+    tops: dict[int, int]
+    scores: int  # left of the score layers
+    rise: int  # middle of the deconvolutions
+
+    @classmethod
+    def of(cls, net: FCN, rows: Sequence[Row]) -> Layout:
+        """Lay out a network whose layers return ``rows``."""
+        drawn = [row for row in rows if not isinstance(net.get_submodule(row.name), BatchNorm2d)]
+        backbone, heads, ups = (
+            [row for row in drawn if row.name.startswith(part)]
+            for part in ("trunk.", "heads.", "ups.")
+        )
+        strides = sorted({1} | {int(row.grid.stride) for row in backbone})
+        tops = {stride: TOP + number * DOWN for number, stride in enumerate(strides)}
+        most = max(sum(row.grid.stride == s for row in backbone) + (s == 1) for s in strides)
+        scores = LEFT + most * ACROSS + 20
+        return cls(net, backbone, heads, ups, tops, scores, scores + ACROSS + WIDE // 2 + 16)
+
+    def at(self, stride: int) -> list[Row]:
+        """Return the backbone's layers whose output has a stride."""
+        return [row for row in self.backbone if row.grid.stride == stride]
+
+    def left(self, row: Row) -> int:
+        """Return the left side of a layer of the backbone; at stride 1 the photo comes first."""
+        stride = int(row.grid.stride)
+        return LEFT + (self.at(stride).index(row) + (stride == 1)) * ACROSS
+
+
 def svg(net: FCN, rows: Sequence[Row], size: tuple[int, int]) -> str:
     """Draw a network whose layers return ``rows`` for a photo of ``size`` (height, width)."""
-    drawn = [row for row in rows if not isinstance(net.get_submodule(row.name), nn.BatchNorm2d)]
-    trunk = [row for row in drawn if row.name.startswith("trunk.")]
-    heads = [row for row in drawn if row.name.startswith("heads.")]
-    ups = [row for row in drawn if row.name.startswith("ups.")]
-    strides = sorted({1} | {int(row.grid.stride) for row in trunk})
-    line = {stride: TOP + number * DOWN for number, stride in enumerate(strides)}  # tops of rows
-    beside = {s: [row for row in trunk if row.grid.stride == s] for s in strides}
-    most = max(len(found) + (s == 1) for s, found in beside.items())
-    scores = LEFT + most * ACROSS + 20  # left of the score layers
-    rise = scores + ACROSS + WIDE // 2 + 16  # middle of the deconvolutions
-    parts = []
-    for stride in strides:
-        cells = [row.shape for row in beside[stride]] or [(3, *size)]
-        y = line[stride] + HIGH / 2
-        parts += [
-            text(8, y - 4, f"stride {stride}", "row"),
-            text(8, y + 13, "×".join(map(str, cells[0][1:])), "small"),
-        ]
-
-    parts.append(box(LEFT, line[1], "photo", "3", "", "image"))
-    place: dict[str, tuple[int, int]] = {}
-    last = (LEFT, line[1])
-    for row in trunk:
-        stride = int(row.grid.stride)
-        x = LEFT + (beside[stride].index(row) + (stride == 1)) * ACROSS
-        here = place[row.name] = (x, line[stride])
-        if here[1] == last[1]:
-            parts.append(arrow(f"M{last[0] + WIDE} {here[1] + HIGH // 2}H{x}"))
-        else:  # down to the next stride
-            middle = here[1] - 20
-            parts.append(
-                arrow(f"M{last[0] + WIDE // 2} {last[1] + HIGH}V{middle}H{x + WIDE // 2}V{here[1]}")
-            )
-        kind = "pool" if isinstance(net.get_submodule(row.name), nn.MaxPool2d) else "conv"
-        parts.append(box(x, here[1], title(row.name, kind), *facts(row), kind, kernel(net, row)))
-        last = here
-
-    for number, head in enumerate(heads):
-        stride = int(head.grid.stride)
-        y = line[stride]
-        source = [row for row in trunk if row.grid.stride == stride]
-        # the coarsest scores see the last layer, the others the end of a stage: a pool
-        x = place[(source[-1] if number == 0 else source[0]).name][0]
-        if number == 0:
-            parts.append(arrow(f"M{x + WIDE} {y + HIGH // 2}H{scores}"))
-            parts.append(
-                arrow(
-                    f"M{scores + WIDE} {y + HIGH // 2}H{rise}V{y + HIGH // 2 - 46 + LOW // 2}", "up"
-                )
-            )
-        else:
-            bend = y + HIGH + 14
-            parts.append(
-                arrow(f"M{x + WIDE // 2} {y + HIGH}V{bend}H{scores + WIDE // 2}V{y + HIGH}", "skip")
-            )
-            parts.append(arrow(f"M{scores + WIDE} {y + HIGH // 2}H{rise - 11}", "up"))
-        cut = f"crop {head.crop}" if head.crop else "1×1"
-        parts.append(box(scores, y, "score", f"{head.shape[0]} classes", cut, "head"))
-
-    for number, up in enumerate(ups):
-        stride = int(up.grid.stride)
-        below = line[int(heads[number].grid.stride)]
-        y = below + HIGH // 2 - 46 - LOW // 2
-        module = net.get_submodule(up.name)
-        assert isinstance(module, Deconvolution)
-        goal = line[stride] + HIGH // 2
-        cut = f", crop {up.crop}" if up.crop else ""
-        if number:
-            parts.append(arrow(f"M{rise} {below + HIGH // 2 - 11}V{y + LOW}", "up"))
-        end = goal + 11 if stride > 1 else line[1] + HIGH
-        parts.append(arrow(f"M{rise} {y}V{end}", "up"))
-        if stride > 1:
-            parts.append(
-                f'<circle class="sum" cx="{rise}" cy="{goal}" r="11"/>'
-                + text(rise, goal + 5, "+", "middle")
-            )
-        factor, side = module.stride, 2 * module.stride
-        label = f"{side}×{side}{cut}"
-        parts.append(box(rise - WIDE // 2, y, f"upsample ×{factor}", label, "", "up", high=LOW))
-    parts.append(box(rise - WIDE // 2, line[1], "scores", "21 classes", "", "image"))
-
-    width, height = rise + WIDE // 2 + 12, line[strides[-1]] + HIGH + 24
+    layout = Layout.of(net, rows)
+    last = box(layout.rise - WIDE // 2, layout.tops[1], "scores", "21 classes", "", "image")
+    parts = [
+        *row_labels(layout, size),
+        *draw_backbone(layout),
+        *draw_heads(layout),
+        *draw_upsampling(layout),
+        last,
+    ]
+    width, height = layout.rise + WIDE // 2 + 12, max(layout.tops.values()) + HIGH + 24
     name = html.escape(f"{type(net.backbone).__name__}: skips and deconvolutions")
     return (
         f'<svg viewBox="0 0 {width} {height}" style="max-width:{width}px" role="img" aria-label='
@@ -145,8 +110,74 @@ def svg(net: FCN, rows: Sequence[Row], size: tuple[int, int]) -> str:
     )
 
 
+def row_labels(layout: Layout, size: tuple[int, int]) -> Iterator[str]:
+    """Draw each row's stride, and the height and width of its maps."""
+    for stride, top in layout.tops.items():
+        shapes = [row.shape for row in layout.at(stride)] or [(3, *size)]
+        y = top + HIGH / 2
+        yield text(8, y - 4, f"stride {stride}", "row")
+        yield text(8, y + 13, "×".join(map(str, shapes[0][1:])), "small")
+
+
+def draw_backbone(layout: Layout) -> Iterator[str]:
+    """Draw the photo and the backbone's layers, from row to row."""
+    last = (LEFT, layout.tops[1])
+    yield box(*last, "photo", "3", "", "image")
+    for row in layout.backbone:
+        x, y = layout.left(row), layout.tops[int(row.grid.stride)]
+        if y == last[1]:
+            yield arrow(f"M{last[0] + WIDE} {y + HIGH // 2}H{x}")
+        else:  # down to the next stride
+            start, middle = f"M{last[0] + WIDE // 2} {last[1] + HIGH}", y - 20
+            yield arrow(f"{start}V{middle}H{x + WIDE // 2}V{y}")
+        pool = isinstance(layout.net.get_submodule(row.name), MaxPool2d)
+        kind = "pool" if pool else "conv"
+        yield box(x, y, title(row.name, kind), *facts(row), kind, kernel(layout.net, row))
+        last = (x, y)
+
+
+def draw_heads(layout: Layout) -> Iterator[str]:
+    """Draw the score layers, coarsest first, and the skips that lead to the finer ones."""
+    scores, rise = layout.scores, layout.rise
+    for number, head in enumerate(layout.heads):
+        stride = int(head.grid.stride)
+        y, source = layout.tops[stride], layout.at(stride)
+        if number == 0:  # the coarsest scores see the last layer
+            yield arrow(f"M{layout.left(source[-1]) + WIDE} {y + HIGH // 2}H{scores}")
+            up = f"M{scores + WIDE} {y + HIGH // 2}H{rise}V{y + HIGH // 2 - 46 + LOW // 2}"
+            yield arrow(up, "up")
+        else:  # the others the end of a stage: a pool
+            x, bend = layout.left(source[0]), y + HIGH + 14
+            skip = f"M{x + WIDE // 2} {y + HIGH}V{bend}H{scores + WIDE // 2}V{y + HIGH}"
+            yield arrow(skip, "skip")
+            yield arrow(f"M{scores + WIDE} {y + HIGH // 2}H{rise - 11}", "up")
+        crop = f"crop {head.crop}" if head.crop else "1×1"
+        yield box(scores, y, "score", f"{head.shape[0]} classes", crop, "head")
+
+
+def draw_upsampling(layout: Layout) -> Iterator[str]:
+    """Draw the deconvolutions, and the sums that they lead to."""
+    rise = layout.rise
+    for number, (up, head) in enumerate(zip(layout.ups, layout.heads, strict=True)):
+        stride, below = int(up.grid.stride), layout.tops[int(head.grid.stride)]
+        y, goal = below + HIGH // 2 - 46 - LOW // 2, layout.tops[stride] + HIGH // 2
+        if number:
+            yield arrow(f"M{rise} {below + HIGH // 2 - 11}V{y + LOW}", "up")
+        end = goal + 11 if stride > 1 else layout.tops[1] + HIGH
+        yield arrow(f"M{rise} {y}V{end}", "up")
+        if stride > 1:
+            circle = f'<circle class="sum" cx="{rise}" cy="{goal}" r="11"/>'
+            yield circle + text(rise, goal + 5, "+", "middle")
+        module = layout.net.get_submodule(up.name)
+        assert isinstance(module, Deconvolution)
+        factor, side = module.stride, 2 * module.stride
+        crop = f", crop {up.crop}" if up.crop else ""
+        label = f"{side}×{side}{crop}"
+        yield box(rise - WIDE // 2, y, f"upsample ×{factor}", label, "", "up", high=LOW)
+
+
 def title(name: str, kind: str) -> str:
-    """Return a layer's name as the papers have it: conv1_1, or C1 and S2 of the block c1_s2."""
+    """Return a layer's name as in its paper: conv1_1, or C1 and S2 of the block c1_s2."""
     block, _, inner = name.removeprefix("trunk.").partition(".")
     if not inner:
         return block

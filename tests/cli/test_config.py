@@ -258,11 +258,11 @@ def test_debug_overfits_on_what_it_scores():
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        ("model.weights=imagenet", "no option of model=fcn_lenet"),
-        ("model=fcn_vgg16 model.activation=tanh", "no option of model=fcn_vgg16"),
+        ("model.weights=imagenet", "not an option of model=fcn_lenet"),
+        ("model=fcn_vgg16 model.activation=tanh", "not an option of model=fcn_vgg16"),
         ("model=fcn_vgg16 model.weights=imagenet ckpt=a.ckpt", "ckpt= brings weights, and so does"),
         ("model=fcn_vgg16 recipe.pretrain_steps=5", "needs model=fcn_lenet"),
-        ("model=unet model.upsample=dense", "no option of model=unet"),
+        ("model=unet model.upsample=dense", "not an option of model=unet"),
         ("model=unet recipe.pretrain_steps=5", "needs model=fcn_lenet"),
         ("recipe.freeze_steps=5", "needs recipe.freeze=trunk"),
     ],

@@ -237,7 +237,7 @@ def test_training_starts_from_given_weights(trained: Path, command: Command) -> 
         ("data.root=a,b(1)", r"data.root=a,b\(1\) cannot be read: .*needs quotes of its own"),
         ("ckpt={voc}", "is a folder: name a file, such as checkpoints/best.ckpt"),
         ("recipe.lr=fast", "recipe.lr=fast.*could not be converted to Float"),
-        ("model.stride=3", "model.stride=3 is none of 4, 2"),
+        ("model.stride=3", "model.stride=3 must be one of 4, 2"),
         ("data=vok2007", "vok2007.*voc2007"),
         ("ckpt={voc}/VOCdevkit/VOC2007/JPEGImages/000000.jpg", "000000.jpg cannot be read safely"),
         ("ckpt=/nowhere/best.ckpt", "ckpt=/nowhere/best.ckpt does not exist"),

@@ -75,6 +75,13 @@ def test_an_excerpt_is_the_source_without_its_docstring(tmp_path: Path) -> None:
         site_pages.include(tmp_path / "C.md")
 
 
+def test_section_3_1_of_the_paper_shows_the_reshape() -> None:
+    page = site_hooks.expand((ROOT / "docs/paper.md").read_text(encoding="utf-8"))
+    section = page.partition("## 3.1")[2].partition("## 3.2")[0]
+    assert "return weight.view(shape)" in section
+    assert "def forward(self, x: Tensor)" in section
+
+
 def words(picture: str) -> list[str]:
     drawing = re.search(r"<svg.*</svg>", picture, re.S)
     assert drawing is not None

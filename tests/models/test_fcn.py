@@ -150,5 +150,5 @@ def test_maps_replace_lenets_own_channels() -> None:
     assert {(3, 10), (3, 4)} <= set(shapes)  # the score layers
     with pytest.raises(ValueError, match="channels of C1, C3, C5 and F6"):
         ModelConfig(maps=[2, 3])
-    with pytest.raises(ValueError, match=r"model.maps=.*no option of model=fcn_vgg16"):
+    with pytest.raises(ValueError, match=r"model.maps=.*not an option of model=fcn_vgg16"):
         ModelConfig(name="fcn_vgg16", stride=8, maps=[2, 3, 4, 5])

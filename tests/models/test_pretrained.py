@@ -109,8 +109,8 @@ def test_an_fc_weight_becomes_a_convolution_number_by_number():
 
 def trained(seed=0, **options):
     config = ModelConfig(**options)
-    card = {"classes": [str(i) for i in range(CLASSES)]}
-    return Checkpoint(randomized(build_network(config, CLASSES)), config, ShapesConfig(), card)
+    metadata = {"classes": [str(i) for i in range(CLASSES)]}
+    return Checkpoint(randomized(build_network(config, CLASSES)), config, ShapesConfig(), metadata)
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,11 @@ def interpolate(scores, stride):
 @pytest.mark.parametrize("size", range(2, 65))
 def test_kernel_equals_the_formula(size):
     factor = (size + 1) // 2
-    centre = factor - 1 if size % 2 == 1 else factor - 0.5
+    center = factor - 1 if size % 2 == 1 else factor - 0.5
     expected = np.empty((size, size))
     for i in range(size):
         for j in range(size):
-            expected[i, j] = (1 - abs(i - centre) / factor) * (1 - abs(j - centre) / factor)
+            expected[i, j] = (1 - abs(i - center) / factor) * (1 - abs(j - center) / factor)
     np.testing.assert_allclose(bilinear_kernel(size).numpy(), expected, atol=1e-6)
 
 

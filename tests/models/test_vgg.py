@@ -184,10 +184,10 @@ def test_dropout_is_elementwise_and_only_after_fc6_and_fc7():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"name": "fcn_vgg16", "stride": 4}, "model.stride=4 is none of 32, 16, 8"),
-        ({"stride": 8}, "model.stride=8 is none of 4, 2"),
-        ({"name": "fcn_vgg16", "stride": 8, "pool": "avg"}, "model.pool=avg is no option of"),
-        ({"at_once": True}, "model.at_once=True is no option of model=fcn_lenet"),
+        ({"name": "fcn_vgg16", "stride": 4}, "model.stride=4 must be one of 32, 16, 8"),
+        ({"stride": 8}, "model.stride=8 must be one of 4, 2"),
+        ({"name": "fcn_vgg16", "stride": 8, "pool": "avg"}, "model.pool=avg is not an option of"),
+        ({"at_once": True}, "model.at_once=True is not an option of model=fcn_lenet"),
         ({"name": "fcn_vgg16", "stride": 32, "at_once": True}, "needs skips"),
         ({"last_learned": True, "upsample_learned": False}, "contradicts"),
         ({"name": "fcn_vgg16", "stride": 32, "weights": "imagenet"}, "needs model.norm=none"),

@@ -1,4 +1,4 @@
-"""Every option of the network, with its meaning, unit and bounds."""
+"""The options of the network, with meaning, unit and bounds."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from toyfcn.config.option import Checked, option
 
-STRIDES = {  # the rungs of each network
+STRIDES = {  # the output strides of each network
     "fcn_lenet": (4, 2),
     "fcn_vgg16": (32, 16, 8),
     "unet": (1,),
 }
 OF_FCN = ("geometry", "upsample", "upsample_learned", "upsample_init", "last_learned")
-NOT_OF = {  # options that are other networks' alone
+NOT_OF = {  # options that only other networks have
     "fcn_lenet": ("dropout", "at_once", "weights"),
     "fcn_vgg16": ("activation", "pool", "maps"),
     "unet": (*OF_FCN, "activation", "pool", "dropout", "at_once", "weights"),
@@ -26,73 +26,82 @@ class ModelConfig(Checked):
 
     GROUP = "model"
 
-    name: str = option("fcn_lenet", "which network: set by model=NAME", choices=tuple(STRIDES))
+    name: str = option("fcn_lenet", "the network: set by model=NAME", choices=tuple(STRIDES))
     stride: int = option(
-        4, "pixels between the finest scores: the rung; LeNet 4 or 2, VGG-16 32, 16 or 8, U-Net 1"
+        4, "output stride in pixels: LeNet 4 or 2, VGG-16 32, 16 or 8 (FCN-32s/16s/8s), U-Net 1"
     )
-    width: float = option(1.0, "factor on the trunk's channels", low=0.01, high=16)
+    width: float = option(1.0, "factor on the backbone's channels", low=0.01, high=16)
     maps: list[int] | None = option(
         None,
-        "channels before width; LeNet: of C1, C3, C5 and F6, null: its own 6,16,120,84; U-Net: of "
-        "its levels, finest first, null: 10,20,40,80",
+        "channels before width; LeNet: of C1, C3, C5 and F6, null: 6,16,120,84; U-Net: of its "
+        "levels, finest first, null: 10,20,40,80",
         low=1,
     )
     short_side: int | None = option(
         None,
-        "pixels of the short side at which the network sees a photo; null: as it is",
+        "pixels of the short side to which photos are resized; null: not resized",
         low=8,
         high=8192,
     )
     geometry: str = option(
         "same",
-        "same: every map lies on the photo; paper: the photo is padded by 100 and maps are cropped",
+        "same: every layer pads, no crops; paper: the photo is padded by 100 and maps are cropped",
         choices=("same", "paper"),
     )
     upsample: str = option(
-        "channel", "deconvolution: one filter a class, or dense", choices=("channel", "dense")
+        "channel", "deconvolution: one filter per class, or dense", choices=("channel", "dense")
     )
     upsample_learned: bool = option(True, "deconvolutions learn; false: they stay bilinear")
     upsample_init: str = option(
         "bilinear",
-        "deconvolutions start as bilinear interpolation, or (for comparison) at random",
+        "deconvolutions start as bilinear interpolation or, for comparison, at random",
         choices=("bilinear", "random"),
     )
     last_learned: bool | None = option(
-        None, "the last deconvolution, to the photo's size, learns; null: as the others do"
+        None, "the last deconvolution, to the photo's size, learns; null: as the others"
     )
-    activation: str = option("relu", "LeNet: tanh is its own", choices=("tanh", "relu"))
-    norm: str = option("batch", "normalisation in the trunk", choices=("none", "batch"))
+    activation: str = option(
+        "relu", "LeNet: activation; tanh is the original", choices=("tanh", "relu")
+    )
+    norm: str = option("batch", "normalization in the backbone", choices=("none", "batch"))
     pool: str = option("max", "LeNet: kind of pooling", choices=("max", "avg"))
     dropout: float = option(
-        0.5, "VGG-16: share of the numbers behind fc6 and fc7 dropped in training", low=0, high=0.99
+        0.5,
+        "VGG-16: probability of dropping a value after fc6 and fc7 in training",
+        low=0,
+        high=0.99,
     )
     at_once: bool = option(
-        False, "VGG-16: skips scaled by 0.01 and 0.0001, so that all rungs train at once"
+        False, "VGG-16: skips scaled by 0.01 and 0.0001, so that all strides train at once"
     )
     weights: str | None = option(
         None,
-        "VGG-16: trained weights to start from: imagenet (torchvision's), or a file with the "
-        "layers of torchvision or of the Caffe release",
+        "VGG-16: pretrained weights: imagenet (torchvision's), or a file with the layer names of "
+        "torchvision or of the Caffe release",
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.stride not in STRIDES[self.name]:
             allowed = ", ".join(str(stride) for stride in STRIDES[self.name])
-            raise ValueError(f"model.stride={self.stride} is none of {allowed}")
+            raise ValueError(
+                f"model.stride={self.stride} must be one of {allowed} with model={self.name}"
+            )
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
             if item.name in NOT_OF[self.name] and value != item.default:
-                raise ValueError(f"model.{item.name}={value} is no option of model={self.name}")
+                raise ValueError(f"model.{item.name}={value} is not an option of model={self.name}")
         if self.name == "fcn_lenet" and self.maps is not None and len(self.maps) != 4:
-            raise ValueError(f"model.maps={self.maps} are not the channels of C1, C3, C5 and F6")
+            raise ValueError(f"model.maps={self.maps} must be the channels of C1, C3, C5 and F6")
         if self.name == "unet" and self.maps is not None and len(self.maps) < 2:
-            raise ValueError(f"model.maps={self.maps} are no levels of a U-Net: it has two or more")
+            raise ValueError(f"model.maps={self.maps} must have two or more levels for a U-Net")
         if self.last_learned and not self.upsample_learned:
-            raise ValueError("model.last_learned=true contradicts model.upsample_learned=false")
+            raise ValueError(
+                "model.last_learned=true contradicts model.upsample_learned=false: set one of them"
+            )
         if self.at_once and self.stride == max(STRIDES[self.name]):
             raise ValueError(f"model.at_once=true needs skips: model.stride={self.stride} has none")
         if self.weights is not None and self.norm != "none":
             raise ValueError(
-                f"model.weights={self.weights} needs model.norm=none, as VGG-16 has it"
+                f"model.weights={self.weights} needs model.norm=none: VGG-16 has no norm"
             )

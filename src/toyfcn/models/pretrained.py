@@ -1,7 +1,6 @@
-"""Trained weights moved into an FCN: from a classifier of ours, torchvision or the Caffe release.
+"""Trained weights for an FCN: from our own classifiers, torchvision or the Caffe release.
 
-A fully connected layer's weight (O, I) and a convolution's (O, C, H, W) are the same numbers in the
-same order where I = C·H·W: that is all there is to convolutionalizing.
+A fully connected layer becomes a convolution by a reshape of its weight: see ``in_shape``.
 """
 
 from __future__ import annotations
@@ -185,28 +184,38 @@ def copy_weights(net: FCN, given: Mapping[str, Tensor], source: str) -> Transpla
         layer = name.removeprefix("trunk.")
         if value is not None and name.startswith("ups."):
             value = one_filter_per_class(value, target, f"{source}: {layer}")
-        if value is None:
-            if needed:
-                raise ValueError(f"{source} has no {layer}: an FCN needs the whole backbone")
+        fitted = None if value is None else in_shape(value, target.shape)
+        if fitted is not None:
+            (report.copied if fitted is value else report.reshaped).append(name)
+            copies.append((target, fitted))
+        elif not needed:
             report.new.append(name)
-        elif value.shape == target.shape:
-            report.copied.append(name)
-            copies.append((target, value))
-        elif value.ndim == 2 and target.ndim == 4 and value.numel() == target.numel():
-            report.reshaped.append(name)
-            copies.append((target, value.view(target.shape)))
-        elif needed:
+        elif value is None:
+            raise ValueError(f"{source} has no {layer}: an FCN needs the whole backbone")
+        else:
             raise ValueError(
                 f"{source} has {layer} as {list(value.shape)}, but this model needs "
                 f"{list(target.shape)}: set model.width to that of the weights"
             )
-        else:
-            report.new.append(name)
     report.unused = [name for name in given if name not in own]
     with torch.no_grad():
         for target, value in copies:
             target.copy_(value)
     return report
+
+
+def in_shape(weight: Tensor, shape: torch.Size) -> Tensor | None:
+    """Return a weight in the shape that a layer needs, or None if it does not fit.
+
+    A fully connected weight (O, C·H·W) is the convolution (O, C, H, W) with the same numbers in the
+    same order.
+    """
+    if weight.shape == shape:
+        return weight
+    fully_connected, convolution = weight.ndim == 2, len(shape) == 4
+    if fully_connected and convolution and weight.numel() == shape.numel():
+        return weight.view(shape)
+    return None
 
 
 def one_filter_per_class(value: Tensor, target: Tensor, name: str) -> Tensor:

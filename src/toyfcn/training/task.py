@@ -51,7 +51,7 @@ class SegmentationTask(pl.LightningModule):
         self.net, self.recipe, self.metadata, self.fused = net, recipe, metadata, fused
         self.total_steps, self.seed = total_steps, seed
         classes, self.void = len(metadata["classes"]), int(metadata["void"])
-        weights = torch.ones(classes) if class_weights is None else class_weights.float()
+        weights = torch.ones(classes) if class_weights is None else class_weights
         # no buffer: the moving average of the weights would average it too
         self.class_weights = weights
         self.scorer = Scorer(metadata["classes"], self.void, fused=fused)
@@ -59,8 +59,9 @@ class SegmentationTask(pl.LightningModule):
         self.collapsed = False  # the last validation saw one class predicted everywhere
 
     def on_train_start(self) -> None:
-        """Bring the class weights to where the network is."""
-        self.class_weights = self.class_weights.to(self.device)
+        """Bring the class weights to where the network is, in double precision if that is."""
+        dtype = torch.float64 if self.dtype == torch.float64 else torch.float32
+        self.class_weights = self.class_weights.to(self.device, dtype)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout and the like from (seed, step), so that a resumed run repeats it."""

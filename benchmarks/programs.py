@@ -1,4 +1,4 @@
-"""Ways to train FCN-LeNet for an epoch on VOC2007 train at 375x500: see epoch.py."""
+"""Programs that train FCN-LeNet for an epoch on VOC2007 train at 375x500: see epoch.py."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from losses import CLASSES, VOID, naive_scores, network
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader, Subset
+from torchmetrics.classification import MulticlassConfusionMatrix
 from torchvision import tv_tensors
 from torchvision.datasets import VOCSegmentation
 from torchvision.transforms import v2
@@ -20,7 +24,9 @@ from toyfcn.config.data import VOCConfig
 from toyfcn.config.model import ModelConfig
 from toyfcn.config.recipe import RecipeConfig
 from toyfcn.data.datamodule import SegmentationData
+from toyfcn.data.datasets import open_source
 from toyfcn.models.build import build_network
+from toyfcn.training.callbacks import ThroughputMonitor
 from toyfcn.training.task import SegmentationTask
 
 SIZE, BATCH = (375, 500), 8
@@ -29,29 +35,22 @@ SIZE, BATCH = (375, 500), 8
 def parts(root: str, images: int) -> tuple[SegmentationData, SegmentationTask, int]:
     """Return our data, our task and the steps of the epoch."""
     config = VOCConfig(root=root, crop=list(SIZE), batch_size=BATCH, test_split=None, workers=0)
-    data = SegmentationData.open(config)
+    data = SegmentationData(open_source(config), config)
     data.setup()
     data.ids["train"] = data.split_ids("train")[:images]
     steps = len(data.train_dataloader())
-    card = {"classes": list(data.source.classes), "void": VOID}
+    metadata = {"classes": list(data.source.classes), "void": VOID}
     torch.manual_seed(0)
     net = build_network(ModelConfig(), CLASSES).train()
-    return data, SegmentationTask(net, RecipeConfig(), card, total_steps=steps), steps
+    return data, SegmentationTask(net, RecipeConfig(), metadata, total_steps=steps), steps
 
 
 def ours(root: str, images: int) -> dict[str, float]:
     """Train under Lightning and in a plain loop, a step each in turns; return images/s of both.
 
     A step's time runs from the end of the one before to its own end: reading its batch is in it.
-    What a process computes for the first time is slow, and neither shall do it for the other: a
-    step of nobody's comes first.
+    The first step in a process is slow, so one that is not timed comes first.
     """
-    import pytorch_lightning as pl
-    from pytorch_lightning.callbacks import Callback
-    from pytorch_lightning.loggers import TensorBoardLogger
-
-    from toyfcn.training.callbacks import ThroughputMonitor
-
     next(loop(*parts(root, images)))
     other = loop(*parts(root, images))
     seconds = {"toyfcn": 0.0, "loop": 0.0}
@@ -83,11 +82,11 @@ def ours(root: str, images: int) -> dict[str, float]:
             use_distributed_sampler=False,
         )
         trainer.fit(task, data.train_dataloader())
-    return {way: images / taken for way, taken in seconds.items()}
+    return {name: images / taken for name, taken in seconds.items()}
 
 
 def loop(data: SegmentationData, task: SegmentationTask, _: int) -> Iterator[None]:
-    """Do the same work in a plain loop, a step whenever one is asked for."""
+    """Do the same work in a plain loop, one step per iteration."""
     [optimizer], [schedule] = task.configure_optimizers()
     for batch in data.train_dataloader():
         total, weight = task.loss_sums_of(batch)
@@ -99,9 +98,7 @@ def loop(data: SegmentationData, task: SegmentationTask, _: int) -> Iterator[Non
 
 
 def straightforward(root: str, images: int) -> dict[str, float]:
-    """Do it with the libraries' own parts."""
-    from torchmetrics.classification import MulticlassConfusionMatrix
-
+    """Train with the libraries' own parts."""
     joint = v2.Compose(
         [
             v2.ToImage(),
@@ -134,4 +131,4 @@ def straightforward(root: str, images: int) -> dict[str, float]:
     return {"straightforward": seen / (time.perf_counter() - start)}
 
 
-WAYS = {"ours": ours, "straightforward": straightforward}
+PROGRAMS = {"ours": ours, "straightforward": straightforward}
