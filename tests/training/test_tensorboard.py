@@ -13,6 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+from toyfcn.commands.train import main
 
 BIN = Path(sys.executable).parent
 TINY = """# @package _global_
@@ -25,14 +30,18 @@ logger: {every: 1, panels: 2, histograms: true, graph: true}
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a sweep over two learning rates, made by the real command."""
+    """The folder of a sweep over two learning rates."""
     home = tmp_path_factory.mktemp("home")
     (home / "own" / "experiment").mkdir(parents=True)
     (home / "own" / "experiment" / "tiny.yaml").write_text(TINY)
-    words = [BIN / "toyfcn-train", "--config-dir", "own", "-m", "experiment=tiny"]
+    words = ["toyfcn-train", "--config-dir", "own", "-m", "experiment=tiny", "trainer.threads=1"]
     words += ["recipe.lr=0.01,0.001", "model.stride=4", "hydra.sweep.dir=sweep"]
-    done = subprocess.run(words, cwd=home, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        patch.setattr(sys, "argv", words)
+        main()
+    torch.set_num_threads(threads)
     return home / "sweep"
 
 
@@ -115,9 +124,6 @@ def test_tensorboard_in_a_browser(server: str, browser: Any, sweep: Path) -> Non
 
 
 def test_what_a_sweep_logs(sweep: Path) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
-
     keys, rates = [], []
     for job in "01":
         events = EventAccumulator(str(sweep / job / "tensorboard"), {"histograms": 0})

@@ -7,7 +7,7 @@ from typing import Any
 
 from toyfcn.config.option import Checked, option
 
-PAPER_LR = (1e-10, 1e-12, 1e-14)  # of 32s, 16s and 8s with a summed loss; at once as 32s
+PAPER_LR = (1e-10, 1e-12, 1e-14)  # of FCN-32s, 16s and 8s with a summed loss; at once: as 32s
 WEIGHTINGS = ("none", "sqrt", "median")
 
 
@@ -19,11 +19,11 @@ class RecipeConfig(Checked):
 
     name: str = option("modern", "which recipe: set by recipe=NAME")
     loss: str = option(
-        "mean", "mean over the labelled pixels of a batch, or their sum", choices=("mean", "sum")
+        "mean", "mean over the labeled pixels of a batch, or their sum", choices=("mean", "sum")
     )
     optimizer: str = option(
         "adamw",
-        "how weights move; muon: the trunk's filters by Muon, all else by AdamW",
+        "how weights move; muon: the backbone's filters by Muon, all else by AdamW",
         choices=("adamw", "sgd", "muon"),
     )
     lr: float | None = option(
@@ -59,10 +59,10 @@ class RecipeConfig(Checked):
         high=1,
     )
 
-    freeze: str | None = option(None, "what does not learn; null: nothing", choices=("trunk",))
-    freeze_steps: int | None = option(
-        None, "steps for which it does not; null: all of the training", low=1
+    freeze: str | None = option(
+        None, "what does not learn (trunk: the backbone); null: nothing", choices=("trunk",)
     )
+    freeze_steps: int | None = option(None, "steps for which it does not learn; null: all", low=1)
     pretrain_steps: int = option(
         0, "LeNet: of trainer.max_steps, those that train it as a classifier of patches", low=0
     )
@@ -78,6 +78,6 @@ class RecipeConfig(Checked):
         listed = isinstance(weights, list) and all(isinstance(w, int | float) for w in weights)
         if not (listed and min(weights, default=-1) >= 0) and weights not in WEIGHTINGS:
             raise ValueError(
-                f"recipe.class_weights={weights} is neither one of {', '.join(WEIGHTINGS)} nor a "
-                "list of numbers, one a class"
+                f"recipe.class_weights={weights} must be one of {', '.join(WEIGHTINGS)}, or a list "
+                "of numbers of at least 0, one a class"
             )

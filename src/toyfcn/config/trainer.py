@@ -21,7 +21,7 @@ class TrainerConfig(Checked):
     devices: int = option(1, "how many GPUs, or processes, on each machine", low=1)
     nodes: int = option(1, "how many machines", low=1)
     sync_batchnorm: bool = option(
-        False, "GPUs: batch normalisation over all processes; false: over each one's share"
+        False, "GPUs: batch normalization over all processes; false: over each one's share"
     )
     precision: str = option("32-true", "number format", choices=PRECISIONS)
     max_steps: int = option(2000, "batches to train on; -1: only max_epochs counts", low=-1)
@@ -51,7 +51,7 @@ class TrainerConfig(Checked):
         True, "upsampling and loss in one pass, equal and faster; false: the plain formulation"
     )
     compile: bool = option(
-        False, "compile the trunk: faster after the first, long step of each size of photos"
+        False, "compile the backbone: faster after the first, long step of each size of photos"
     )
     profile: bool = option(False, "show where a step's time goes, with a trace; see debug=profile")
     save_every: int | None = option(

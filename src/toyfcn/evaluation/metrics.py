@@ -1,7 +1,7 @@
 """One confusion matrix and everything read off it (FCN paper, section 5: metrics).
 
-Rows are the truth, columns the prediction; void pixels are dropped by the truth. One matrix counts
-a whole data set, as integers, so the figures do not depend on batches or processes.
+Rows are the ground truth, columns the prediction; pixels whose target is void are dropped. One
+matrix counts a whole data set, as integers, so the figures do not depend on batches or processes.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from torch import Tensor
 from torchmetrics import Metric
 
 
-def confusion(truth: Tensor, prediction: Tensor, classes: int, void: int = 255) -> Tensor:
-    """Count (truth, prediction) pairs of pixels.
+def confusion(target: Tensor, prediction: Tensor, classes: int, void: int = 255) -> Tensor:
+    """Count (target, prediction) pairs of pixels.
 
-    ``truth`` is uint8 with labels below ``classes`` or ``void``; ``prediction`` has integers below
+    ``target`` is uint8 with labels below ``classes`` or ``void``; ``prediction`` has integers below
     ``classes``; both of the same shape. Returns int64 (classes, classes).
 
     Raises:
         ValueError: a label or a prediction outside the classes, or two shapes.
     """
-    if truth.shape != prediction.shape:
+    if target.shape != prediction.shape:
         raise ValueError(
-            f"the truth is {tuple(truth.shape)}, the prediction {tuple(prediction.shape)}"
+            f"the target is {tuple(target.shape)}, the prediction {tuple(prediction.shape)}"
         )
-    # one code a pixel: the truth, void included, picks the row and the prediction the column
+    # one code a pixel: the target, void included, picks the row and the prediction the column
     small = torch.int16 if 256 * classes < 2**15 else torch.int32
     lowest, highest = prediction.aminmax()
     if int(highest) >= classes or int(lowest) < 0:
         raise ValueError(f"a prediction lies outside the {classes} classes")
-    codes = truth.to(small, copy=True).mul_(classes).add_(prediction)
+    codes = target.to(small, copy=True).mul_(classes).add_(prediction)
     counts = torch.bincount(codes.flatten(), minlength=256 * classes).view(256, classes)
     stray = counts[classes:].sum() - (counts[void].sum() if void >= classes else 0)
     if int(stray) > 0:
         labels = [v for v in counts.sum(1).nonzero()[:, 0].tolist() if v >= classes and v != void]
-        raise ValueError(f"the truth holds the labels {labels}, outside the {classes} classes")
+        raise ValueError(f"the target holds the labels {labels}, outside the {classes} classes")
     matrix = counts[:classes].clone()
     if void < classes:
         matrix[void] = 0
@@ -62,19 +62,19 @@ class Scores:
         """Read the figures off int64 (C, C), in double precision.
 
         ``mean_acc`` and ``miou`` are means over the classes for which they are defined; fwIU
-        weighs IU by the truth's frequency; ``baseline_miou`` is that of label 0 everywhere.
+        weighs IU by the target's frequency; ``baseline_miou`` is that of label 0 everywhere.
         """
         counts = matrix.double().cpu()
-        hits, truth, predicted = counts.diagonal(), counts.sum(1), counts.sum(0)
-        total = truth.sum()
-        iou = hits / (truth + predicted - hits)
+        hits, target, predicted = counts.diagonal(), counts.sum(1), counts.sum(0)
+        total = target.sum()
+        iou = hits / (target + predicted - hits)
         # background everywhere hits all of background, and nothing of the classes that occur
-        baseline = (truth[0] / total).item() / (1 + int((truth[1:] > 0).sum()))
+        baseline = (target[0] / total).item() / (1 + int((target[1:] > 0).sum()))
         return cls(
             pixel_acc=(hits.sum() / total).item(),
-            mean_acc=(hits / truth).nanmean().item(),
+            mean_acc=(hits / target).nanmean().item(),
             miou=iou.nanmean().item(),
-            fwiou=((truth / total) * iou.nan_to_num()).sum().item(),
+            fwiou=((target / total) * iou.nan_to_num()).sum().item(),
             iou=tuple(iou.tolist()),
             baseline_miou=baseline,
         )
@@ -103,9 +103,9 @@ class ConfusionMatrix(Metric):
         self.add_state("matrix", default=empty, dist_reduce_fx="sum")
         self.matrix: Tensor
 
-    def update(self, truth: Tensor, prediction: Tensor) -> None:
+    def update(self, target: Tensor, prediction: Tensor) -> None:
         """Count a batch: see ``confusion``."""
-        self.matrix += confusion(truth, prediction, self.classes, self.void)
+        self.matrix += confusion(target, prediction, self.classes, self.void)
 
     def compute(self) -> Tensor:
         """Return int64 (classes, classes)."""
@@ -127,10 +127,10 @@ def boundary(labels: Tensor, distance: int) -> Tensor:
 class BoundaryIU(Metric):
     """Mean boundary IU of a data set (Cheng et al. 2021), at 2 pixels from the boundaries.
 
-    For each class, the intersection over union of two bands: the truth's and the prediction's
+    For each class, the intersection over union of two bands: the target's and the prediction's
     pixels of the class that lie at most that far from the class's boundary, inside it. Summed over
-    the data set, then the mean over the classes that occur. Where the truth is void, the prediction
-    counts as void too, so that both have a boundary there and neither counts.
+    the data set, then the mean over the classes that occur. Where the target is void, the
+    prediction counts as void too, so that both have a boundary there and neither counts.
     """
 
     full_state_update = False
@@ -138,23 +138,23 @@ class BoundaryIU(Metric):
     def __init__(self, classes: int, void: int = 255, distance: int = 2) -> None:
         super().__init__()
         self.classes, self.void, self.distance = classes, void, distance
-        # of each class: band of the truth, band of the prediction, and what both have
+        # of each class: band of the target, band of the prediction, and their intersection
         empty = torch.zeros(3, classes, dtype=torch.int64)
         self.add_state("counts", default=empty, dist_reduce_fx="sum")
         self.counts: Tensor
 
-    def update(self, truth: Tensor, prediction: Tensor) -> None:
+    def update(self, target: Tensor, prediction: Tensor) -> None:
         """Count a batch: uint8 (B, H, W), void included, and integers (B, H, W)."""
-        labelled = truth != self.void
-        prediction = prediction.masked_fill(~labelled, self.void)
-        band = labelled & boundary(truth, self.distance)
-        predicted = labelled & boundary(prediction, self.distance)
-        both = band & predicted & (truth == prediction)
-        for row, labels in enumerate((truth[band], prediction[predicted], truth[both])):
+        labeled = target != self.void
+        prediction = prediction.masked_fill(~labeled, self.void)
+        band = labeled & boundary(target, self.distance)
+        predicted = labeled & boundary(prediction, self.distance)
+        both = band & predicted & (target == prediction)
+        for row, labels in enumerate((target[band], prediction[predicted], target[both])):
             self.counts[row] += torch.bincount(labels.long(), minlength=self.classes)
 
     def compute(self) -> float | None:
-        """Return the mean, None where nothing is labelled."""
-        truth, predicted, both = self.counts.double().cpu()
-        mean = (both / (truth + predicted - both)).nanmean().item()
+        """Return the mean, None where nothing is labeled."""
+        target, predicted, both = self.counts.double().cpu()
+        mean = (both / (target + predicted - both)).nanmean().item()
         return None if mean != mean else mean

@@ -1,4 +1,4 @@
-"""Pictures: coloured masks, panels of photo | truth | prediction | errors, overlays, legends."""
+"""Pictures: colored masks, panels of photo | ground truth | prediction | errors, overlays."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ Pixels = NDArray[np.uint8]
 
 PAPER, INK, MUTED = (255, 255, 255), (32, 33, 36), (112, 117, 122)
 WRONG, RIGHT = (214, 39, 40), (222, 226, 230)
-HEADINGS = ("photo", "truth", "prediction", "errors: red, void: white")
+HEADINGS = ("photo", "ground truth", "prediction", "errors: red, void: white")
 
 
-def colour(mask: Pixels, palette: Sequence[int]) -> Pixels:
+def colored(mask: Pixels, palette: Sequence[int]) -> Pixels:
     """Paint labels (H, W) with a palette of 768 integers: uint8 (H, W, 3)."""
     return np.asarray(palette, np.uint8).reshape(-1, 3)[mask]
 
 
-def errors(truth: Pixels, prediction: Pixels, void: int) -> Pixels:
-    """Paint where a prediction (H, W) is wrong: red; right: grey; void: white. uint8 (H, W, 3)."""
-    picture = np.where((truth == prediction)[..., None], RIGHT, WRONG).astype(np.uint8)
-    picture[truth == void] = PAPER
+def errors(target: Pixels, prediction: Pixels, void: int) -> Pixels:
+    """Paint where a prediction (H, W) is wrong: red; right: gray; void: white. uint8 (H, W, 3)."""
+    picture = np.where((target == prediction)[..., None], RIGHT, WRONG).astype(np.uint8)
+    picture[target == void] = PAPER
     return picture
 
 
 def panel(
-    photo: Pixels, truth: Pixels, prediction: Pixels, palette: Sequence[int], void: int
+    photo: Pixels, target: Pixels, prediction: Pixels, palette: Sequence[int], void: int
 ) -> Pixels:
-    """Put photo | truth | prediction | errors side by side: uint8 (H, 4·W + gaps, 3)."""
+    """Put photo | ground truth | prediction | errors side by side: uint8 (H, 4·W + gaps, 3)."""
     gap = np.full((len(photo), max(2, photo.shape[1] // 48), 3), 255, np.uint8)
-    parts = (photo, colour(truth, palette), colour(prediction, palette))
+    parts = (photo, colored(target, palette), colored(prediction, palette))
     row = [piece for part in parts for piece in (part, gap)]
-    return np.concatenate([*row, errors(truth, prediction, void)], axis=1)
+    return np.concatenate([*row, errors(target, prediction, void)], axis=1)
 
 
 def sheet(
@@ -93,8 +93,8 @@ def legend(classes: Sequence[str], palette: Sequence[int], width: int) -> Image.
 def overlay(
     photo: Pixels, mask: Pixels, classes: Sequence[str], palette: Sequence[int]
 ) -> Image.Image:
-    """Lay the coloured prediction over a photo, background clear, with a legend of what occurs."""
-    painted = colour(mask, palette)
+    """Lay the colored prediction over a photo, background clear, with a legend of what occurs."""
+    painted = colored(mask, palette)
     mixed = np.where((mask > 0)[..., None], 0.45 * photo + 0.55 * painted, photo).astype(np.uint8)
     found = np.unique(mask)
     key = legend(
@@ -109,7 +109,7 @@ def overlay(
 
 
 def confusion(matrix: NDArray[np.int64], classes: Sequence[str], title: str = "") -> Pixels:
-    """Draw a confusion matrix (C, C), rows the truth: each row as shares of it. uint8 (H, W, 3)."""
+    """Draw a confusion matrix (C, C), each row as shares of a true class: uint8 (H, W, 3)."""
     cell, font = 34, ImageFont.load_default(12)
     side = int(max(font.getlength(name) for name in classes)) + 12
     count, top = len(classes), side + 28

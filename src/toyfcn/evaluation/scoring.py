@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from toyfcn.config.trainer import Precision
 from toyfcn.data.collate import Batch
 from toyfcn.evaluation.metrics import BoundaryIU, ConfusionMatrix, Scores
-from toyfcn.evaluation.test_time_augmentation import mean_of_views
+from toyfcn.evaluation.test_time_augmentation import augmented_probabilities
 from toyfcn.hardware import device as device_of
 from toyfcn.hardware import process_count
 from toyfcn.models.fcn import FCN
@@ -82,7 +82,7 @@ class Scorer(nn.Module):
         weights = torch.ones(len(self.classes), device=image.device)
         size = (target.shape[-2], target.shape[-1])
         if self.test_views > 1:
-            mean = mean_of_views(net, image, size, self.test_views)
+            mean = augmented_probabilities(net, image, size, self.test_views)
             return argmax_labels(mean), *cross_entropy_sums(mean.log(), target, weights, self.void)
         if self.fused and isinstance(net, FCN) and image.shape[-2:] == target.shape[-2:]:
             return upsampled_labels(last_upsampling(net, image, target, weights, self.void))

@@ -1,8 +1,8 @@
-"""What a run keeps of itself: last.ckpt and best.ckpt, and how a trainer goes back to them.
+"""What a run saves of itself: last.ckpt and best.ckpt, and how a trainer resumes from them.
 
-Lightning restores weights, optimizer, lr schedule and callbacks exactly, but not its place in the
-epochs. That place is arithmetic here: a checkpoint is of a step, with everything of that step done,
-and a resumed trainer has its counters set as if it had come there by itself.
+Lightning restores weights, optimizer, learning-rate schedule and callbacks exactly, but not its
+position within the epochs. That is computed here: a checkpoint is of a step, with everything of
+that step done, and a resumed trainer has its counters set as if it had come there by itself.
 """
 
 from __future__ import annotations
@@ -55,21 +55,21 @@ def read(path: Path, config: dict[str, Any], ids: str, steps: int) -> dict[str, 
         ValueError: it cannot be read safely, is of another kind or version, or of another run.
     """
     content = checkpoint.read(path)
-    place = content.get(KEY)
-    if not isinstance(place, dict):
+    position = content.get(KEY)
+    if not isinstance(position, dict):
         raise ValueError(
             f"{path} was not written by a toyfcn-train that can resume: it has weights alone, "
             "which ckpt= starts a new run from"
         )
-    if place.get("version") != VERSION:
+    if position.get("version") != VERSION:
         raise ValueError(
-            f"{path} has version {str(place.get('version'))[:20]} of what a run keeps, "
+            f"{path} has version {str(position.get('version'))[:20]} of what a run keeps, "
             f"this toyfcn-train reads version {VERSION}"
         )
-    refuse_other(place.get("config"), config, path)
-    if place.get("ids") != ids:
+    refuse_other(position.get("config"), config, path)
+    if position.get("ids") != ids:
         raise ValueError(f"{path} was trained on other photos than the list names now")
-    step = place.get("step")
+    step = position.get("step")
     if type(step) is not int or not 0 <= step <= steps:
         raise ValueError(f"{path} is damaged: step {str(step)[:20]} of {steps}")
     return content
@@ -103,14 +103,14 @@ class AtomicIO(CheckpointIO):
 class RunCheckpoints(Checkpoint):  # Lightning calls callbacks of this kind after all others
     """Saves after every validation, every ``every`` steps, and before a run is left in between.
 
-    ``place`` is {"config": …, "ids": …} as ``read`` compares them. A save that fails leaves the old
-    file; the run then goes on, or stops where ``stop_on_failure``.
+    ``position`` is {"config": …, "ids": …} as ``read`` compares them. A save that fails leaves the
+    old file; the run then goes on, or stops where ``stop_on_failure``.
     """
 
     def __init__(
         self,
         folder: Path,
-        place: dict[str, Any],
+        position: dict[str, Any],
         interruption: Interruption,
         every: int | None = None,
         stop_on_failure: bool = False,
@@ -119,24 +119,24 @@ class RunCheckpoints(Checkpoint):  # Lightning calls callbacks of this kind afte
         self.interruption, self.every, self.stop_on_failure = interruption, every, stop_on_failure
         # of last.ckpt; ``best`` says that what it holds is the best so far
         start = {"step": 0, "validated": True, "stopped": False, "best": False}
-        self.place = place | {"version": VERSION} | start
+        self.position = position | {"version": VERSION} | start
         self.score: float | None = None  # of best.ckpt
         self.started = False
         self.group: Any = None  # in which several processes agree to leave
-        self.whole = False  # between two steps: what a checkpoint holds is of one step
+        self.between_steps = False  # so that all that a checkpoint holds is of one step
         self.swapped = False  # within a validation: the averaged weights are in the network
 
     # ---- saving ----
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Put the place into a checkpoint, instead of Lightning's loops."""
+        """Put the position into a checkpoint, instead of Lightning's loops."""
         del checkpoint["loops"]
-        checkpoint[KEY] = self.place | {"score": self.score}
+        checkpoint[KEY] = self.position | {"score": self.score}
 
     def save(self, trainer: pl.Trainer, validated: bool = True, best: bool = False) -> bool:
         """Write last.ckpt, of ``trainer.global_step``; tell whether that went well."""
-        self.place |= {
+        self.position |= {
             "step": trainer.global_step,
             "validated": validated,
             "stopped": trainer.should_stop,
@@ -155,7 +155,7 @@ class RunCheckpoints(Checkpoint):  # Lightning calls callbacks of this kind afte
     def _failed(self, error: OSError) -> None:
         message = f"{self.last.parent} could not be saved into: {error.strerror or error}"
         if self.stop_on_failure:
-            self.whole = False  # not tried again on the way out
+            self.between_steps = False  # not tried again on the way out
             raise ValueError(f"{message} (trainer.save_failed=stop)") from None
         log.warning("%s; the checkpoint before stays, the run goes on", message)
 
@@ -183,15 +183,15 @@ class RunCheckpoints(Checkpoint):  # Lightning calls callbacks of this kind afte
         """Between two steps, logs and validations included: leave or save, if it is time to."""
         self._leave_if_due(trainer)
         step = trainer.global_step
-        if self.every and step % self.every == 0 and step > self.place["step"]:
+        if self.every and step % self.every == 0 and step > self.position["step"]:
             self.save(trainer)
-        self.whole = False
+        self.between_steps = False
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, i: int
     ) -> None:
         """The step is done."""
-        self.whole = True
+        self.between_steps = True
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The averaged weights, if any, were put into the network just now."""
@@ -217,7 +217,7 @@ class RunCheckpoints(Checkpoint):  # Lightning calls callbacks of this kind afte
         """The last validation has saved, if there are any; a signal since ends the run here."""
         if not trainer.limit_val_batches and self.save(trainer) and trainer.is_global_zero:
             atomic_copy(self.last, self.best)
-        self.whole = False
+        self.between_steps = False
         self._leave_if_due(trainer)
         self.interruption.patient = False
 
@@ -235,13 +235,13 @@ class RunCheckpoints(Checkpoint):  # Lightning calls callbacks of this kind afte
     ) -> None:
         """Save where a run is left between steps, by a signal or by data that cannot be read."""
         alone = trainer.world_size == 1 or isinstance(exception, Interrupted)
-        if not (self.whole and alone) or getattr(exception, "at_once", False):
+        if not (self.between_steps and alone) or getattr(exception, "at_once", False):
             return
         pending = trainer.validating
         if self.swapped:
             swap_average(trainer, pl_module)
         done = {"step": trainer.global_step, "validated": not pending}
-        if done.items() <= self.place.items() and self.last.exists():
+        if done.items() <= self.position.items() and self.last.exists():
             return  # saved already
         self.save(trainer, validated=not pending)
 
@@ -253,6 +253,9 @@ class RunCheckpoints(Checkpoint):  # Lightning calls callbacks of this kind afte
             ValueError: what that holds does not fit.
         """
         path = str(self.last) if resumed else None
+        if trainer.is_global_zero:
+            for half in self.last.parent.glob(".*.tmp"):  # written when a run was killed
+                half.unlink()
         try:
             trainer.fit(task, datamodule=data, ckpt_path=path, weights_only=True)
         except Exception as error:
@@ -265,7 +268,7 @@ class RunCheckpoints(Checkpoint):  # Lightning calls callbacks of this kind afte
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Take the place from a checkpoint that ``read`` has looked through.
+        """Take the position from a checkpoint that ``read`` has looked through.
 
         Raises:
             ValueError: a part is missing, which Lightning would pass over.
@@ -277,8 +280,8 @@ class RunCheckpoints(Checkpoint):  # Lightning calls callbacks of this kind afte
         parts |= {k for k in ("optimizer_states", "lr_schedulers") if len(checkpoint[k]) != 1}
         if parts:
             raise ValueError(f"it has no {', '.join(sorted(parts))}")
-        self.place |= checkpoint[KEY]
-        self.score = self.place.pop("score", None)
+        self.position |= checkpoint[KEY]
+        self.score = self.position.pop("score", None)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Set the counters to the step, and validate if that is still due at it."""
@@ -286,11 +289,11 @@ class RunCheckpoints(Checkpoint):  # Lightning calls callbacks of this kind afte
         self.interruption.patient = True
         if trainer.world_size > 1:
             self.group = torch.distributed.new_group(backend="gloo")
-        step = int(self.place["step"])
+        step = int(self.position["step"])
         set_step(trainer, step)
-        trainer.should_stop = bool(self.place["stopped"])
-        self.started, self.whole = True, step > 0
-        if self.place["best"] and trainer.is_global_zero:
+        trainer.should_stop = bool(self.position["stopped"])
+        self.started, self.between_steps = True, step > 0
+        if self.position["best"] and trainer.is_global_zero:
             atomic_copy(self.last, self.best)  # a kill may have come between these two
-        if not self.place["validated"]:
+        if not self.position["validated"]:
             validate(trainer)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from toyfcn.files import write_text
 
 COLUMNS = ("step", "epoch", "train_loss", "val_loss", "val_miou", "val_pixel_acc", "seconds")
 
 
 def write_history(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
-    """Write history.csv aside and move it into place."""
-    aside = path.with_suffix(".tmp")
-    with aside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
-    aside.replace(path)
+    """Write history.csv, atomically."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS)
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def read_history(path: Path) -> list[dict[str, float]]:

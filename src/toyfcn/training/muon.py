@@ -1,9 +1,9 @@
-"""Muon (Jordan et al. 2024): momentum whose steps turn a filter bank without favouring directions.
+"""Muon (Jordan et al. 2024): momentum whose steps turn a filter bank without favoring directions.
 
 A gradient's matrix is dominated by few singular directions. Muon takes the momentum's nearest
-semi-orthogonal matrix instead, so that all directions learn at one pace: what a small network from
-scratch gains most from. torch.optim.Muon takes matrices only, and works in bfloat16, which CPUs are
-slow at on such small ones.
+semi-orthogonal matrix instead, so that all directions learn equally fast, which helps a small
+network trained from scratch most. torch.optim.Muon takes matrices only, and computes in bfloat16,
+which CPUs are slow at.
 """
 
 from __future__ import annotations
@@ -73,12 +73,12 @@ class Muon(torch.optim.AdamW):
             if group["orthogonal"]:
                 for parameter in group["params"]:
                     if parameter.grad is not None:
-                        self._turn(parameter, group["lr"], group["weight_decay"])
+                        self._orthogonal_step(parameter, group["lr"], group["weight_decay"])
                         parameter.grad = None  # AdamW leaves alone what has no gradient
         super().step()
         return loss
 
-    def _turn(self, filters: Tensor, lr: float, weight_decay: float) -> None:
+    def _orthogonal_step(self, filters: Tensor, lr: float, weight_decay: float) -> None:
         assert filters.grad is not None
         state = self.state[filters]
         if not state:

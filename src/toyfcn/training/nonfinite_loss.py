@@ -1,4 +1,4 @@
-"""Stops a training whose loss is no number any more, and keeps the batch it happened on."""
+"""Stops a training whose loss is not a finite number, and keeps the batch it happened on."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from toyfcn.data.collate import Batch
 
 log = logging.getLogger(__name__)
 
-LAG = 2  # steps that a GPU may be behind: their losses are on their way to us
+LAG = 2  # steps that a GPU may be behind: their losses are being copied
 
 
 class FiniteLoss(Callback):
-    """Looks at every loss before its gradients are taken; on a GPU two steps later, not to wait."""
+    """Checks every loss before its gradients are taken; on a GPU two steps later, not to wait."""
 
     def __init__(self, folder: Path, name: str = "nonfinite.pt") -> None:
         self.path = folder / name
         self.batch: Batch | None = None
-        self.coming: deque[tuple[Any, Tensor, dict[str, Any]]] = deque()
+        self.pending: deque[tuple[Any, Tensor, dict[str, Any]]] = deque()
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
@@ -36,7 +36,7 @@ class FiniteLoss(Callback):
     def on_before_backward(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor
     ) -> None:
-        """Look at the loss, or ask for it."""
+        """Check the loss, or have it copied from the GPU."""
         assert self.batch is not None
         step, lr = trainer.global_step + 1, trainer.optimizers[0].param_groups[0]["lr"]
         facts = {"step": step, "lr": float(lr), **self.batch}
@@ -48,7 +48,7 @@ class FiniteLoss(Callback):
         told.copy_(value, non_blocking=True)
         done = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch has it without types
         done.record()
-        self.coming.append((done, told, facts))
+        self.pending.append((done, told, facts))
         self._drain(LAG)
 
     def on_save_checkpoint(
@@ -58,8 +58,8 @@ class FiniteLoss(Callback):
         self._drain(0)
 
     def _drain(self, left: int) -> None:
-        while len(self.coming) > left:
-            done, told, facts = self.coming.popleft()
+        while len(self.pending) > left:
+            done, told, facts = self.pending.popleft()
             done.synchronize()
             self._check(told, facts)
 
