@@ -16,6 +16,10 @@ def printable(text: object, longest: int | None = None) -> str:
 
 
 def first_line(error: BaseException, longest: int = 160) -> str:
-    """Return the beginning of what an error says, or its type's name where it says nothing."""
+    """Return the beginning of what an error says, or its type's name where it says nothing.
+
+    A first line that ends with a colon is continued by the second one.
+    """
     lines = str(error).splitlines() or [type(error).__name__]
-    return printable(lines[0], longest)
+    whole = " ".join(map(str.strip, lines[:2])) if lines[0].endswith(":") else lines[0]
+    return printable(whole, longest)

@@ -241,6 +241,68 @@ def test_hostile_files_are_refused_by_name(
     assert refused > 0.6 * tried
 
 
+def test_the_sound_checkpoint_is_one(sound: dict[str, Any], tmp_path: Path) -> None:
+    """So whatever is refused below is refused for what was forged."""
+    path = tmp_path / "sound.ckpt"
+    torch.save(sound, path)
+    loaded = checkpoint.load(path)
+    assert loaded.classes == ["c0", "c1", "c2", "c3"]
+    assert all(
+        torch.equal(value, sound["state_dict"][f"net.{name}"])
+        for name, value in loaded.net.state_dict().items()
+    )
+    position = sound[checkpointing.KEY]
+    assert checkpointing.read(path, position["config"], "x", 9)[checkpointing.KEY] == position
+
+
+FORGED: list[tuple[str, Any, str]] = [
+    ("toyfcn.version", 2, "not written by this version"),
+    ("toyfcn.classes", "abc", "classes is not a list"),
+    ("toyfcn.classes", ["a", "a"], "two classes have one name"),
+    ("toyfcn.classes", ["a", "b\x1b[2J"], "a class has a name that cannot be printed"),
+    ("toyfcn.palette", [0] * 767, "palette is not a list of 256 colors"),
+    ("toyfcn.palette", [-1] * 768, "palette is not a list of 256 colors"),
+    ("toyfcn.void", True, "void is not a label"),
+    ("toyfcn.trained_on", ["x"], "trained_on is not a list of integers"),
+    ("toyfcn.model.width", -1, "model.width=-1"),
+    ("toyfcn.model.width", "wide", "could not be converted to Float"),
+    ("toyfcn.model.stride", 3, "model.stride=3"),
+    ("toyfcn.model._target_", "os.mkdir", "_target_"),
+    ("toyfcn.model.name", "${oc.env:HOME}", "an option holds an interpolation"),
+    ("toyfcn.data.root", "${oc.env:HOME}", "an option holds an interpolation"),
+    ("toyfcn.data.kind", "../..", "../.."),
+    ("toyfcn.data.year", 3000, "data.year=3000"),
+    ("state_dict.net.heads.0.weight", torch.zeros(1), "heads.0.weight"),
+    ("state_dict", {}, "Missing key"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "words"), FORGED)
+def test_what_is_forged_is_refused_for_that(
+    sound: dict[str, Any], tmp_path: Path, key: str, value: Any, words: str
+) -> None:
+    forged = copy.deepcopy(sound)
+    whole, _, last = (
+        key.rpartition(".")
+        if not key.startswith("state_dict.")
+        else (
+            "state_dict",
+            "",
+            key.removeprefix("state_dict."),
+        )
+    )
+    level = forged
+    for part in filter(None, whole.split(".")):
+        level = level[part]
+    level[last] = value
+    path = tmp_path / "forged.ckpt"
+    torch.save(forged, path)
+    with pytest.raises(ValueError, match=r"forged\.ckpt") as told:
+        checkpoint.load(path)
+    assert words in str(told.value), told.value
+    assert "\x1b" not in str(told.value)
+
+
 def test_names_cannot_speak_to_the_terminal() -> None:
     names = ["[red]x[/]", "\x1b[2Jy", "[/nothing]", "a\nb\rc\u202e"]
     split = dict.fromkeys(("miou", "baseline_miou", "pixel_acc", "mean_acc", "fwiou"), 0.5)

@@ -151,9 +151,8 @@ def checked_configs(metadata: dict[str, Any]) -> tuple[ModelConfig, DataConfig]:
 
 def typed(kind: type[Any], values: dict[str, Any]) -> Any:
     """Make a config of plain values, each of the type that the schema says."""
-    for key, value in values.items():
-        if isinstance(value, str) and "${" in value and key != "root":
-            raise ValueError(f"{key} holds an interpolation")
+    if "${" in repr(values):
+        raise ValueError("an option holds an interpolation")
     return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), values))
 
 
