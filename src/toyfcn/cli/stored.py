@@ -36,7 +36,9 @@ def train_stored(name: str, folder: Path, words: Sequence[str]) -> None:
     keep_open()
     with one_line("toyfcn-train"):
         config, run = from_words(name, folder, words)
-        logging.basicConfig(format=FORMAT, datefmt="%H:%M:%S", stream=sys.stdout, level="INFO")
+        logging.basicConfig(  # as Hydra does: instead of what was set up before
+            format=FORMAT, datefmt="%H:%M:%S", stream=sys.stdout, level="INFO", force=True
+        )
         load("toyfcn.training.run:train")(config, run)
 
 
