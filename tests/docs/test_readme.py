@@ -14,6 +14,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
 
+import toyfcn
 from toyfcn.cli import resolvers
 from toyfcn.cli.config_store import register
 from toyfcn.config.commands import COMMANDS
@@ -201,3 +202,28 @@ def test_make_targets_exist() -> None:
     named = {t for text in TEXTS.values() for t in re.findall(r"\bmake ([a-z-]+)`?", text)}
     printed = {t for t in named if t in targets or t.startswith("test")}
     assert {"train", "test"} <= printed <= targets
+
+
+def lines_of(folder: Path) -> int:
+    return sum(len(path.read_text("utf-8").splitlines()) for path in folder.rglob("*.py"))
+
+
+def test_the_readme_counts_its_lines() -> None:
+    """How much there is to read is said to hundreds of lines, and is true within 5 %."""
+    found = re.search(r"is ([\d,]+) of ([\d,]+) lines of Python", TEXTS["README.md"])
+    assert found is not None
+    said_subject, said_all = (int(number.replace(",", "")) for number in found.groups())
+    source = ROOT / "src/toyfcn"
+    packages = ("config", "data", "models", "training", "evaluation")
+    subject, everything = sum(lines_of(source / name) for name in packages), lines_of(source)
+    assert abs(said_subject / subject - 1) < 0.05
+    assert abs(said_all / everything - 1) < 0.05
+    assert subject / everything >= 0.45
+
+
+def test_the_readme_uses_public_names() -> None:
+    code = "".join(re.findall(r"```python\n(.*?)```", TEXTS["README.md"], re.S))
+    compile(code, "README.md", "exec")
+    named = set(re.findall(r"\btoyfcn\.([A-Za-z]+)\(", code))
+    assert {"train", "load", "evaluate", "VOCReader"} <= named
+    assert named <= set(toyfcn.__all__)
