@@ -22,7 +22,6 @@ from torchvision.transforms import v2
 
 from toyfcn.config.data import VOCConfig
 from toyfcn.config.model import ModelConfig
-from toyfcn.config.recipe import RecipeConfig
 from toyfcn.data.datamodule import SegmentationData
 from toyfcn.data.datasets import open_source
 from toyfcn.models.build import build_network
@@ -39,10 +38,9 @@ def parts(root: str, images: int) -> tuple[SegmentationData, SegmentationTask, i
     data.setup()
     data.ids["train"] = data.split_ids("train")[:images]
     steps = len(data.train_dataloader())
-    metadata = {"classes": list(data.source.classes), "void": VOID}
     torch.manual_seed(0)
     net = build_network(ModelConfig(), CLASSES).train()
-    return data, SegmentationTask(net, RecipeConfig(), metadata, total_steps=steps), steps
+    return data, SegmentationTask(net, data.source.classes, total_steps=steps), steps
 
 
 def ours(root: str, images: int) -> dict[str, float]:

@@ -21,11 +21,11 @@ def train(config: TrainConfig | Sequence[str], folder: str | Path | None = None)
     Raises:
         ValueError: an option, a file or the data does not fit; the message names it.
 
-    >>> overrides = ["debug=fast", "data.size=[48,48]", "data.train_images=4"]
-    >>> metrics = toyfcn.train(overrides, folder="run")  # doctest: +ELLIPSIS
+    >>> small = ["data=voc2007", "data.root=voc", "data.test_split=null", "data.crop=[32,32]"]
+    >>> metrics = toyfcn.train(["debug=fast", *small], folder="run")  # doctest: +ELLIPSIS
     intersection over union by class...
-    >>> sorted(metrics)
-    ['test', 'val']
+    >>> metrics["val"]["images"]
+    2
     """
     overrides = () if isinstance(config, TrainConfig) else tuple(config)
     typed = config if isinstance(config, TrainConfig) else compose_train(overrides)

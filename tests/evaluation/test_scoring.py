@@ -13,7 +13,7 @@ from toyfcn.config.recipe import RecipeConfig
 from toyfcn.config.trainer import PRECISIONS, Precision
 from toyfcn.data.datamodule import SegmentationData, open_source
 from toyfcn.evaluation.scoring import Scorer, score
-from toyfcn.runs.checkpoint import Network, build
+from toyfcn.models.build import Network, build_network
 from toyfcn.training.task import SegmentationTask
 
 
@@ -26,7 +26,7 @@ def data(tiny_voc: Path) -> SegmentationData:
 def network(**options: Any) -> Network:
     """A network with norms, whose scores are not all alike."""
     torch.manual_seed(0)
-    net = build(ModelConfig(width=0.25, norm="batch", **options), 21)
+    net = build_network(ModelConfig(width=0.25, norm="batch", **options), 21)
     for head in net.heads:
         torch.nn.init.normal_(head.weight)
     return net
@@ -37,7 +37,7 @@ def validated(
 ) -> dict[str, Any]:
     """What Lightning's own loop finds."""
     metadata = {"classes": list(data.source.classes), "void": data.source.void}
-    task = SegmentationTask(net, RecipeConfig(), metadata, class_weights)
+    task = SegmentationTask(net, metadata["classes"], RecipeConfig(), class_weights=class_weights)
     task.scorer = Scorer(data.source.classes, data.source.void, boundary=True)
     trainer = pl.Trainer(
         accelerator="auto",

@@ -76,7 +76,7 @@ def test_scores_move_with_the_photo() -> None:
 def test_muon_optimizes_all_filters_of_the_backbone() -> None:
     metadata = {"classes": ["a", "b"], "void": 255}
     model = build_network(ModelConfig(**UNET), 2)
-    task = SegmentationTask(model, RecipeConfig(optimizer="muon"), metadata)
+    task = SegmentationTask(model, metadata["classes"], RecipeConfig(optimizer="muon"))
     (optimizer,), _ = task.configure_optimizers()
     optimized = sum(
         p.numel() for g in optimizer.param_groups if g["orthogonal"] for p in g["params"]

@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 
+from toyfcn import hardware
 from toyfcn.config.trainer import TrainerConfig
 from toyfcn.training import device
 
@@ -61,6 +62,6 @@ def test_without_mallopt_only_what_was_asked_for_is_warned_of(
 
 def test_a_gpu_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
-    device.refuse_missing_gpu(TrainerConfig())
+    assert not hardware.use_gpu("auto")
     with pytest.raises(ValueError, match="PyTorch finds no GPU here: set trainer"):
-        device.refuse_missing_gpu(TrainerConfig(accelerator="gpu"))
+        hardware.use_gpu("gpu")

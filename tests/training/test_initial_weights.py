@@ -12,7 +12,7 @@ from toyfcn.models.lenet import PATCH
 from toyfcn.training.pretrain import cut
 from toyfcn.training.task import SegmentationTask
 
-CARD = {"classes": ["background", "cat", "dog"], "void": 255}
+METADATA = {"classes": ["background", "cat", "dog"], "void": 255}
 
 
 def batch(height=40, width=50):
@@ -52,7 +52,9 @@ def test_patches_of_nothing_but_void_and_of_small_photos():
 def task(**recipe):
     torch.manual_seed(0)
     net = build_network(ModelConfig(stride=2, width=0.5), 3)
-    made = SegmentationTask(net, RecipeConfig(schedule="constant", **recipe), CARD, total_steps=4)
+    made = SegmentationTask(
+        net, METADATA["classes"], RecipeConfig(schedule="constant", **recipe), total_steps=4
+    )
     made.log = lambda *_, **__: None
     return made
 

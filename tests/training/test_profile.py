@@ -10,7 +10,7 @@ import pytest
 from conftest import Command
 from torch import nn
 
-from toyfcn.training.device import compile_trunk
+from toyfcn.training.device import compile_backbone
 from toyfcn.training.profile import FIRST, PARTS, STEPS, StepProfile
 
 
@@ -61,6 +61,6 @@ def test_no_compiler_is_warned_of(
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: None)
     trunk = nn.Identity()
-    compile_trunk(trunk, "cpu")
+    compile_backbone(trunk, "cpu")
     assert "trainer.compile=true is ignored" in caplog.text
     assert trunk._compiled_call_impl is None

@@ -47,8 +47,8 @@ class Watch(TorchDispatchMode):
 def task_of(recipe: RecipeConfig, classes: int = 21, **model: Any) -> SegmentationTask:
     torch.manual_seed(0)
     net = build_network(ModelConfig(width=0.25, **model), classes)
-    card = {"classes": [str(label) for label in range(classes)], "void": 255}
-    return SegmentationTask(net, recipe, card, total_steps=20)
+    metadata = {"classes": [str(label) for label in range(classes)], "void": 255}
+    return SegmentationTask(net, metadata["classes"], recipe, total_steps=20)
 
 
 def fit(root: Path, recipe: RecipeConfig, callbacks: list[Callback], **options: Any) -> Any:

@@ -138,7 +138,7 @@ def test_listed_weights() -> None:
 
 @pytest.mark.parametrize("upsample", ["channel", "dense"])
 def test_fused_task_equals_the_plain_one(upsample: str) -> None:
-    card = {"classes": [str(label) for label in range(5)], "void": 255}
+    metadata = {"classes": [str(label) for label in range(5)], "void": 255}
     generator = torch.Generator().manual_seed(0)
     batch = {
         "image": torch.randint(0, 256, (2, 3, 30, 41), dtype=torch.uint8, generator=generator),
@@ -151,7 +151,9 @@ def test_fused_task_equals_the_plain_one(upsample: str) -> None:
         net = build_network(ModelConfig(stride=2, upsample=upsample), 5).double()
         for head in net.heads:
             torch.nn.init.normal_(head.weight)
-        task = SegmentationTask(net, RecipeConfig(), card, torch.rand(5) + 0.5, fused=fused)
+        task = SegmentationTask(
+            net, metadata["classes"], RecipeConfig(), class_weights=torch.rand(5) + 0.5, fused=fused
+        )
         total, weight = task.loss_sums_of(batch)
         total.backward()
         found.append([total.detach(), weight, *(p.grad for p in net.parameters())])
@@ -160,7 +162,7 @@ def test_fused_task_equals_the_plain_one(upsample: str) -> None:
 
 
 def test_a_share_of_the_loss_terms() -> None:
-    card = {"classes": ["a", "b"], "void": 255}
+    metadata = {"classes": ["a", "b"], "void": 255}
     net = build_network(ModelConfig(), 2)
     batch = {
         "image": torch.zeros(2, 3, 40, 50, dtype=torch.uint8),
@@ -168,8 +170,10 @@ def test_a_share_of_the_loss_terms() -> None:
         "id": ["p", "q"],
     }
     torch.manual_seed(0)
-    whole, weight = SegmentationTask(net, RecipeConfig(), card).loss_sums_of(batch)
-    quarter, fewer = SegmentationTask(net, RecipeConfig(sample=0.25), card).loss_sums_of(batch)
+    whole, weight = SegmentationTask(net, metadata["classes"], RecipeConfig()).loss_sums_of(batch)
+    quarter, fewer = SegmentationTask(
+        net, metadata["classes"], RecipeConfig(sample=0.25)
+    ).loss_sums_of(batch)
     assert weight == 4000
     assert 900 < fewer < 1100  # 1000 ± 27
     assert torch.isclose(quarter / fewer, whole / weight)  # scores are zero: every term is ln 2
@@ -196,7 +200,7 @@ def test_validations_come_every_so_many_steps_and_at_the_end(
 
     config = VOCConfig(root=str(tiny_voc), test_split=None, crop=[24, 24], batch_size=2)
     data = SegmentationData(open_source(config), config)
-    card = {"classes": list(data.source.classes), "void": 255}
+    metadata = {"classes": list(data.source.classes), "void": 255}
     trainer = pl.Trainer(
         accelerator="cpu",
         max_steps=steps,
@@ -211,5 +215,8 @@ def test_validations_come_every_so_many_steps_and_at_the_end(
         use_distributed_sampler=False,
     )
     net = build_network(ModelConfig(width=0.25), 21)
-    trainer.fit(SegmentationTask(net, RecipeConfig(), card, total_steps=steps), datamodule=data)
+    trainer.fit(
+        SegmentationTask(net, metadata["classes"], RecipeConfig(), total_steps=steps),
+        datamodule=data,
+    )
     assert seen == expected and trainer.global_step == steps

@@ -26,7 +26,14 @@ from toyfcn.data.workers import prepare_worker
 class SegmentationData(pl.LightningDataModule):
     """Loaders over a source's splits. Opens nothing by itself; ``setup`` reads the split lists.
 
-    ``short_side`` is the network's working resolution (see ``model.short_side``).
+    ``short_side`` is the network's working resolution (see ``model.short_side``). Training batches
+    are ``{"image": uint8 (B, 3, H, W), "mask": uint8 (B, H, W), "id": names}``; those for scoring
+    are lists of such, each of photos of one size.
+
+    >>> data = toyfcn.SegmentationData.open(VOCConfig(root="voc", batch_size=2, crop=[32, 32]))
+    >>> batch = next(iter(data.train_dataloader()))
+    >>> batch["image"].shape, batch["mask"].shape
+    (torch.Size([2, 3, 32, 32]), torch.Size([2, 32, 32]))
     """
 
     def __init__(

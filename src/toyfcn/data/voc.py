@@ -113,12 +113,16 @@ class DiaryBatch(TypedDict):
 
 
 class VOCReader:
-    """The diary's reader: names are sampled from the index file, an image opens when consumed.
+    """The lazy reader: names are sampled from the index file, a file opens when it is consumed.
 
-    >>> reader = VOCReader("data", 2007, "train")                       # doctest: +SKIP
-    >>> batch = reader.next_train_batch(batch_sz=10)                    # doctest: +SKIP
-    >>> for photo, mask in zip(batch["batch"], batch["annotations"]):   # doctest: +SKIP
-    ...     print(photo.shape, mask.shape)  # (3, H, W) and (H, W), both uint8
+    ``root`` is the folder that holds VOCdevkit. Photos are uint8 (3, H, W), masks uint8 (H, W).
+
+    >>> reader = toyfcn.VOCReader("voc", 2007, "train")
+    >>> batch = reader.next_train_batch(batch_sz=2)  # two names; nothing is opened
+    >>> for photo, mask in zip(batch["batch"], batch["annotations"]):
+    ...     print(photo.shape[1:] == mask.shape, mask.dtype)
+    True torch.uint8
+    True torch.uint8
     """
 
     def __init__(self, root: str | Path, year: int | str, split: str, seed: int = 0) -> None:

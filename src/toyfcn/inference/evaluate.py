@@ -32,8 +32,9 @@ def evaluate(
     Raises:
         ValueError: a file or split is missing, or the classes are others.
 
-    >>> toyfcn.evaluate("run/checkpoints/best.ckpt", split="test")["images"]
-    2
+    >>> figures = toyfcn.evaluate("run/checkpoints/best.ckpt", split="train")
+    >>> figures["images"], 0 <= figures["miou"] <= 1
+    (4, True)
     """
     loaded = checkpoint.load(ckpt)
     return score_split(loaded, data or loaded.data, split, trainer or TrainerConfig())

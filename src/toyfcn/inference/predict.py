@@ -69,6 +69,9 @@ def load(ckpt: str | Path, accelerator: str = "auto") -> Predictor:
 
     ``accelerator`` is auto, cpu or gpu.
 
+    >>> toyfcn.load("run/checkpoints/best.ckpt").classes[:2]
+    ['background', 'aeroplane']
+
     Raises:
         ValueError: there is no such file, or none that toyfcn-train wrote.
     """

@@ -11,13 +11,10 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAveraging
 from torch import Tensor
 from torch.utils import deterministic
 
-from toyfcn import hardware
 from toyfcn.config.commands import TrainConfig
-from toyfcn.config.trainer import PRECISIONS
 from toyfcn.data.class_weights import loss_weights
 from toyfcn.data.datamodule import SegmentationData
 from toyfcn.data.datasets import open_source
@@ -35,9 +32,8 @@ from toyfcn.runs.resume import fingerprint, resolve
 from toyfcn.runs.run import Pruned, Run, read_run
 from toyfcn.training import callbacks, device, distributed, tensorboard
 from toyfcn.training.initial_weights import bring_weights, score_first
-from toyfcn.training.nonfinite_loss import FiniteLoss
-from toyfcn.training.profile import StepProfile
 from toyfcn.training.task import SegmentationTask
+from toyfcn.training.trainer import make_trainer
 
 log = logging.getLogger(__name__)
 Metrics = dict[str, Any]  # the content of metrics.json: {"val": {…} or None, "test": {…} or None}
@@ -136,7 +132,11 @@ def fit_and_score(
     step = starting_point(config, run, parts, place)
     logger = tensorboard.Curves(run.folder, step)
     monitor = callbacks.ThroughputMonitor()
-    trainer = make_trainer(config, run, parts, logger, monitor, save)
+    if config.trainer.compile:
+        device.compile_backbone(parts.net.backbone, config.trainer.accelerator)
+    trainer = make_trainer(
+        config, run, parts.data, parts.steps, parts.epoch_steps, logger, monitor, save
+    )
     if step is None and record is not None:
         logger.attempt(lambda: tensorboard.log_config(logger, config))
         if config.logger.graph:
@@ -203,12 +203,14 @@ def build(config: TrainConfig) -> Parts:
     steps = total_steps(config, epoch_steps)
     task = SegmentationTask(
         net,
+        source.classes,
         config.recipe,
-        checkpoint.make_metadata(config, source, trained_on),
-        weights,
+        void=source.void,
+        class_weights=weights,
         total_steps=steps,
         seed=config.seed,
         fused=config.trainer.fused,
+        metadata=checkpoint.make_metadata(config, source, trained_on),
     )
     return Parts(data, train_ids, net, task, start, weights, steps, epoch_steps)
 
@@ -247,76 +249,6 @@ def starting_point(
         if brought and config.data.val_split:
             score_first(parts.net, config, parts.data)
     return None
-
-
-def make_trainer(
-    config: TrainConfig,
-    run: Run,
-    parts: Parts,
-    logger: tensorboard.Curves,
-    monitor: callbacks.ThroughputMonitor,
-    save: Callback,
-) -> pl.Trainer:
-    """Return Lightning's trainer with all callbacks, in the order in which they act."""
-    trainer, precision = config.trainer, config.trainer.precision
-    if trainer.compile:
-        device.compile_backbone(parts.net.backbone, trainer.accelerator)
-    assert precision in PRECISIONS
-    acting = make_callbacks(config, run, parts, monitor)
-    profiled = trainer.profile and distributed.rank(trainer) == 0
-    return pl.Trainer(
-        accelerator=trainer.accelerator,
-        devices=trainer.devices,
-        num_nodes=trainer.nodes,
-        strategy=distributed.strategy(config),
-        sync_batchnorm=distributed.synchronized(config),
-        precision=precision,
-        max_steps=parts.steps,
-        max_epochs=-(-parts.steps // parts.epoch_steps),
-        val_check_interval=trainer.val_every,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        limit_val_batches=None if config.data.val_split else 0,
-        gradient_clip_val=config.recipe.clip,
-        deterministic=trainer.deterministic,
-        benchmark=False,
-        logger=logger,
-        log_every_n_steps=config.logger.every,
-        callbacks=[*acting, save],
-        plugins=checkpointing.AtomicIO(),
-        profiler=StepProfile(run.folder / "profile") if profiled else None,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        enable_progress_bar=any(isinstance(c, callbacks.ProgressBar) for c in acting),
-    )
-
-
-def make_callbacks(
-    config: TrainConfig, run: Run, parts: Parts, monitor: callbacks.ThroughputMonitor
-) -> list[Callback]:
-    """Return all callbacks but the one that saves checkpoints."""
-    number = distributed.rank(config.trainer)
-    found: list[Callback] = [FiniteLoss(run.folder, f"nonfinite{number or ''}.pt")]
-    found.append(callbacks.LastValidation())
-    if config.logger.panels:
-        found.append(
-            callbacks.PredictionPanels(parts.data, config.logger.panels)
-        )  # of averaged weights
-    if config.recipe.average is not None:
-        place = hardware.device(config.trainer.accelerator)  # where the network comes to
-        found.append(EMAWeightAveraging(device=place, decay=config.recipe.average))
-    if config.trainer.patience is not None:
-        found.append(EarlyStopping("val/miou", mode="max", patience=config.trainer.patience))
-    if config.logger.histograms:
-        found.append(callbacks.Histograms(config.trainer.val_every))
-    history = run.folder / "history.csv"
-    if not run.resumed and number == 0:
-        history.unlink(missing_ok=True)
-    found.append(callbacks.HistoryWriter(history, config.optimized_metric, run.pruner))
-    found.append(monitor)  # after the panels, so that its clock leaves their time out
-    if config.trainer.progress and sys.stdout.isatty():
-        found.append(callbacks.ProgressBar(monitor, config.logger.every))
-    return found
 
 
 def score_best(config: TrainConfig, run: Run, parts: Parts, logger: tensorboard.Curves) -> Metrics:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -30,31 +31,45 @@ COLLAPSED = 0.999  # share of the pixels given to one class that counts as all
 class SegmentationTask(pl.LightningModule):
     """Trains and validates a network that maps images to class scores.
 
-    ``metadata`` is what the checkpoint says about itself in plain builtins (see
-    ``runs/checkpoint.py``); at least ``classes`` (names) and ``void`` (a label). ``class_weights``
-    is float (C,), one weight a class in the training loss; ``total_steps`` is the length of the
-    learning-rate schedule; ``fused`` trains without storing scores at full size (see
-    ``models/kernels/upsampled_loss.py``).
+    It goes into ``toyfcn.train``'s trainer or any other ``pl.Trainer``, with ``SegmentationData``.
+    ``net`` maps images uint8 (B, 3, H, W) to scores (B, C, H, W); ``classes`` are the names by
+    label, ``void`` is the ignore index. ``class_weights`` is float (C,), one weight a class in the
+    training loss; ``total_steps`` is the length of the learning-rate schedule; ``fused`` trains
+    without storing scores at full size (see ``models/kernels/upsampled_loss.py``). ``metadata`` is
+    what checkpoints say about themselves (see ``runs/checkpoint.py``).
+
+    >>> config = VOCConfig(root="voc", batch_size=2, crop=[32, 32], test_split=None)
+    >>> data = toyfcn.SegmentationData.open(config)
+    >>> net = toyfcn.FCN(LeNetBackbone(), classes=21, stride=2)
+    >>> task = toyfcn.SegmentationTask(net, data.source.classes, total_steps=2)
+    >>> quiet = {"enable_progress_bar": False, "enable_model_summary": False}
+    >>> trainer = pl.Trainer(max_steps=2, logger=CSVLogger("own"), **quiet)
+    >>> trainer.fit(task, datamodule=data)
+    >>> trainer.global_step, sorted(task.results)[:3]
+    (2, ['baseline_miou', 'fwiou', 'images'])
     """
 
     def __init__(
         self,
         net: nn.Module,
-        recipe: RecipeConfig,
-        metadata: dict[str, Any],
+        classes: Sequence[str],
+        recipe: RecipeConfig | None = None,
+        *,
+        void: int = 255,
         class_weights: Tensor | None = None,
         total_steps: int = 1,
         seed: int = 0,
         fused: bool = True,
+        metadata: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.net, self.recipe, self.metadata, self.fused = net, recipe, metadata, fused
+        self.net, self.recipe, self.fused = net, recipe or RecipeConfig(), fused
+        self.classes, self.void, self.metadata = tuple(classes), void, metadata
         self.total_steps, self.seed = total_steps, seed
-        classes, self.void = len(metadata["classes"]), int(metadata["void"])
-        weights = torch.ones(classes) if class_weights is None else class_weights
+        weights = torch.ones(len(classes)) if class_weights is None else class_weights
         # no buffer: the moving average of the weights would average it too
         self.class_weights = weights
-        self.scorer = Scorer(metadata["classes"], self.void, fused=fused)
+        self.scorer = Scorer(classes, void, fused=fused)
         self.results: dict[str, Any] = {}  # of the last validation, as in metrics.json
         self.collapsed = False  # the last validation saw one class predicted everywhere
 
@@ -151,7 +166,7 @@ class SegmentationTask(pl.LightningModule):
             log.warning(
                 "predictions have collapsed to one class: %.1f %% of the pixels are %s",
                 100 * share,
-                self.metadata["classes"][label],
+                self.classes[label],
             )
         self.collapsed = collapsed
 
@@ -163,7 +178,8 @@ class SegmentationTask(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Put the metadata into the checkpoint: prediction needs nothing beside it."""
-        checkpoint["toyfcn"] = self.metadata
+        if self.metadata is not None:
+            checkpoint["toyfcn"] = self.metadata
 
 
 def _number(value: float | None) -> float:

@@ -1,0 +1,89 @@
+"""Lightning's trainer of a config: precision, processes, validations, callbacks."""
+
+from __future__ import annotations
+
+import sys
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAveraging
+
+from toyfcn import hardware
+from toyfcn.config.commands import TrainConfig
+from toyfcn.config.trainer import PRECISIONS
+from toyfcn.data.datamodule import SegmentationData
+from toyfcn.runs import checkpointing
+from toyfcn.runs.run import Run
+from toyfcn.training import callbacks, distributed, tensorboard
+from toyfcn.training.nonfinite_loss import FiniteLoss
+from toyfcn.training.profile import StepProfile
+
+
+def make_trainer(
+    config: TrainConfig,
+    run: Run,
+    data: SegmentationData,
+    steps: int,
+    epoch_steps: int,
+    logger: tensorboard.Curves,
+    monitor: callbacks.ThroughputMonitor,
+    save: Callback,
+) -> pl.Trainer:
+    """Return Lightning's trainer with all callbacks, in the order in which they act.
+
+    ``steps`` is the length of the training, ``epoch_steps`` that of one pass over the photos.
+    """
+    trainer, precision = config.trainer, config.trainer.precision
+    assert precision in PRECISIONS
+    acting = make_callbacks(config, run, data, monitor)
+    profiled = trainer.profile and distributed.rank(trainer) == 0
+    return pl.Trainer(
+        accelerator=trainer.accelerator,
+        devices=trainer.devices,
+        num_nodes=trainer.nodes,
+        strategy=distributed.strategy(config),
+        sync_batchnorm=distributed.synchronized(config),
+        precision=precision,
+        max_steps=steps,
+        max_epochs=-(-steps // epoch_steps),
+        val_check_interval=trainer.val_every,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        limit_val_batches=None if config.data.val_split else 0,
+        gradient_clip_val=config.recipe.clip,
+        deterministic=trainer.deterministic,
+        benchmark=False,
+        logger=logger,
+        log_every_n_steps=config.logger.every,
+        callbacks=[*acting, save],
+        plugins=checkpointing.AtomicIO(),
+        profiler=StepProfile(run.folder / "profile") if profiled else None,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        enable_progress_bar=any(isinstance(c, callbacks.ProgressBar) for c in acting),
+    )
+
+
+def make_callbacks(
+    config: TrainConfig, run: Run, data: SegmentationData, monitor: callbacks.ThroughputMonitor
+) -> list[Callback]:
+    """Return all callbacks but the one that saves checkpoints."""
+    number = distributed.rank(config.trainer)
+    found: list[Callback] = [FiniteLoss(run.folder, f"nonfinite{number or ''}.pt")]
+    found.append(callbacks.LastValidation())
+    if config.logger.panels:
+        found.append(callbacks.PredictionPanels(data, config.logger.panels))  # of averaged weights
+    if config.recipe.average is not None:
+        place = hardware.device(config.trainer.accelerator)  # where the network comes to
+        found.append(EMAWeightAveraging(device=place, decay=config.recipe.average))
+    if config.trainer.patience is not None:
+        found.append(EarlyStopping("val/miou", mode="max", patience=config.trainer.patience))
+    if config.logger.histograms:
+        found.append(callbacks.Histograms(config.trainer.val_every))
+    history = run.folder / "history.csv"
+    if not run.resumed and number == 0:
+        history.unlink(missing_ok=True)
+    found.append(callbacks.HistoryWriter(history, config.optimized_metric, run.pruner))
+    found.append(monitor)  # after the panels, so that its clock leaves their time out
+    if config.trainer.progress and sys.stdout.isatty():
+        found.append(callbacks.ProgressBar(monitor, config.logger.every))
+    return found
