@@ -227,3 +227,29 @@ def test_the_readme_uses_public_names() -> None:
     named = set(re.findall(r"\btoyfcn\.([A-Za-z]+)\(", code))
     assert {"train", "load", "evaluate", "VOCReader"} <= named
     assert named <= set(toyfcn.__all__)
+
+
+@pytest.mark.slow
+def test_the_readme_runs_from_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None, tiny_voc: Path
+) -> None:
+    """As printed, but for the size of what it trains on and how long."""
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (50, 40), "teal").save("photo.jpg")
+    images = {"train_images": 6, "val_images": 3, "test_images": 2, "size": [48, 56]}
+    small = ", ".join(f"{key}={value}" for key, value in images.items())
+    options = [f"data.{key}={value}".replace(" ", "") for key, value in images.items()]
+    scope: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", TEXTS["README.md"], re.S):
+        for printed, tiny in (
+            ('"trainer.max_steps=500"', ", ".join(map(repr, ["trainer.max_steps=4", *options]))),
+            ("ShapesConfig()", f"ShapesConfig(root='own', batch_size=2, {small})"),
+            ("=500", "=4"),
+            ('VOCReader("data", 2007, "train")', f'VOCReader({str(tiny_voc)!r}, 2007, "train")'),
+            ("batch_sz=10", "batch_sz=2"),
+        ):
+            block = block.replace(printed, tiny)
+        exec(block, scope)
+    labels, scores = scope["labels"], scope["scores"]
+    assert isinstance(labels, np.ndarray) and labels.shape == (40, 50)
+    assert isinstance(scores, dict) and 0 <= scores["miou"] <= 1
