@@ -14,6 +14,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
 
+import toyfcn
 from toyfcn.cli import resolvers
 from toyfcn.cli.config_store import register
 from toyfcn.config.commands import COMMANDS
@@ -201,3 +202,54 @@ def test_make_targets_exist() -> None:
     named = {t for text in TEXTS.values() for t in re.findall(r"\bmake ([a-z-]+)`?", text)}
     printed = {t for t in named if t in targets or t.startswith("test")}
     assert {"train", "test"} <= printed <= targets
+
+
+def lines_of(folder: Path) -> int:
+    return sum(len(path.read_text("utf-8").splitlines()) for path in folder.rglob("*.py"))
+
+
+def test_the_readme_counts_its_lines() -> None:
+    """How much there is to read is said to hundreds of lines, and is true within 5 %."""
+    found = re.search(r"is ([\d,]+) of ([\d,]+) lines of Python", TEXTS["README.md"])
+    assert found is not None
+    said_subject, said_all = (int(number.replace(",", "")) for number in found.groups())
+    source = ROOT / "src/toyfcn"
+    packages = ("config", "data", "models", "training", "evaluation")
+    subject, everything = sum(lines_of(source / name) for name in packages), lines_of(source)
+    assert abs(said_subject / subject - 1) < 0.05
+    assert abs(said_all / everything - 1) < 0.05
+    assert subject / everything >= 0.45
+
+
+def test_the_readme_uses_public_names() -> None:
+    code = "".join(re.findall(r"```python\n(.*?)```", TEXTS["README.md"], re.S))
+    compile(code, "README.md", "exec")
+    named = set(re.findall(r"\btoyfcn\.([A-Za-z]+)\(", code))
+    assert {"train", "load", "evaluate", "VOCReader"} <= named
+    assert named <= set(toyfcn.__all__)
+
+
+@pytest.mark.slow
+def test_the_readme_runs_from_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None, tiny_voc: Path
+) -> None:
+    """As printed, but for the size of what it trains on and how long."""
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (50, 40), "teal").save("photo.jpg")
+    images = {"train_images": 6, "val_images": 3, "test_images": 2, "size": [48, 56]}
+    small = ", ".join(f"{key}={value}" for key, value in images.items())
+    options = [f"data.{key}={value}".replace(" ", "") for key, value in images.items()]
+    scope: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", TEXTS["README.md"], re.S):
+        for printed, tiny in (
+            ('"trainer.max_steps=500"', ", ".join(map(repr, ["trainer.max_steps=4", *options]))),
+            ("ShapesConfig()", f"ShapesConfig(root='own', batch_size=2, {small})"),
+            ("=500", "=4"),
+            ('VOCReader("data", 2007, "train")', f'VOCReader({str(tiny_voc)!r}, 2007, "train")'),
+            ("batch_sz=10", "batch_sz=2"),
+        ):
+            block = block.replace(printed, tiny)
+        exec(block, scope)
+    labels, scores = scope["labels"], scope["scores"]
+    assert isinstance(labels, np.ndarray) and labels.shape == (40, 50)
+    assert isinstance(scores, dict) and 0 <= scores["miou"] <= 1
