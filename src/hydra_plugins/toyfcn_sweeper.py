@@ -13,7 +13,7 @@ from hydra.plugins.sweeper import Sweeper
 
 @dataclass
 class ToyfcnSweeperConf:
-    """Only the name: the options of a sweep are in toyfcn/sweep/config.py."""
+    """Only the name: the options of a sweep are in toyfcn/config/sweep.py."""
 
     _target_: str = "hydra_plugins.toyfcn_sweeper.ToyfcnSweeper"
 

@@ -86,7 +86,7 @@ def test_muon_optimizes_all_filters_of_the_backbone() -> None:
 
 @pytest.mark.usefixtures("one_thread")
 def test_it_overfits_two_photos() -> None:
-    drawn = [map(np.array, scene(np.random.default_rng(seed), (32, 40))) for seed in range(2)]
+    drawn = [map(np.array, scene(np.random.default_rng(seed), (48, 56))) for seed in range(2)]
     photos, masks = map(torch.from_numpy, map(np.stack, zip(*drawn, strict=True)))
     photos = photos.permute(0, 3, 1, 2)
     torch.manual_seed(0)

@@ -13,9 +13,9 @@ from conftest import Command
 from PIL import Image
 from rich.console import Console
 
-from toyfcn.commands import report
 from toyfcn.report import plots, tables, theme
 from toyfcn.report.results import clean, collect, over_seeds
+from toyfcn.report.write import write_report
 from toyfcn.runs.history import read_history, write_history
 
 SCORES = {"0.01": (0.60, 0.64, 0.68), "0.03": (0.70, 0.50, None)}
@@ -121,7 +121,7 @@ def test_the_command_writes_everything(sweep: Path, command: Command) -> None:
 
 
 def test_the_page_needs_nothing_and_runs_nothing(sweep: Path) -> None:
-    report.report(sweep)
+    write_report(sweep)
     text = (sweep / "report.html").read_text()
     page = Page(text)
     assert {"table", "picture", "img"} <= set(page.tags)
@@ -166,7 +166,7 @@ def test_formulas_stay_text(sweep: Path) -> None:
 
 
 def test_a_single_run_and_a_folder_of_runs(sweep: Path, tmp_path: Path) -> None:
-    report.report(sweep / "3")
+    write_report(sweep / "3")
     assert "0.7000" in Page((sweep / "3/report.html").read_text()).text
     for name, lr in (("0", "0.01"), ("3", "0.03")):
         (sweep / name / ".hydra").mkdir()
@@ -212,7 +212,7 @@ def test_damaged_files_are_as_good_as_missing(sweep: Path) -> None:
     (sweep / "0/metrics.json").write_text("{")
     (sweep / "1/run.json").write_bytes(b"\xff\x00")
     (sweep / "2/history.csv").write_text("step,epoch\nx,y\n")
-    report.report(sweep)
+    write_report(sweep)
     states = {run.name: run.status for run in collect(sweep).runs}
     assert states["0"] == "finished" and states["1"] == "waiting"
     assert read_history(sweep / "2/history.csv") == []

@@ -74,7 +74,8 @@ def test_two_processes_equal_one(tmp_path: Path, recipe: str) -> None:
         assert run.returncode == 0, told
     same_runs(tmp_path / "two", tmp_path / "one")
     assert files(tmp_path / "two") == files(tmp_path / "one")  # only the first process writes
-    assert not (tmp_path / "outputs").exists()
+    log = tmp_path / "outputs" / "test_scorings.csv"  # a line for each run, not for each process
+    assert len(log.read_text().splitlines()) == 3 and not (tmp_path / "outputs/train").exists()
     assert "Warning" not in told
 
 

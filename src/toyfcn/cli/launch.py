@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -61,7 +62,7 @@ def launch(command: str, config_name: str, job: str, with_run: bool = False) -> 
         except Exception as error:
             mistake = isinstance(error, ValueError | OmegaConfBaseException)
             if place.in_sweep:
-                raise failed_job(error, mistake) from error
+                raise failed_job(place, error, mistake) from error
             told = failures.told(error) if isinstance(error, OSError) else None
             if not mistake and told is None:
                 raise
@@ -174,13 +175,15 @@ def with_pruner(run: Run, config: Any) -> Run:
     return dataclasses.replace(run, pruner=pruner_of(run.folder, config.sweep))
 
 
-def failed_job(error: Exception, mistake: bool) -> Exception:
+def failed_job(run: Run, error: Exception, mistake: bool) -> Exception:
     """Log why a job of a sweep ends; return what tells it, also from another process."""
     reason = explain(error) if mistake else f"{type(error).__name__}: {error}"
-    if isinstance(error, Pruned):
-        log.info("pruned: %s", error)
-    else:
-        log.error("the job failed: %s", reason, exc_info=None if mistake else error)
+    begun = (run.folder / "run.json").exists()  # a training, which has a log of its own
+    with run.logged() if begun else contextlib.nullcontext():
+        if isinstance(error, Pruned):
+            log.info("pruned: %s", error)
+        else:
+            log.error("the job failed: %s", reason, exc_info=None if mistake else error)
     return RuntimeError(reason)  # one that can be pickled, whatever it comes from
 
 

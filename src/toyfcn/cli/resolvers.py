@@ -1,6 +1,6 @@
 """What the YAML files may compute: ${short_id:}, ${window:…}, ${jobs_at_once:} and the like.
 
-Jobs of a sweep may be composed in other processes, so command.py registers these when imported.
+Jobs of a sweep may be composed in other processes, so launch.py registers these when imported.
 """
 
 from __future__ import annotations

@@ -19,15 +19,19 @@ Asked = tuple[str, Path]
 
 
 def asked(words: Sequence[str]) -> Asked | None:
-    """Return (resume or rerun, folder) if a command line names a run, and is no sweep's."""
-    if {"-m", "--multirun", "-h", "--help"} & {*words}:
+    """Return (resume or rerun, folder) if a command line names a run.
+
+    Not for resume= of a sweep, whose jobs resume by themselves.
+    """
+    if {"-h", "--help"} & {*words}:
         return None
-    found = None
+    found, sweep = None, {"-m", "--multirun"} & {*words}
     for word in words:
         key, _, value = word.partition("=")
         if key in ("resume", "rerun"):
             folder = unquoted(value)
-            found = None if folder in ("", "null", "auto") else (key, Path(folder).expanduser())
+            named = folder not in ("", "null", "auto") and not (sweep and key == "resume")
+            found = (key, Path(folder).expanduser()) if named else None
     return found
 
 
