@@ -63,7 +63,8 @@ UNREAD = {
     "help": "toyfcn-eval --help",
     "config": "toyfcn-train --cfg job",
     "mistake": "toyfcn-train recipe.lrr=1",
-    "training": "toyfcn-train debug=fast trainer.max_steps=1 hydra.run.dir=run data.root=drawn",
+    "training": "toyfcn-train debug=fast trainer.max_steps=1 hydra.run.dir=run data.size=[48,48] "
+    "data.train_images=4 data.val_images=4 data.test_images=4",
 }
 
 

@@ -17,6 +17,8 @@ from toyfcn.data.voc import find_voc, voc_source
 from toyfcn.models.build import build_network
 from toyfcn.runs import checkpoint
 
+SLOW = pytest.mark.slow  # the exporter takes its time; .ci/run runs it
+
 
 @pytest.fixture
 def best(tiny_voc: Path, request: pytest.FixtureRequest) -> Path:
@@ -77,7 +79,7 @@ def test_a_submission_for_pascals_server(best: Path, command: Command) -> None:
 
 @pytest.mark.parametrize(
     ("best", "output"),  # at stride 2 there is a skip
-    [(2, "scores"), pytest.param(4, "labels", marks=pytest.mark.slow)],
+    [pytest.param(2, "scores", marks=SLOW), pytest.param(4, "labels", marks=SLOW)],
     indirect=["best"],
 )
 def test_onnx_equals_torch_at_other_sizes(best: Path, command: Command, output: str) -> None:

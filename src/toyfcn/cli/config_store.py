@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from hydra.core.config_store import ConfigStore
 
 from toyfcn.config.commands import COMMANDS, AsTrainedConfig
@@ -12,8 +14,9 @@ from toyfcn.config.sweep import SweepConfig
 from toyfcn.config.trainer import TrainerConfig
 
 
+@cache
 def register() -> None:
-    """Store the schema of every command and group."""
+    """Store the schema of every command and group, once a process."""
     store = ConfigStore.instance()
     for command, schema in COMMANDS.items():
         store.store(f"{command}_schema", schema)
