@@ -54,7 +54,10 @@ class CheckingLoader(ConfigLoaderImpl):
 
 def install() -> None:
     """Let Hydra compose through ``CheckingLoader`` from now on."""
-    assert hasattr(hydra_internal, "ConfigLoaderImpl")
+    if not hasattr(hydra_internal, "ConfigLoaderImpl"):  # no assert: it must hold under python -O
+        raise RuntimeError(
+            "this version of Hydra composes otherwise: its configs cannot be checked"
+        )
     hydra_internal.ConfigLoaderImpl = CheckingLoader
 
 
