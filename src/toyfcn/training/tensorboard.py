@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -60,6 +61,7 @@ class Curves(TensorBoardLogger):
     def experiment(self) -> SummaryWriter:
         """PyTorch's writer; the first one of a resumed run hides what comes after its step."""
         if self.writer is None:
+            wait_for_a_later_name(Path(self.log_dir))
             self.writer = SummaryWriter(self.log_dir, purge_step=self.purge_step)
             self.purge_step = None
         return self.writer
@@ -124,6 +126,16 @@ def tags_at(folder: Path, step: int) -> set[str]:
             if event.step == step:
                 tags.update(value.tag for value in event.summary.value)
     return tags
+
+
+def wait_for_a_later_name(folder: Path) -> None:
+    """Wait until a new event file comes last: TensorBoard reads them in the order of their names.
+
+    A name begins with the second in which the file was made; two of one second, as of a run that
+    goes on in the same process, would be read in any order.
+    """
+    seconds = [int(path.name.split(".")[3]) for path in folder.glob(FILES)]
+    time.sleep(min(1.0, max(0.0, max(seconds, default=0) + 1 - time.time())))
 
 
 def remove_events(folder: Path) -> None:
