@@ -1,6 +1,7 @@
 """A run that is stopped and continued ends as one that was left alone, bit for bit."""
 
 import contextlib
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -20,6 +21,8 @@ from conftest import Command
 from killer import kill_at_random, same_end, start
 
 from toyfcn.cli import CONF
+from toyfcn.runs.resume import resolve, stored_config
+from toyfcn.runs.run import Run
 from toyfcn.training import pretrain
 from toyfcn.training.task import SegmentationTask
 
@@ -359,3 +362,11 @@ def test_the_second_process_in_a_folder_is_refused(train: Command, stopped: Path
             assert answer.code == 2 and "run is in use by another process" in answer.err
         other.kill()
     assert train("resume=run").code == 0
+
+
+def test_a_run_that_goes_on_knows_what_its_first_command_chose(stopped: Path) -> None:
+    config, run = resolve(
+        dataclasses.replace(stored_config(stopped), resume=str(stopped)),
+        Run(stopped, ("data.workers=1",)),
+    )
+    assert (config.data.workers, run.resumed, run.overrides) == (1, True, tuple(RUN))

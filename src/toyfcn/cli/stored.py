@@ -9,6 +9,7 @@ from pathlib import Path
 
 from toyfcn.cli.errors import one_line
 from toyfcn.cli.job import load
+from toyfcn.cli.launch import with_pruner
 from toyfcn.cli.output import keep_open
 from toyfcn.config.commands import TrainConfig
 from toyfcn.runs.resume import FREE, stored_config, unquoted
@@ -43,7 +44,7 @@ def train_stored(name: str, folder: Path, words: Sequence[str]) -> None:
         logging.basicConfig(  # as Hydra does: instead of what was set up before
             format=FORMAT, datefmt="%H:%M:%S", stream=sys.stdout, level="INFO", force=True
         )
-        load("toyfcn.training.run:train")(config, run)
+        load("toyfcn.training.run:train")(config, with_pruner(run, config))
 
 
 def from_words(name: str, folder: Path, words: Sequence[str]) -> tuple[TrainConfig, Run]:

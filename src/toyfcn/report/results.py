@@ -10,13 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from toyfcn.config.sweep import ClaimConfig
 from toyfcn.files import read_json
 from toyfcn.runs.history import read_history
 from toyfcn.runs.resume import FREE
-from toyfcn.runs.run import read_run, read_status
+from toyfcn.runs.run import read_overrides, read_run, read_status
 from toyfcn.text import printable
 
 HISTORY = {"val.miou": "val_miou", "val.loss": "val_loss", "val.pixel_acc": "val_pixel_acc"}
@@ -155,11 +153,7 @@ def differing(folder: Path) -> tuple[list[tuple[str, dict[str, str]]], tuple[str
             place = path.parent.relative_to(folder)
             if "earlier" in place.parts:
                 continue
-            try:
-                lines = yaml.safe_load((path.parent / ".hydra/overrides.yaml").read_text()) or []
-            except (OSError, ValueError, yaml.YAMLError):
-                lines = []
-            pairs = (str(line).partition("=") for line in lines)
+            pairs = (line.partition("=") for line in read_overrides(path.parent))
             found[str(place)] = {key: value for key, _, value in pairs if tells_apart(key)}
     keys = dict.fromkeys(key for overrides in found.values() for key in overrides)
     names = tuple(k for k in keys if len({o.get(k, "") for o in found.values()}) > 1)

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from toyfcn.config.commands import TrainConfig
 from toyfcn.config.data import KINDS, REMOVED
 from toyfcn.config.sweep import SweepConfig
-from toyfcn.runs.run import BEST, CONFIG, ENDED, Run, in_use, read_run, running
+from toyfcn.runs.run import BEST, CONFIG, ENDED, Run, in_use, read_overrides, read_run, running
 from toyfcn.text import first_line, printable
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def continued(folder: Path, run: Run) -> tuple[TrainConfig, Run]:
     if folder.resolve() != run.folder.resolve():
         remove_empty(run.folder)  # which Hydra made for a new run
         run = dataclasses.replace(run, folder=folder.absolute())
-    return config, dataclasses.replace(run, resumed=True)
+    return config, dataclasses.replace(run, resumed=True, overrides=read_overrides(folder))
 
 
 def repeated(folder: Path, run: Run) -> TrainConfig:

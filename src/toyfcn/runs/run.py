@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+import yaml
 from filelock import Timeout
 from omegaconf import OmegaConf
 
@@ -159,6 +160,15 @@ def read_status(folder: Path) -> str:
     """
     status = str(read_run(folder).get("status", "waiting"))
     return "interrupted" if status == "running" and not running(folder) else status
+
+
+def read_overrides(folder: Path) -> tuple[str, ...]:
+    """Return what the command line of a run has chosen; nothing where that cannot be read."""
+    try:
+        lines = yaml.safe_load((folder / OVERRIDES).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return ()
+    return tuple(str(line) for line in lines) if isinstance(lines, list) else ()
 
 
 def new_folder(config: TrainConfig) -> Path:
