@@ -67,16 +67,16 @@ def refuse_untrusted(config: Any, at: str = "", seen: frozenset[int] = frozenset
     Raises:
         ValueError: naming the key and what it names.
     """
-    if id(config) in seen or config._is_none() or config._is_missing():
+    if id(config) in seen:
         return
     seen = seen | {id(config)}
+    uninterpolated: Any = OmegaConf.to_container(config, resolve=False)
     keys = list(config.keys()) if isinstance(config, DictConfig) else list(range(len(config)))
     for key in keys:
         where = f"{at}.{key!s}".lstrip(".")
         if OmegaConf.is_missing(config, key):
             continue
-        raw: Any = config._get_node(key)._value()
-        value: Any = raw
+        raw = value = uninterpolated[key]
         with contextlib.suppress(OmegaConfBaseException):  # what only a running job knows
             value = config[key]
         permitted = PERMITTED.get(key) if isinstance(key, str) else None

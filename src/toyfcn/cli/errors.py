@@ -117,11 +117,11 @@ def unknown(error: ConfigKeyError | ConfigAttributeError) -> str:
     """Say that a key was not found, and which one of its level, or of a group there, was meant."""
     key, full, level = str(error.key), str(error.full_key or error.key), error.parent_node
     level = level if isinstance(level, DictConfig) else OmegaConf.create()
-    below = {str(name): level._get_node(name) for name in level}
+    below: Any = OmegaConf.to_container(level, resolve=False)
     if not below and dataclasses.is_dataclass(error.object_type):
         below = {item.name: None for item in dataclasses.fields(error.object_type)}
-    nodes = {name: node for name, node in below.items() if isinstance(node, DictConfig)}
-    deeper = [f"{name}.{key}" for name, group in nodes.items() if group and key in group]
+    nodes = {name: node for name, node in below.items() if isinstance(node, dict)}
+    deeper = [f"{name}.{key}" for name, group in nodes.items() if key in group]
     if deeper:
         return f"no option is called {full} (did you mean {' or '.join(deeper)}?)"
     return f"no option is called {full} ({hint(key, list(below), full[: -len(key)])})"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -86,9 +88,14 @@ def start(folder: Path, jobs: Sequence[Job], launcher: Any) -> None:
 
 def note_failure(place: Path, answer: Any) -> None:
     """Write run.json for a job that failed before it could write its own."""
-    if answer.status == JobStatus.FAILED and read_status(place) not in (*ENDED, "failed"):
+    if answer.status != JobStatus.FAILED or read_status(place) in (*ENDED, "failed"):
+        return
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # the job has told it already
+            _ = answer.return_value
+    except Exception as error:
         place.mkdir(parents=True, exist_ok=True)
-        write_json(place / "run.json", {"status": "failed", "error": str(answer._return_value)})
+        write_json(place / "run.json", {"status": "failed", "error": str(error)})
 
 
 def move_aside(place: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import logging
 import shlex
@@ -15,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from filelock import Timeout
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from toyfcn.config.sweep import SweepConfig
@@ -158,12 +158,12 @@ def run_grid(
     for override in overrides:
         if override.is_sweep_override() and not override.is_discrete_sweep():
             raise ValueError(f"{override.input_line} has no end of values: add sweep=optuna")
-    (combinations,) = BasicSweeper.split_arguments(in_order(folder, overrides), None)
+    combinations = itertools.product(*map(words, in_order(folder, overrides)))
     jobs = []
     for number, combination in enumerate(combinations):
         swept = dict(text.lstrip("+").split("=", 1) for text in combination)
         parameters = {key: swept[key] for key in definition["parameters"]}
-        jobs.append(Job(str(number), tuple(combination), parameters))
+        jobs.append(Job(str(number), combination, parameters))
     seen: set[str] = set()
     for job in jobs:
         if not seen.issuperset(job.overrides):  # each value once is enough, and quicker
@@ -171,6 +171,14 @@ def run_grid(
             seen.update(job.overrides)
     save(folder, definition, jobs)
     start(folder, jobs, launcher)
+
+
+def words(override: Any) -> list[str]:
+    """Return an override once for each of its values."""
+    key = override.get_key_element()
+    if not override.is_sweep_override():
+        return [f"{key}={override.get_value_element_as_str()}"]
+    return [f"{key}={value}" for value in override.sweep_string_iterator()]
 
 
 def in_order(folder: Path, overrides: Sequence[Any]) -> list[Any]:

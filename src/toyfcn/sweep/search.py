@@ -72,15 +72,20 @@ def open_study(folder: Path, direction: Any = "maximize", new: bool = False) -> 
     """Return the study in a sweep's folder."""
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    path = folder / STUDY
-    if path.exists():
-        mend(path)
-    storage, draw = JournalStorage(JournalFileBackend(str(path))), samplers.RandomSampler()
+    storage, draw = journal(folder), samplers.RandomSampler()
     if new:
         return optuna.create_study(
             storage=storage, study_name="sweep", direction=direction, sampler=draw
         )
     return optuna.load_study(storage=storage, study_name="sweep", sampler=draw)
+
+
+def journal(folder: Path) -> JournalStorage:
+    """Return the file of a study, whose last line may have been cut off by a kill."""
+    path = folder / STUDY
+    if path.exists():
+        mend(path)
+    return JournalStorage(JournalFileBackend(str(path)))
 
 
 def mend(path: Path) -> None:
@@ -222,10 +227,11 @@ class TrialPruner:
         """Report a value after so many steps; return whether the others' median was better then."""
         number, settings = self.settings.trial, self.settings
         assert number is not None
-        study = open_study(self.folder)
-        trial = study.trials[number]
-        if not trial.state.is_finished():
-            study._storage.set_trial_intermediate_value(trial._trial_id, step, value)
+        study, storage = open_study(self.folder), journal(self.folder)
+        if not study.trials[number].state.is_finished():
+            place = storage.get_study_id_from_name(study.study_name)
+            trial = storage.get_trial_id_from_study_id_trial_number(place, number)
+            storage.set_trial_intermediate_value(trial, step, value)
         pruner = MedianPruner(settings.prune_after_trials, settings.prune_after_steps)
         return pruner.prune(study, study.trials[number])
 
