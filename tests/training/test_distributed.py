@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from toyfcn.cli import CONF
+
 BIN = Path(sys.executable).parent
 # 7 images in batches of 3: shares of 2 and 1, and of the last batch one process has none
 WORDS = """
@@ -22,6 +24,8 @@ WORDS = """
     """
 RUN = WORDS.split()
 DDP = ["trainer=ddp", "trainer.accelerator=cpu"]
+RECIPES = [path.stem for path in sorted((CONF / "recipe").glob("*.yaml"))]
+MILD = {"online": "recipe.lr=0.05 recipe.clip=1", "paper": "recipe.lr=1e-5"}
 
 
 def start(home: Path, *words: str) -> "subprocess.Popen[str]":
@@ -59,12 +63,9 @@ def same_runs(two: Path, one: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "recipe",
-    ["recipe=online recipe.lr=0.05 recipe.clip=1", "recipe=paper recipe.lr=1e-5", "recipe=modern"],
-)
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_two_processes_equal_one(tmp_path: Path, recipe: str) -> None:
-    words = [*RUN, *recipe.split()]
+    words = [*RUN, f"recipe={recipe}", *MILD.get(recipe, "").split()]
     runs = [
         start(tmp_path, *words, "hydra.run.dir=one"),
         start(tmp_path, *words, *DDP, "hydra.run.dir=two", "data.root=data2"),
@@ -86,8 +87,10 @@ def files(run: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_signal_stops_both_and_they_go_on(tmp_path: Path) -> None:
-    longer = [*RUN, *DDP, "trainer.max_steps=90", "trainer.val_every=30", "trainer.save_every=1"]
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_signal_stops_both_and_they_go_on(tmp_path: Path, recipe: str) -> None:
+    longer = [*RUN, *DDP, "trainer.max_steps=45", "trainer.val_every=15", "trainer.save_every=1"]
+    longer += [f"recipe={recipe}", *MILD.get(recipe, "").split()]
     run, last = (
         start(tmp_path, *longer, "hydra.run.dir=run"),
         tmp_path / "run/checkpoints/last.ckpt",
@@ -98,7 +101,7 @@ def test_a_signal_stops_both_and_they_go_on(tmp_path: Path) -> None:
     _, told = run.communicate(timeout=60)
     assert run.returncode == 143, told
     step = torch.load(last, weights_only=True)["toyfcn_run"]["step"]
-    assert 0 < step < 90
+    assert 0 < step < 45
     for words in (["resume=run"], [*longer, "hydra.run.dir=whole"]):
         run = start(tmp_path, *words)
         _, told = run.communicate(timeout=120)

@@ -11,15 +11,17 @@ from toyfcn.config.recipe import RecipeConfig
 from toyfcn.training.muon import Muon
 
 
-def make_optimizer(net: nn.Module, recipe: RecipeConfig) -> torch.optim.Optimizer:
-    """Return the recipe's optimizer of all that learns in a network."""
+def make_optimizer(
+    net: nn.Module, recipe: RecipeConfig, fused: bool = True
+) -> torch.optim.Optimizer:
+    """Return the recipe's optimizer of all that learns in a network; ``fused`` is AdamW's."""
     assert recipe.lr is not None  # TrainConfig has put the paper's in
     lr, groups = recipe.lr, parameter_groups(net, recipe)
     if recipe.optimizer == "muon":
         return Muon(groups, lr=lr, momentum=recipe.momentum)
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=lr, momentum=recipe.momentum)
-    return torch.optim.AdamW(groups, lr=lr, betas=(recipe.momentum, 0.999), fused=True)
+    return torch.optim.AdamW(groups, lr=lr, betas=(recipe.momentum, 0.999), fused=fused)
 
 
 def parameter_groups(net: nn.Module, recipe: RecipeConfig) -> list[dict[str, Any]]:

@@ -145,6 +145,8 @@ def fit_and_score(
     size = f"{len(parts.train_ids)} images, {sum(p.numel() for p in parts.net.parameters())}"
     log.info("%s: %s parameters, in %s", parts.data.source.name, size, run.folder)
 
+    if config.trainer.precision == "64-true":
+        parts.task.double()  # Lightning does so too, but only once it has read last.ckpt
     save.fit(trainer, parts.task, parts.data, resumed=step is not None)
     distributed.leave()
     parts.data.trainer = None  # of which a loader would take a process's share
