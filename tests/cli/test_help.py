@@ -29,7 +29,7 @@ def shell(*words: str, cwd: Path, **extra: str) -> subprocess.CompletedProcess[s
 
 def test_nothing_heavy_is_imported(tmp_path: Path) -> None:
     """The --help of every command, a typo and a completion query, each in one process."""
-    asked = [(module, [name, "--help"]) for name, module in COMMANDS.items()]
+    asked = [(module, [name, "--help", "all"]) for name, module in COMMANDS.items()]
     asked += [("toyfcn.commands.train", ["train", "recipe.lrr=1"])]
     asked += [("toyfcn.commands.train", ["train", "-sc", "query=bash"])]
     code = f"""

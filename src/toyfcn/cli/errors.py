@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -57,7 +57,7 @@ def stop(command: str, error: BaseException) -> NoReturn:
     sys.exit(2)
 
 
-def hint(key: str, known: list[str], prefix: str = "") -> str:
+def hint(key: str, known: Sequence[str], prefix: str = "") -> str:
     """Suggest the valid keys closest to a misspelt one, or name them all."""
     found = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
     close = [prefix + name for name in found]

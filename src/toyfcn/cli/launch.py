@@ -18,9 +18,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from toyfcn import __version__
 from toyfcn.cli import CONF, allowlist, config_store, output, resolvers
+from toyfcn.cli.arguments import complete
 from toyfcn.cli.errors import explain, hint, one_line, stop, written_in
-from toyfcn.cli.help import describe
+from toyfcn.cli.help import describe, help_topic, option_names
 from toyfcn.cli.job import load
 from toyfcn.config.commands import COMMANDS
 from toyfcn.runs import failures
@@ -30,18 +32,30 @@ log = logging.getLogger(__name__)
 resolvers.register()  # jobs of a sweep may be composed in processes that import this alone
 
 
-def launch(command: str, config_name: str, job: str, with_run: bool = False) -> None:
+def launch(
+    command: str,
+    config_name: str,
+    job: str,
+    *,
+    with_run: bool = False,
+    positional: str | None = None,
+) -> None:
     """Run ``job`` on the typed config that Hydra composes from conf/ and the command line.
 
     ``job`` is ``package.module:function``, imported once the config is known to be right; it takes
     the config and, ``with_run``, the ``Run`` that has a folder of its own. A mistake in the config,
     or a ValueError of the job, ends with one line and exit code 2; in a sweep only that job fails.
-    A number that the job returns is the exit code.
+    A number that the job returns is the exit code. Words of the command line without ``=`` are
+    values of the option ``positional``.
     """
     output.keep_open()
-    words = sys.argv[1:]
-    if {"--help", "-h"} & set(words):
-        print(describe(command, COMMANDS[config_name], CONF))
+    words, schema = sys.argv[1:], COMMANDS[config_name]
+    if (topic := help_topic(words)) is not None:
+        with one_line(command):
+            print(describe(command, schema, CONF, topic))
+        return
+    if "--version" in words:
+        print(f"toyfcn {__version__}")
         return
     if "--experimental-rerun" in words:  # it unpickles, and so runs, whatever is in a file
         stop(command, ValueError("--experimental-rerun is switched off"))
@@ -72,9 +86,11 @@ def launch(command: str, config_name: str, job: str, with_run: bool = False) -> 
             sys.exit(code)
         return code
 
-    sys.argv[1:] = flags_first([quoted(word) for word in words])
     try:
         with one_line(command):
+            if not completing:
+                words = complete(words, option_names(schema), positional)
+            sys.argv[1:] = flags_first([quoted(word) for word in words])
             hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(run)()
     except SystemExit:
         if completing:

@@ -7,4 +7,10 @@ from toyfcn.cli.launch import launch
 
 def main() -> None:
     """Start the command."""
-    launch("toyfcn-eval", "eval", "toyfcn.inference.evaluate:run_command", with_run=True)
+    launch(
+        "toyfcn-eval",
+        "eval",
+        "toyfcn.inference.evaluate:run_command",
+        with_run=True,
+        positional="ckpt",
+    )

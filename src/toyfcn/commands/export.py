@@ -7,4 +7,4 @@ from toyfcn.cli.launch import launch
 
 def main() -> None:
     """Start the command."""
-    launch("toyfcn-export", "export", "toyfcn.inference.export:run_command")
+    launch("toyfcn-export", "export", "toyfcn.inference.export:run_command", positional="ckpt")

@@ -7,4 +7,5 @@ from toyfcn.cli.launch import launch
 
 def main() -> None:
     """Start the command."""
-    launch("toyfcn-predict", "predict", "toyfcn.inference.predict:run_command")
+    job = "toyfcn.inference.predict:run_command"
+    launch("toyfcn-predict", "predict", job, positional="source")
