@@ -7,6 +7,7 @@ from pathlib import Path
 
 from toyfcn.config.data import DataConfig, FolderConfig, ShapesConfig, VOCConfig
 from toyfcn.data.folder import folder_source
+from toyfcn.data.progress import progress
 from toyfcn.data.shapes import scene, world
 from toyfcn.data.source import Source
 from toyfcn.data.voc import find_voc, voc_source
@@ -23,14 +24,16 @@ def open_source(config: DataConfig) -> Source:
     if isinstance(config, ShapesConfig):
         if not Path(config.root).exists():
             log.info("drawing the shapes world into %s (once)", config.root)
-        folder = world.draw(
-            Path(config.root),
-            seed=config.world_seed,
-            train=config.train_images,
-            val=config.val_images,
-            test=config.test_images,
-            size=(config.size[0], config.size[1]),
-        )
+        with progress("drawing") as advance:
+            folder = world.draw(
+                Path(config.root),
+                seed=config.world_seed,
+                train=config.train_images,
+                val=config.val_images,
+                test=config.test_images,
+                size=(config.size[0], config.size[1]),
+                progress=advance,
+            )
         return voc_source(folder, scene.CLASSES, config.name)
     if isinstance(config, FolderConfig):
         return folder_source(config)

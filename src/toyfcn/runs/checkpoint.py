@@ -20,6 +20,7 @@ from toyfcn.config.model import ModelConfig
 from toyfcn.config.trainer import PRECISIONS, TrainerConfig
 from toyfcn.data.datamodule import SegmentationData
 from toyfcn.data.overlap import shared
+from toyfcn.data.progress import counted
 from toyfcn.data.source import Source
 from toyfcn.evaluation import scoring
 from toyfcn.models.build import Network, build_network
@@ -56,11 +57,12 @@ class Checkpoint:
         Returns the figures of one entry of metrics.json, and the confusion matrix, int64 (C, C).
         """
         assert config.precision in PRECISIONS
+        loader, photos = data.scoring_loader(split), len(data.split_ids(split))
         return scoring.score(
             self.net,
             self.classes,
             int(self.metadata["void"]),
-            data.scoring_loader(split),
+            counted(loader, f"scoring {split}", photos, show=config.progress),
             accelerator=config.accelerator,
             precision=config.precision,
             test_views=config.test_views,

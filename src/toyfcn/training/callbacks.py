@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,23 @@ class ProgressBar(RichProgressBar):
         super().__init__(leave=False)
         self.monitor, self.every = monitor, every
         self.seen: dict[str, float] = {}
+        self.redirected: list[tuple[logging.StreamHandler[Any], Any]] = []
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Let what is logged be printed above the bar, by rich, which has replaced stdout."""
+        before = sys.stdout
+        super().on_train_start(trainer, pl_module)
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, logging.StreamHandler) and handler.stream is before:
+                handler.setStream(sys.stdout)
+                self.redirected.append((handler, before))
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Give the handlers their stream back."""
+        super().teardown(trainer, pl_module, stage)
+        for handler, stream in self.redirected:
+            handler.setStream(stream)
+        self.redirected.clear()
 
     def get_metrics(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule

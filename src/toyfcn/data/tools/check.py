@@ -20,8 +20,8 @@ from torch import Tensor
 
 from toyfcn.data.image_io import reason_of
 from toyfcn.data.overlap import canonical
+from toyfcn.data.progress import progress
 from toyfcn.data.source import Source
-from toyfcn.data.tools.progress import progress
 from toyfcn.text import printable
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from toyfcn.config.commands import DataCommandConfig
 from toyfcn.config.data import ShapesConfig
+from toyfcn.data.progress import progress
 from toyfcn.data.shapes import world
 from toyfcn.data.tools.command_line import data_options
-from toyfcn.data.tools.progress import progress
 
 
 def run(config: DataCommandConfig) -> int:

@@ -4,7 +4,7 @@ import shutil
 import tarfile
 from pathlib import Path, PureWindowsPath
 
-from toyfcn.data.tools.progress import progress
+from toyfcn.data.progress import progress
 
 MAX_MEMBERS, MAX_BYTES = 500_000, 16 << 30  # VOC2012, the largest year, has 40,000 and 2 GB
 LISTS = "ImageSets/Segmentation"
