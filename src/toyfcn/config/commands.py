@@ -65,7 +65,7 @@ class TrainConfig(Checked):
         model, recipe = self.model, self.recipe
         if recipe.lr is None:
             rung = 0 if model.at_once else STRIDES[model.name].index(model.stride)
-            recipe.lr = PAPER_LR[rung]
+            recipe.lr = PAPER_LR[min(rung, len(PAPER_LR) - 1)]
         if self.ckpt is not None and model.weights is not None:
             raise ValueError(f"ckpt= brings weights, and so does model.weights={model.weights}")
         if recipe.pretrain_steps and (self.ckpt is not None or model.name != "fcn_lenet"):
@@ -165,6 +165,7 @@ class DescribeConfig(Checked):
 
     toyfcn-model model=fcn_lenet model.stride=2
     toyfcn-model model=fcn_vgg16 model.stride=8 size=[500,500]
+    toyfcn-model model=fcn_timm model.backbone=resnet18 model.stride=16
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)

@@ -10,13 +10,16 @@ from toyfcn.config.option import Checked, option
 STRIDES = {  # the output strides of each network
     "fcn_lenet": (4, 2),
     "fcn_vgg16": (32, 16, 8),
+    "fcn_timm": (32, 16, 8, 4),
     "unet": (1,),
 }
 OF_FCN = ("geometry", "upsample", "upsample_learned", "upsample_init", "last_learned")
+OF_TIMM = ("backbone", "conv_head")
 NOT_OF = {  # options that only other networks have
-    "fcn_lenet": ("dropout", "at_once", "weights"),
-    "fcn_vgg16": ("activation", "pool", "maps"),
-    "unet": (*OF_FCN, "activation", "pool", "dropout", "at_once", "weights"),
+    "fcn_lenet": (*OF_TIMM, "dropout", "at_once", "weights"),
+    "fcn_vgg16": (*OF_TIMM, "activation", "pool", "maps"),
+    "fcn_timm": ("width", "maps", "geometry", "activation", "norm", "pool", "at_once"),
+    "unet": (*OF_FCN, *OF_TIMM, "activation", "pool", "dropout", "at_once", "weights"),
 }
 
 
@@ -28,7 +31,9 @@ class ModelConfig(Checked):
 
     name: str = option("fcn_lenet", "the network: set by model=NAME", choices=tuple(STRIDES))
     stride: int = option(
-        4, "output stride in pixels: LeNet 4 or 2, VGG-16 32, 16 or 8 (FCN-32s/16s/8s), U-Net 1"
+        4,
+        "output stride in pixels: LeNet 4 or 2, VGG-16 32, 16 or 8 (FCN-32s/16s/8s), timm's 4 too, "
+        "U-Net 1",
     )
     width: float = option(1.0, "factor on the backbone's channels", low=0.01, high=16)
     maps: list[int] | None = option(
@@ -67,17 +72,26 @@ class ModelConfig(Checked):
     pool: str = option("max", "LeNet: kind of pooling", choices=("max", "avg"))
     dropout: float = option(
         0.5,
-        "VGG-16: probability of dropping a value after fc6 and fc7 in training",
+        "probability of dropping a value in training; VGG-16: after fc6 and fc7, timm: of the "
+        "coarsest features",
         low=0,
         high=0.99,
     )
     at_once: bool = option(
         False, "VGG-16: skips scaled by 0.01 and 0.0001, so that all strides train at once"
     )
+    backbone: str | None = option(
+        None, "timm: name of the network, such as tf_efficientnet_lite0 or resnet18.a1_in1k"
+    )
+    conv_head: bool = option(
+        True,
+        "timm: the coarsest features go through the classifier's last 1x1 convolution, where the "
+        "network has one",
+    )
     weights: str | None = option(
         None,
-        "VGG-16: pretrained weights: imagenet (torchvision's), or a file with the layer names of "
-        "torchvision or of the Caffe release",
+        "pretrained weights: imagenet, or a file; VGG-16: with the layer names of torchvision or "
+        "of the Caffe release, timm: with timm's",
     )
 
     def __post_init__(self) -> None:
@@ -101,7 +115,9 @@ class ModelConfig(Checked):
             )
         if self.at_once and self.stride == max(STRIDES[self.name]):
             raise ValueError(f"model.at_once=true needs skips: model.stride={self.stride} has none")
-        if self.weights is not None and self.norm != "none":
+        if self.name == "fcn_timm" and not self.backbone:
+            raise ValueError("model=fcn_timm needs model.backbone=NAME, a network of timm")
+        if self.name == "fcn_vgg16" and self.weights is not None and self.norm != "none":
             raise ValueError(
                 f"model.weights={self.weights} needs model.norm=none: VGG-16 has no norm"
             )

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from toyfcn.models.geometry import Grid, Layer, chain
-from toyfcn.models.upsampling import Deconvolution
+from toyfcn.models.geometry import Grid
+from toyfcn.models.grid_tracer import trace
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)  # of RGB in 0..255
 IMAGENET_STD = (58.395, 57.12, 57.375)
+PROBE = 8  # cells of the coarsest map, of the photo on which grids are traced
 
 
 class Backbone(nn.Module, ABC):
@@ -35,25 +36,12 @@ class Backbone(nn.Module, ABC):
     memory_format = torch.channels_last
 
     @abstractmethod
-    def stages(self) -> list[list[nn.Module]]:
-        """Return the layers in order, one list for each feature map, which is its last output."""
-
     def forward(self, x: Tensor) -> list[Tensor]:
         """Map normalized photos, float (B, 3, H, W), to the feature maps, finest first."""
-        features = []
-        for stage in self.stages():
-            for layer in stage:
-                x = layer(x)
-            features.append(x)
-        return features
 
     def grids(self) -> list[Grid]:
         """Return where the cells of each feature map lie in the photo, finest first."""
-        grid, grids = Grid(), []
-        for stage in self.stages():
-            grid = chain(layers_of(stage), grid)
-            grids.append(grid)
-        return grids
+        return trace(self, PROBE * max(self.strides))[1]
 
 
 class Normalize(nn.Module):
@@ -77,30 +65,3 @@ class Normalize(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Map photos (B, 3, H, W), RGB in 0..255 (uint8 or float), to floats around 0."""
         return (image.to(self.mean.dtype) - self.mean).div_(self.std)
-
-
-def layers_of(modules: Iterable[nn.Module]) -> list[Layer]:
-    """Return the geometry of modules that run one after another; others change no positions."""
-    layers = []
-    for module in (part for whole in modules for part in whole.modules()):
-        if isinstance(module, nn.Conv2d):
-            assert isinstance(module.padding, tuple)
-            (kernel, _), (stride, _) = module.kernel_size, module.stride
-            layers.append(Layer("conv", kernel, stride, module.padding[0]))
-        elif isinstance(module, nn.ConvTranspose2d):
-            assert isinstance(module.padding, tuple)
-            (kernel, _), (stride, _) = module.kernel_size, module.stride
-            layers.append(Layer("deconv", kernel, stride, module.padding[0]))
-        elif isinstance(module, nn.MaxPool2d | nn.AvgPool2d):
-            (kernel, _), (stride, _) = pair(module.kernel_size), pair(module.stride)
-            layers.append(Layer("pool", kernel, stride, pair(module.padding)[0]))
-        elif isinstance(module, Deconvolution):
-            stride = module.stride
-            padding = stride // 2 if module.replicate else 0
-            layers.append(Layer("deconv", 2 * stride, stride, padding))
-    return layers
-
-
-def pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    """Return (height, width) of a pool's option, which may be one number for both."""
-    return (value, value) if isinstance(value, int) else value

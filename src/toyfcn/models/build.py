@@ -9,6 +9,7 @@ from toyfcn.models.backbone import Backbone
 from toyfcn.models.fcn import FCN
 from toyfcn.models.lenet import MAPS as LENET_MAPS
 from toyfcn.models.lenet import LeNetBackbone
+from toyfcn.models.timm_backbone import TimmBackbone
 from toyfcn.models.unet import MAPS as UNET_MAPS
 from toyfcn.models.unet import UNet, UNetBackbone
 from toyfcn.models.vgg import AT_ONCE, VGGBackbone
@@ -29,6 +30,9 @@ def build_network(config: ModelConfig, classes: int) -> Network:
     backbone: Backbone
     if config.name == "fcn_vgg16":
         backbone = VGGBackbone(config.width, config.norm, config.dropout, config.geometry)
+    elif config.name == "fcn_timm":
+        assert config.backbone is not None  # ModelConfig has seen to it
+        backbone = TimmBackbone(config.backbone, config.dropout, config.conv_head, config.stride)
     else:
         backbone = LeNetBackbone(
             config.width,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from fractions import Fraction
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from toyfcn.models.backbone import Backbone, Normalize, layers_of
-from toyfcn.models.geometry import Grid, chain, crop_offset
+from toyfcn.models.backbone import Backbone, Normalize
+from toyfcn.models.geometry import Grid, Layer, crop_offset
 from toyfcn.models.upsampling import Deconvolution
 
 
@@ -75,17 +76,15 @@ class FCN(nn.Module):
         learned = [upsample_learned] * (len(steps) - 1)
         learned.append(upsample_learned if last_learned is None else last_learned)
         replicate = backbone.geometry == "same"
-        self.ups = nn.ModuleList(
-            Deconvolution(classes, step, upsample, learns, replicate, upsample_init)
-            for step, learns in zip(steps, learned, strict=True)
-        )
-        self.offsets, grid = [], grids[0]
-        for up, skip in zip(self.ups[:-1], grids[1:], strict=True):
-            grid = chain(layers_of([up]), grid)
-            self.offsets.append(crop_offset(skip, onto=grid))
-        grid = chain(layers_of([self.ups[-1]]), grid)
-        self.offset = crop_offset(grid, onto=Grid())
-        self.offsets.append(self.offset)
+        self.ups, self.offsets, grid = nn.ModuleList(), [], grids[0]
+        for step, learns, onto in zip(steps, learned, [*grids[1:], Grid()], strict=True):
+            shift = centered_shift(grid, step, onto) if replicate else Fraction(0)
+            up = Deconvolution(classes, step, upsample, learns, replicate, upsample_init, shift)
+            self.ups.append(up)
+            grid = grid.through(up.layer)
+            pair = (grid, onto) if onto == Grid() else (onto, grid)  # the image is not cropped
+            self.offsets.append(crop_offset(*pair))
+        self.offset = self.offsets[-1]
 
     @property
     def backbone(self) -> Backbone:
@@ -119,6 +118,15 @@ class FCN(nn.Module):
         if size is not None and tuple(scores.shape[-2:]) != tuple(size):
             scores = F.interpolate(scores, size=size, mode="bilinear", align_corners=False)
         return scores
+
+
+def centered_shift(grid: Grid, step: int, onto: Grid) -> Fraction:
+    """Return how many output cells a deconvolution of 'same' geometry has to shift.
+
+    Upsampled by ``step``, cells of ``grid`` are to lie where those of ``onto`` lie.
+    """
+    plain = grid.through(Layer("deconv", 2 * step, step, step // 2))
+    return (onto.start - plain.start) / plain.stride
 
 
 def score_layer(channels: int, classes: int) -> nn.Conv2d:

@@ -20,7 +20,7 @@ class Layer:
     kind: str
     kernel: int
     stride: int = 1
-    padding: int = 0
+    padding: int | Fraction = 0
 
 
 @dataclass(frozen=True)

@@ -74,9 +74,10 @@ class LeNetBackbone(Backbone):
         self.c3_s4 = layer(c1, c3, 5, rest, halve=True)
         self.c5, self.f6 = layer(c3, c5, 5, rest), layer(c5, f6, 1, 0)
 
-    def stages(self) -> list[list[nn.Module]]:
-        """Return the layers in order: to S2, and from there to F6."""
-        return [[self.c1_s2], [self.c3_s4, self.c5, self.f6]]
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Map normalized photos (B, 3, H, W) to the outputs of S2 and F6."""
+        s2 = self.c1_s2(x)
+        return [s2, self.f6(self.c5(self.c3_s4(s2)))]
 
 
 def block(

@@ -12,10 +12,11 @@ from rich.table import Table
 from torch import nn
 
 from toyfcn.config.commands import DescribeConfig
-from toyfcn.models.backbone import layers_of
+from toyfcn.models.backbone import PROBE
 from toyfcn.models.build import Network, build_network
 from toyfcn.models.fcn import FCN
-from toyfcn.models.geometry import Grid, chain
+from toyfcn.models.geometry import Grid
+from toyfcn.models.grid_tracer import trace
 from toyfcn.models.upsampling import Deconvolution
 
 HEADINGS = ("layer", "output", "stride", "field", "first at", "crop", "weights", "Gmadd")
@@ -46,7 +47,8 @@ def describe(config: DescribeConfig) -> None:
     with torch.device("meta"):
         net = build_network(config.model, config.classes)
     model, (height, width) = config.model, config.size
-    title = f"{model.name}, stride {model.stride}, geometry {model.geometry}, {height}x{width}"
+    name = f"{model.name} of {model.backbone}" if model.backbone else model.name
+    title = f"{name}, stride {model.stride}, geometry {model.geometry}, {height}x{width}"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in HEADINGS:
         justify: Any = "left" if heading == "layer" else "right"
@@ -54,7 +56,7 @@ def describe(config: DescribeConfig) -> None:
     rows = layers(net, (height, width))
     for row in rows:
         table.add_row(
-            row.name.removeprefix("trunk."),
+            row.name.removeprefix("trunk.").removeprefix("network."),
             "x".join(map(str, row.shape)),
             f"{float(row.grid.stride):g}",
             f"{float(row.grid.field):g}",
@@ -76,7 +78,7 @@ def describe(config: DescribeConfig) -> None:
 
 
 def layers(net: Network, size: tuple[int, int]) -> list[Row]:
-    """Return a row for each layer that has weights or changes the stride, in order of use.
+    """Return a row for each layer that has weights or moves cells, in order of use.
 
     Shapes come from running the network on a photo (1, 3, *size) on its own device, which may be
     ``meta``; grids come from models/geometry.py.
@@ -86,11 +88,10 @@ def layers(net: Network, size: tuple[int, int]) -> list[Row]:
     rows: list[Row] = []
 
     def add_row(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        parameters = sum(p.numel() for p in module.parameters())
-        if parameters or layers_of([module]):
-            shape, cost = tuple(output.shape[1:]), multiply_adds(module, inputs[0], output)
-            row = Row(names[module], shape, grids[module], crops.get(module), parameters, cost)
-            rows.append(row)
+        parameters = sum(p.numel() for p in module.parameters(recurse=False))
+        shape, cost = tuple(output.shape[1:]), multiply_adds(module, inputs[0], output)
+        row = Row(names[module], shape, grids[module], crops.get(module), parameters, cost)
+        rows.append(row)
 
     hooks = [module.register_forward_hook(add_row) for module in grids]
     device = next(net.parameters()).device
@@ -103,20 +104,15 @@ def layers(net: Network, size: tuple[int, int]) -> list[Row]:
 
 def positions(net: Network) -> tuple[dict[nn.Module, Grid], dict[nn.Module, int]]:
     """Return the grid of each layer's output, and the crop of those that are added to another."""
-    features: list[Grid] = []
-    grids: dict[nn.Module, Grid] = {}
-    grid = Grid()
-    for stage in net.backbone.stages():
-        for module in (part for whole in stage for part in whole.modules()):
-            if not list(module.children()):
-                grid = grids[module] = chain(layers_of([module]), grid)
-        features.append(grid)
+    _, features, grids = trace(net.backbone, PROBE * max(net.backbone.strides))
     grids |= dict(zip(net.heads, features[::-1], strict=False))  # the coarsest head first
     crops: dict[nn.Module, int] = {}
     if isinstance(net, FCN):
         crops = dict(zip([*net.heads[1:], net.ups[-1]], net.offsets, strict=True))
+        grid = features[-1]
         for up in net.ups:
-            grid = grids[up] = chain(layers_of([up]), grid)
+            assert isinstance(up, Deconvolution)
+            grid = grids[up] = grid.through(up.layer)
     return grids, crops
 
 
@@ -133,4 +129,6 @@ def multiply_adds(module: nn.Module, given: Any, made: Any) -> int:
         return module.weight.numel() * int((given.shape[-2] + border) * (given.shape[-1] + border))
     if isinstance(module, nn.ConvTranspose2d):
         return module.weight.numel() * int(given.shape[-2] * given.shape[-1])
+    if isinstance(module, nn.Linear):
+        return int(given.numel()) * module.out_features
     return 0

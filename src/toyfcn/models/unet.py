@@ -43,11 +43,6 @@ class UNetBackbone(Backbone):
             self.ups.insert(0, deconvolution(coarse, fine))
             self.joins.insert(0, nn.Sequential(*convolutions(2 * fine, fine, norm)))
 
-    def stages(self) -> list[list[nn.Module]]:
-        """Return the layers of the longest path, through the coarsest level."""
-        pairs = zip(self.ups, self.joins, strict=True)
-        return [[*self.downs, *itertools.chain.from_iterable(pairs)]]
-
     def forward(self, x: Tensor) -> list[Tensor]:
         """Map normalized photos (B, 3, H, W) to features (B, channels, H, W), the only ones."""
         height, width = x.shape[-2:]

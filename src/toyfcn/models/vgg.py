@@ -81,11 +81,14 @@ class VGGBackbone(Backbone):
                 self.add_module(part, module)
             self.add_module(f"{name}_dropout", nn.Dropout(dropout))
 
-    def stages(self) -> list[list[nn.Module]]:
-        """Return the layers in order: to pool3, to pool4 and to fc7."""
-        names, layers = zip(*self.named_children(), strict=True)
-        third, fourth = names.index("pool3") + 1, names.index("pool4") + 1
-        return [list(layers[:third]), list(layers[third:fourth]), list(layers[fourth:])]
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Map normalized photos (B, 3, H, W) to the outputs of pool3, pool4 and fc7."""
+        features = []
+        for name, layer in self.named_children():
+            x = layer(x)
+            if name in ("pool3", "pool4"):
+                features.append(x)
+        return [*features, x]
 
 
 class VGG16(nn.Module):

@@ -100,7 +100,8 @@ def in_blocks(of: Upsampling) -> tuple[Blocks, int]:
     """Return the matrix product, and at which pixel of the first block the target begins."""
     dtype = torch.promote_types(of.scores.dtype, torch.float32)
     up, stride, (height, width) = of.up, of.up.stride, of.target.shape[-2:]
-    offset = of.offset + (stride // 2 if up.replicate else 0)  # counted from the first block
+    # counted from the first block
+    offset = of.offset + (stride // 2 + up.whole_shift if up.replicate else 0)
     cells = padded(of.scores.to(dtype), up.replicate).transpose(0, 1)
     first, corner = divmod(offset, stride)
     last = [first + (corner + size - 1) // stride + 2 for size in (height, width)]
