@@ -5,7 +5,6 @@ A fully connected layer becomes a convolution by a reshape of its weight: see ``
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,8 +17,10 @@ from torchvision.models import VGG16_Weights
 from toyfcn.models.backbone import IMAGENET_MEAN, IMAGENET_STD
 from toyfcn.models.fcn import FCN
 from toyfcn.models.lenet import LeNet
+from toyfcn.models.timm_backbone import TimmBackbone
+from toyfcn.models.timm_weights import timm_weights
 from toyfcn.models.vgg import BLOCKS, VGG16
-from toyfcn.models.weights_file import read_tensors
+from toyfcn.models.weights_file import read, sha256
 
 # the Caffe release's layers (32s upscore; 16s upscore2, upscore16; 8s upscore2, upscore_pool4, …)
 CAFFE = {
@@ -52,10 +53,15 @@ class Transplant:
     def __str__(self) -> str:
         parts = [f"{len(self.copied)} weights copied"]
         for label in ("reshaped", "new", "unused"):
-            names = [name.removeprefix("trunk.") for name in getattr(self, label)]
+            names = [short(name) for name in getattr(self, label)]
             if names:
                 parts.append(f"{'left ' * (label == 'new')}{label}: {', '.join(names)}")
         return "; ".join(parts)
+
+
+def short(name: str) -> str:
+    """Return a weight's name as its backbone has it."""
+    return name.removeprefix("trunk.").removeprefix("network.")
 
 
 def convolutionalize(classifier: LeNet | VGG16, net: FCN) -> Transplant:
@@ -77,10 +83,10 @@ def convolutionalize(classifier: LeNet | VGG16, net: FCN) -> Transplant:
 
 
 def load_weights(net: FCN, source: str) -> Transplant:
-    """Load trained weights, and the preprocessing that they need, into an FCN-VGG16.
+    """Load trained weights, and the preprocessing that they need, into an FCN.
 
-    ``source`` is ``imagenet`` (torchvision's VGG-16, cached or downloaded) or a file written by
-    ``torch.save``: a state dict with torchvision's names (``features.0.weight``: RGB in 0..1,
+    For backbones of timm see ``timm_weights``. For VGG-16 ``source`` is ``imagenet``
+    (torchvision's, cached or downloaded) or a file written by ``torch.save``: a state dict with torchvision's names (``features.0.weight``: RGB in 0..1,
     ImageNet's mean and standard deviation) or the Caffe release's (``conv1_1.weight``: BGR in
     0..255, mean subtracted). BGR weights are converted to RGB: every network here takes RGB.
 
@@ -88,6 +94,8 @@ def load_weights(net: FCN, source: str) -> Transplant:
         ValueError: the weights do not exist, cannot be read safely, or do not fit.
     """
     key = f"model.weights={source}"
+    if isinstance(net.backbone, TimmBackbone):
+        return copy_weights(net, timm_weights(net.backbone, source), key)
     state = imagenet() if source == "imagenet" else read(Path(source).expanduser())
     if "features.0.weight" in state:
         given, mean, std = from_torchvision(state), IMAGENET_MEAN, IMAGENET_STD
@@ -125,29 +133,6 @@ def imagenet() -> dict[str, Tensor]:
     return state
 
 
-def sha256(path: Path) -> str:
-    """Return the checksum of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def read(path: Path) -> dict[str, Tensor]:
-    """Read a state dict, plain or within another program's checkpoint; tensors only.
-
-    Raises:
-        ValueError: the file does not exist or cannot be read safely.
-    """
-    content = read_tensors(path, "model.weights", old_format=True)
-    if isinstance(content, dict) and "toyfcn" in content:
-        raise ValueError(f"model.weights={path} is a checkpoint of toyfcn-train: use ckpt={path}")
-    for wrapping in ("model_state_dict", "state_dict"):
-        if isinstance(content, dict) and isinstance(content.get(wrapping), dict):
-            content = content[wrapping]
-    if not isinstance(content, dict):
-        raise ValueError(f"model.weights={path} holds no weights by name")
-    return {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
-
-
 def from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename torchvision's layers: its convolutions are numbered, in the same order as here."""
     numbers = sorted({int(n) for n in re.findall(r"features\.(\d+)\.weight", " ".join(state))})
@@ -181,7 +166,7 @@ def copy_weights(net: FCN, given: Mapping[str, Tensor], source: str) -> Transpla
     own = net.state_dict()
     for name, target in own.items():
         value, needed = given.get(name), name.startswith(("trunk.", "normalize."))
-        layer = name.removeprefix("trunk.")
+        layer = short(name)
         if value is not None and name.startswith("ups."):
             value = one_filter_per_class(value, target, f"{source}: {layer}")
         fitted = None if value is None else in_shape(value, target.shape)
@@ -195,7 +180,7 @@ def copy_weights(net: FCN, given: Mapping[str, Tensor], source: str) -> Transpla
         else:
             raise ValueError(
                 f"{source} has {layer} as {list(value.shape)}, but this model needs "
-                f"{list(target.shape)}: set model.width to that of the weights"
+                f"{list(target.shape)}: set model.width or model.backbone to that of the weights"
             )
     report.unused = [name for name in given if name not in own]
     with torch.no_grad():

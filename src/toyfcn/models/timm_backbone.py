@@ -54,7 +54,7 @@ class TimmBackbone(Backbone):
         self, name: str, dropout: float = 0.2, conv_head: bool = True, finest: int = 4
     ) -> None:
         super().__init__()
-        self.network, self.conv_head = create(name), conv_head
+        self.name, self.network, self.conv_head = name, create(name), conv_head
         self.dropout = nn.Dropout(dropout)
         strides = [entry["reduction"] for entry in self.network.feature_info]
         self.indices = [i for i, s in enumerate(strides) if s in STRIDES and s >= finest]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from toyfcn.text import first_line
 
@@ -16,8 +18,9 @@ MAX_PICKLE = 64 << 20  # bytes of what stands beside the tensors; 20,000 photos 
 def read_tensors(path: Path, option: str, old_format: bool = False) -> Any:
     """Return what ``torch.save`` wrote into a file: tensors and plain values, on the CPU.
 
-    ``option`` is what named the file (``ckpt``), for messages; ``old_format`` admits files of
-    PyTorch before 1.6, which are no zip archives.
+    A file that ends in ``.safetensors`` holds tensors by name, and needs that library. ``option``
+    is what named the file (``ckpt``), for messages; ``old_format`` admits files of PyTorch before
+    1.6, which are no zip archives.
 
     Raises:
         ValueError: no file, or none that can be read safely; the message says why.
@@ -27,9 +30,15 @@ def read_tensors(path: Path, option: str, old_format: bool = False) -> Any:
     if not path.is_file():
         raise ValueError(f"{option}={path} does not exist")
     try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file  # of the extra toyfcn[backbones]
+
+            return load_file(path)
         if zipfile.is_zipfile(path) or not old_format:
             refuse_zip_bomb(path)
         return torch.load(path, map_location="cpu", weights_only=True)
+    except ImportError:
+        raise ValueError(f"{option}={path} needs safetensors: pip install safetensors") from None
     except Exception as error:  # the unpickler raises whatever the bytes provoke
         reason = first_line(error, 120)
         raise ValueError(f"{option}={path} cannot be read safely: {reason}") from None
@@ -51,3 +60,26 @@ def refuse_zip_bomb(path: Path) -> None:
         raise ValueError("it claims to hold more bytes than it has")
     if any(member.file_size > MAX_PICKLE for member in members if member.filename.endswith(".pkl")):
         raise ValueError(f"its list of contents has more than {MAX_PICKLE >> 20} MiB")
+
+
+def sha256(path: Path) -> str:
+    """Return the checksum of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """Read a state dict, plain or within another program's checkpoint; tensors only.
+
+    Raises:
+        ValueError: the file does not exist or cannot be read safely.
+    """
+    content = read_tensors(path, "model.weights", old_format=True)
+    if isinstance(content, dict) and "toyfcn" in content:
+        raise ValueError(f"model.weights={path} is a checkpoint of toyfcn-train: use ckpt={path}")
+    for wrapping in ("model_state_dict", "state_dict"):
+        if isinstance(content, dict) and isinstance(content.get(wrapping), dict):
+            content = content[wrapping]
+    if not isinstance(content, dict):
+        raise ValueError(f"model.weights={path} holds no weights by name")
+    return {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
