@@ -264,7 +264,7 @@ def test_debug_overfits_on_what_it_scores():
         ("model=fcn_vgg16 recipe.pretrain_steps=5", "needs model=fcn_lenet"),
         ("model=unet model.upsample=dense", "not an option of model=unet"),
         ("model=unet recipe.pretrain_steps=5", "needs model=fcn_lenet"),
-        ("recipe.freeze_steps=5", "needs recipe.freeze=trunk"),
+        ("recipe.freeze_steps=5", "needs recipe.freeze=backbone"),
     ],
 )
 def test_options_that_contradict_each_other(overrides, words):

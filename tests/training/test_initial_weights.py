@@ -9,6 +9,7 @@ from toyfcn.config.model import ModelConfig
 from toyfcn.config.recipe import RecipeConfig
 from toyfcn.models.build import build_network
 from toyfcn.models.lenet import PATCH
+from toyfcn.training.optimizers import parameter_groups
 from toyfcn.training.pretrain import cut
 from toyfcn.training.task import SegmentationTask
 
@@ -76,13 +77,51 @@ def steps(made, count, monkeypatch):
     return moved
 
 
-@pytest.mark.parametrize(("freeze_steps", "frozen"), [(2, 2), (None, 4)])
-def test_a_frozen_trunk_stays_as_it_is_and_learns_later(freeze_steps, frozen, monkeypatch):
-    made = task(freeze="trunk", freeze_steps=freeze_steps)
+@pytest.mark.parametrize(
+    ("freeze", "freeze_steps", "frozen"), [("trunk", 2, 2), ("backbone", 2, 2), ("trunk", None, 4)]
+)
+def test_a_frozen_backbone_stays_as_it_is_and_learns_later(
+    freeze, freeze_steps, frozen, monkeypatch
+):
+    made = task(freeze=freeze, freeze_steps=freeze_steps)
     for step, names in enumerate(steps(made, 4, monkeypatch)):
         learned = {name.partition(".")[0] for name in names}
         assert "heads" in learned
         assert ("trunk" in learned) is (step >= frozen)
+
+
+@pytest.mark.parametrize("freeze_norm", [False, True])
+@pytest.mark.parametrize("freeze_steps", [None, 1])
+def test_frozen_norms_keep_their_statistics_and_learn_their_weights(
+    freeze_norm, freeze_steps, monkeypatch
+):
+    freeze = {"freeze": "backbone", "freeze_steps": 1} if freeze_steps else {}
+    made = task(freeze_norm=freeze_norm, **freeze)
+    moved = set().union(*steps(made, 3, monkeypatch))
+    statistics = {name for name in made.net.state_dict() if "running" in name}
+    assert len(statistics) == 8
+    assert moved & statistics == (set() if freeze_norm else statistics)
+    assert {"trunk.c1_s2.2.weight", "trunk.c1_s2.2.bias"} <= moved  # of the norm
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "muon"])
+def test_a_backbone_with_a_learning_rate_of_its_own(optimizer):
+    recipe = RecipeConfig(lr=0.5, optimizer=optimizer, bias_lr_factor=2, weight_decay=0.1)
+    net = build_network(ModelConfig(stride=2, norm="none"), 3)
+    rates = []
+    for factor in (1.0, 0.1):
+        recipe.backbone_lr_factor = factor
+        groups = parameter_groups(net, recipe)
+        rates.append({id(p): group["lr"] for group in groups for p in group["params"]})
+        assert sum(len(group["params"]) for group in groups) == len(rates[-1])
+    for name, parameter in net.named_parameters():
+        alike, apart = (rate[id(parameter)] for rate in rates)
+        assert apart == pytest.approx(0.1 * alike if name.startswith("trunk.") else alike)
+        plain = optimizer != "muon" or ("trunk" in name and parameter.ndim > 1)
+        expected = 0.5 * (1 if plain else 0.2) * (2 if name.endswith("bias") else 1)
+        assert alike == pytest.approx(expected)
+    if optimizer != "muon":  # so that curves show the score layers' learning rate
+        assert groups[0]["lr"] == 0.5
 
 
 def test_collapse_is_told_once_with_class_and_share(caplog):

@@ -35,6 +35,9 @@ class RecipeConfig(Checked):
     )
     weight_decay: float = option(0.01, "weight decay; never on biases and norms", low=0)
     bias_lr_factor: float = option(1.0, "factor on the learning rate of biases", low=0)
+    backbone_lr_factor: float = option(
+        1.0, "factor on the learning rate of the whole backbone", low=0
+    )
     schedule: str = option(
         "onecycle",
         "lr over the steps: linear warm-up, then cosine",
@@ -60,9 +63,14 @@ class RecipeConfig(Checked):
     )
 
     freeze: str | None = option(
-        None, "what does not learn (trunk: the backbone); null: nothing", choices=("trunk",)
+        None,
+        "what does not learn: backbone (trunk means the same); null: nothing",
+        choices=("backbone", "trunk"),
     )
     freeze_steps: int | None = option(None, "steps for which it does not learn; null: all", low=1)
+    freeze_norm: bool = option(
+        False, "the backbone's batch norms keep their statistics, those of pretrained weights"
+    )
     pretrain_steps: int = option(
         0, "LeNet: of trainer.max_steps, those that train it as a classifier of patches", low=0
     )
@@ -73,7 +81,9 @@ class RecipeConfig(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.freeze_steps is not None and self.freeze is None:
-            raise ValueError(f"recipe.freeze_steps={self.freeze_steps} needs recipe.freeze=trunk")
+            raise ValueError(
+                f"recipe.freeze_steps={self.freeze_steps} needs recipe.freeze=backbone"
+            )
         weights = self.class_weights
         listed = isinstance(weights, list) and all(isinstance(w, int | float) for w in weights)
         if not (listed and min(weights, default=-1) >= 0) and weights not in WEIGHTINGS:

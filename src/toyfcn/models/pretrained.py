@@ -86,8 +86,9 @@ def load_weights(net: FCN, source: str) -> Transplant:
     """Load trained weights, and the preprocessing that they need, into an FCN.
 
     For backbones of timm see ``timm_weights``. For VGG-16 ``source`` is ``imagenet``
-    (torchvision's, cached or downloaded) or a file written by ``torch.save``: a state dict with torchvision's names (``features.0.weight``: RGB in 0..1,
-    ImageNet's mean and standard deviation) or the Caffe release's (``conv1_1.weight``: BGR in
+    (torchvision's, cached or downloaded) or a file written by ``torch.save``: a state dict with
+    torchvision's names (``features.0.weight``: RGB in 0..1, ImageNet's mean and standard
+    deviation) or the Caffe release's (``conv1_1.weight``: BGR in
     0..255, mean subtracted). BGR weights are converted to RGB: every network here takes RGB.
 
     Raises:

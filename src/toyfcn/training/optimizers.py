@@ -27,31 +27,39 @@ def make_optimizer(
 def parameter_groups(net: nn.Module, recipe: RecipeConfig) -> list[dict[str, Any]]:
     """Group what learns: no weight decay on biases, norms and deconvolutions.
 
-    Muon takes the backbone's filters, and AdamW the rest at a learning rate of its own.
+    Muon takes the backbone's filters, and AdamW the rest at a learning rate of its own. A backbone
+    with a learning rate of its own has groups of its own, which come last.
     """
     assert recipe.lr is not None
     muon = recipe.optimizer == "muon"
-    filters: list[nn.Parameter] = []
-    weights: list[nn.Parameter] = []
-    biases: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
+    kinds: dict[tuple[bool, str], list[nn.Parameter]] = {
+        (apart, kind): []
+        for apart in (False, True)
+        for kind in ("filters", "weights", "biases", "others")
+    }
     for name, parameter in net.named_parameters():
         if not parameter.requires_grad:
             continue
-        if muon and name.startswith("trunk.") and parameter.ndim > 1:
-            filters.append(parameter)
+        in_backbone = name.startswith("trunk.")
+        if muon and in_backbone and parameter.ndim > 1:
+            kind = "filters"
         elif name.endswith("bias"):
-            biases.append(parameter)
+            kind = "biases"
         elif parameter.ndim > 1 and not name.startswith("ups."):
-            weights.append(parameter)
+            kind = "weights"
         else:
-            others.append(parameter)
-    lr, decay = recipe.lr, recipe.weight_decay
-    rest = lr * recipe.adam_lr_factor if muon else lr
-    groups: list[dict[str, Any]] = [
-        {"params": filters, "lr": lr, "weight_decay": decay, "orthogonal": True},
-        {"params": weights, "lr": rest, "weight_decay": decay},
-        {"params": biases, "lr": rest * recipe.bias_lr_factor, "weight_decay": 0},
-        {"params": others, "lr": rest, "weight_decay": 0},
-    ]
-    return [group for group in groups if group["params"]]
+            kind = "others"
+        kinds[in_backbone and recipe.backbone_lr_factor != 1, kind].append(parameter)
+    groups: list[dict[str, Any]] = []
+    for (apart, kind), parameters in kinds.items():
+        lr = recipe.lr * (recipe.backbone_lr_factor if apart else 1)
+        if muon and kind != "filters":
+            lr *= recipe.adam_lr_factor
+        if kind == "biases":
+            lr *= recipe.bias_lr_factor
+        decay = recipe.weight_decay if kind in ("filters", "weights") else 0
+        group: dict[str, Any] = {"params": parameters, "lr": lr, "weight_decay": decay}
+        if kind == "filters":
+            group["orthogonal"] = True
+        groups += [group] if parameters else []
+    return groups

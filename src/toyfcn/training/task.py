@@ -85,16 +85,19 @@ class SegmentationTask(pl.LightningModule):
         torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":
             torch.cuda.manual_seed(seed)
-        if self.recipe.freeze == "trunk":
-            self.freeze_backbone(self.global_step < (self.recipe.freeze_steps or math.inf))
+        if self.recipe.freeze or self.recipe.freeze_norm:
+            self.freeze_backbone()
 
-    def freeze_backbone(self, frozen: bool) -> None:
-        """Keep the backbone as it is, the statistics of its norms included, or let it learn."""
+    def freeze_backbone(self) -> None:
+        """Keep the backbone, or the statistics of its norms alone, as the recipe says."""
         assert isinstance(self.net, FCN | UNet)
+        until = (self.recipe.freeze_steps or math.inf) if self.recipe.freeze else 0
+        frozen = self.global_step < until
         for module in self.net.backbone.modules():
             if isinstance(module, nn.BatchNorm2d):
-                module.train(not frozen)
-        self.net.backbone.requires_grad_(not frozen)
+                module.train(not (frozen or self.recipe.freeze_norm))
+        if self.recipe.freeze:
+            self.net.backbone.requires_grad_(not frozen)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch: Σ w·ℓ / max(Σ w, ε), or Σ w·ℓ where the recipe sums.
