@@ -1,14 +1,17 @@
 """The quick ways to decode: they take what is plain, and leave to Pillow whatever is not."""
 
 import io
+import struct
 import tracemalloc
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from toyfcn.data.image_io import jpeg_kind, plain_png
+from toyfcn.data.color_masks import read_colors
+from toyfcn.data.image_io import plain_png, read_image, read_mask
 
 
 def coded(values: np.ndarray, mode: str = "L", form: str = "PNG", **options: object) -> bytes:
@@ -42,8 +45,9 @@ def test_plain_pngs_equal_pillows_decoding() -> None:
     for file in (coded(labels(), "P"), png(plain_rows()), coded(labels(1, 1), "P")):
         with Image.open(io.BytesIO(file)) as image:
             found = plain_png(file)
-            assert found is not None and found.flags.writeable
-            assert np.array_equal(found, np.array(image))
+            assert found is not None and found[0].flags.writeable
+            assert np.array_equal(found[0], np.array(image))
+            assert found[1] == (bytes(image.getpalette()) if image.mode == "P" else None)
 
 
 @pytest.mark.parametrize(
@@ -87,16 +91,75 @@ def test_a_bomb_is_not_unpacked() -> None:
     assert peak < 1_000_000
 
 
-def test_jpegs_are_told_by_their_frame() -> None:
-    gray = labels(64, 48)
-    for mode, options in (("L", {}), ("RGB", {}), ("RGB", {"progressive": True})):
-        file = coded(gray, mode, "JPEG", exif=b"Exif\0\0" + bytes(300), **options)
-        assert jpeg_kind(file)
-        frame = next(i for i in range(len(file)) if file[i : i + 2] in (b"\xff\xc0", b"\xff\xc2"))
-        assert not any(jpeg_kind(file[:end]) for end in range(frame + 10))
-        for at, value in ((4, 12), (9, 2), (9, 4)):  # 12 bits, two and four components
-            assert not jpeg_kind(file[: frame + at] + bytes([value]) + file[frame + at + 1 :])
-        huge = file[: frame + 5] + b"\xff\xff\xff\xff" + file[frame + 9 :]
-        assert not jpeg_kind(huge)
-    assert not jpeg_kind(coded(gray, "CMYK", "JPEG"))
-    assert not jpeg_kind(coded(gray))
+@pytest.mark.parametrize(("bits", "scale"), [(2, 85), (4, 17)])
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+def test_gray_of_few_bits_is_labels_in_a_mask_and_shades_in_a_photo(
+    tmp_path: Path, form: str, bits: int, scale: int
+) -> None:
+    stored = np.arange(2**bits, dtype=np.uint8)[None].repeat(3, 0)
+    path = tmp_path / "gray.png"
+    packed = np.packbits((stored[..., None] >> np.arange(bits)[::-1]) & 1, axis=None).tobytes()
+    if form == "PNG":
+        path.write_bytes(png(rows_of(packed, 3), (2**bits, 3, bits, 0, 0, 0, 0)))
+    else:
+        path.write_bytes(tiff(packed, 2**bits, 3, bits))
+    assert np.array_equal(read_mask(path), stored)
+    assert np.array_equal(read_image(path)[1], stored * scale)
+
+
+def rows_of(packed: bytes, height: int) -> bytes:
+    size = len(packed) // height
+    return b"".join(b"\0" + packed[at : at + size] for at in range(0, len(packed), size))
+
+
+def tiff(packed: bytes, width: int, height: int, bits: int) -> bytes:
+    """An uncompressed gray TIFF whose zero is black."""
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: 1, 273: 8, 277: 1, 278: height}
+    tags[279] = len(packed)
+    entries = [struct.pack("<HHLL", tag, 4, 1, value) for tag, value in tags.items()]
+    start = b"II*\0" + struct.pack("<L", 8 + len(packed)) + packed
+    return start + struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+
+
+@pytest.mark.parametrize("form", ["gray PNG", "RGB PNG", "gray TIFF"])
+def test_white_of_16_bits_is_what_is_said(tmp_path: Path, form: str) -> None:
+    shades = np.array([[0, 8, 2048, 4095, 65535]], np.uint16)
+    path = tmp_path / "deep.png"
+    if form == "RGB PNG":
+        rows = b"\0" + shades[..., None].repeat(3, 2).astype(">u2").tobytes()
+        path.write_bytes(png(rows, (5, 1, 16, 2, 0, 0, 0)))
+    else:
+        Image.fromarray(shades).save(path, form.split()[1])
+    for white in (65535, 4095):
+        expected = (shades.astype(float).clip(max=white) * 255 / white).round()
+        found = read_image(path, white)
+        assert all(np.array_equal(channel, expected) for channel in found)
+
+
+def test_16_bit_colors_that_pillow_cuts_are_not_scaled_otherwise(tmp_path: Path) -> None:
+    path = tmp_path / "deep.tif"
+    tags = {256: 1, 257: 1, 258: 16, 259: 1, 262: 2, 273: 8, 277: 3, 278: 1, 279: 6}
+    bits = [(258, 3, 3, 128)] + [(tag, 4, 1, v) for tag, v in tags.items() if tag != 258]
+    entries = b"".join(struct.pack("<HHLL", *entry) for entry in sorted(bits))
+    body = struct.pack("<HHH", 0xFF00, 0x8000, 0)
+    start = b"II*\0" + struct.pack("<L", 14) + body + struct.pack("<H", 9) + entries
+    path.write_bytes(start + bytes(4) + struct.pack("<HHH", 16, 16, 16))
+    with pytest.raises(ValueError, match=r"data\.white=4095 needs 16-bit colors as PNG"):
+        read_image(path, 4095)
+    assert read_image(path).flatten().tolist() == [255, 128, 0]
+
+
+@pytest.mark.parametrize("kind", ["P", "L", "RGB"])
+def test_a_mask_is_turned_like_its_photo(tmp_path: Path, kind: str) -> None:
+    found, exif = np.array([[0, 1, 1], [2, 2, 0]], np.uint8), Image.Exif()
+    exif[0x0112] = 6
+    mask = Image.fromarray(found)
+    if kind != "L":
+        mask.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
+    path = tmp_path / "mask.png"
+    (mask.convert("RGB") if kind == "RGB" else mask).save(path, exif=exif)
+    colors = ((0, 0, 0), (255, 0, 0), (0, 255, 0))
+    read = read_colors(path, colors, None, 255) if kind != "L" else read_mask(path)
+    assert np.array_equal(read, np.rot90(found, -1))
+    if kind != "RGB":
+        assert np.array_equal(read_mask(path), np.rot90(found, -1))

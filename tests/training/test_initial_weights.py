@@ -1,14 +1,18 @@
 """What training starts from, what is frozen, and the warning of a collapse."""
 
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from toyfcn.config.commands import TrainConfig
 from toyfcn.config.model import ModelConfig
 from toyfcn.config.recipe import RecipeConfig
 from toyfcn.models.build import build_network
 from toyfcn.models.lenet import PATCH
+from toyfcn.runs.checkpoint import Checkpoint
+from toyfcn.training.initial_weights import bring_weights
 from toyfcn.training.optimizers import parameter_groups
 from toyfcn.training.pretrain import cut
 from toyfcn.training.task import SegmentationTask
@@ -134,3 +138,24 @@ def test_collapse_is_told_once_with_class_and_share(caplog):
     assert [record.getMessage() for record in caplog.records] == [
         "predictions have collapsed to one class: 99.9 % of the pixels are dog"
     ] * 2
+
+
+@pytest.mark.parametrize(
+    ("classes", "told"),
+    [
+        (["background", "cat", "dog"], 0),
+        (["background", "dog", "cat"], 1),
+        (["b", "cat", "dog"], 1),
+    ],
+)
+def test_a_checkpoint_of_other_classes_is_told(classes, told, caplog):
+    config = TrainConfig(ckpt="best.ckpt", model=ModelConfig(stride=4, width=0.5))
+    start = Checkpoint(build_network(config.model, 3), config.model, config.data, METADATA)
+    data = SimpleNamespace(source=SimpleNamespace(classes=tuple(classes)))
+    with caplog.at_level(logging.WARNING):
+        bring_weights(config, build_network(config.model, 3), start, data)
+    assert len(caplog.records) == told
+    if told:
+        label = 1 if classes[0] == "background" else 0
+        before, now = METADATA["classes"][label], classes[label]
+        assert f"label {label} is {before!r}, here it is {now!r}" in caplog.text

@@ -139,6 +139,12 @@ class FolderConfig(DataConfig):
     void_colour: list[int] | None = option(
         None, "with colours: the void pixels' color [r,g,b]; null: none", low=0, high=255
     )
+    white: int = option(
+        65535,
+        "value of white in photos of 16 bits, such as 4095 where a camera has used 12 of them",
+        low=255,
+        high=65535,
+    )
     lists: str | None = option(
         None,
         "folder of train.txt, val.txt, ... with an id a line; null: split by the fractions",

@@ -24,7 +24,7 @@ from toyfcn.data.image_io import image_size
 from toyfcn.data.source import Source
 from toyfcn.files import atomic_write
 
-FORMAT = 2
+FORMAT = 3
 log = logging.getLogger(__name__)
 
 

@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
-from toyfcn.data.image_io import MAX_PIXELS, reason_of
+from toyfcn.data.image_io import opened, turn_of
+from toyfcn.data.palettes import Color
 
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")  # what has colors of 8 bits
-Color = tuple[int, int, int]
 
 
 @lru_cache(maxsize=2)
@@ -42,16 +41,14 @@ def read_colors(
     Raises:
         ValueError: the file cannot be decoded, or holds other colors; the message names some.
     """
-    try:
-        with Image.open(path) as image:
-            if image.mode not in MODES:
-                raise ValueError(f"its mode is {image.mode}, which has no colors of 8 bits")
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"it claims {image.width} x {image.height} pixels")
-            size = (image.height, image.width)
-            pixels = image.convert("RGB").tobytes("raw", "RGBX")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"cannot read the mask {path}: {reason_of(error)}") from None
+    with opened(path, "mask") as image:
+        if image.mode not in MODES:
+            raise ValueError(f"its mode is {image.mode}, which has no colors of 8 bits")
+        painted = image.convert("RGB")
+        if (turn := turn_of(image)) is not None:
+            painted = painted.transpose(turn)
+        size = (painted.height, painted.width)
+        pixels = painted.tobytes("raw", "RGBX")
     codes = np.frombuffer(pixels, "<u4") & 0xFFFFFF
     found = color_table(colors, void_color, void)[codes]
     if not found.all():

@@ -16,8 +16,10 @@ import numpy as np
 from torch import Tensor
 
 from toyfcn.config.data import FolderConfig
-from toyfcn.data.color_masks import Color, read_colors
-from toyfcn.data.source import VOID, Source, palette
+from toyfcn.data.color_masks import read_colors
+from toyfcn.data.image_io import WHITE, read_image, read_mask
+from toyfcn.data.palettes import Color, palette
+from toyfcn.data.source import VOID, Source
 from toyfcn.data.splits import DRAWN, draw_splits, id_fault
 
 PHOTOS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
@@ -40,11 +42,12 @@ class FolderSource(Source):
     has_void: bool = True
     fractions: tuple[float, float] | None = None
     split_seed: int = 0
+    white: int = WHITE  # of photos of 16 bits
 
     @property
     def reading(self) -> str:
-        """All that decides which labels a mask's file stands for, as text."""
-        return f"{super().reading} {self.colors} {self.void_color} {self.has_void}"
+        """All that decides what a photo's and a mask's files stand for, as text."""
+        return f"{super().reading} {self.colors} {self.void_color} {self.has_void} {self.white}"
 
     def splits(self) -> tuple[str, ...]:
         """Return the names of the lists, or of the drawn splits that are not empty."""
@@ -115,11 +118,15 @@ class FolderSource(Source):
         """Return where the mask of an id lies."""
         return self.masks / f"{name}{self.labels.get(name, '.png')}"
 
+    def image(self, name: str) -> Tensor:
+        """Read the photo of an id: uint8 (3, H, W), RGB."""
+        return read_image(self.image_path(name), self.white)
+
     def read_labels(self, name: str) -> Tensor:
         """Read the mask of an id, by its values or by its colors: uint8 (H, W)."""
         if self.colors:
             return read_colors(self.mask_path(name), self.colors, self.void_color, self.void)
-        mask = super().read_labels(name)
+        mask = read_mask(self.mask_path(name))  # of a palette of its owner's
         if not self.has_void and bool((mask == self.void).any()):
             raise ValueError(
                 f"{self.mask_path(name)} holds the value {self.void}, but data.void=null says that "
@@ -176,6 +183,7 @@ def folder_source(config: FolderConfig) -> FolderSource:
         has_void=void_color is not None if colors else config.void is not None,
         fractions=None if config.lists is not None else (config.val_fraction, config.test_fraction),
         split_seed=config.split_seed,
+        white=config.white,
     )
     warn_of_black_and_white(source)
     return source

@@ -1,8 +1,8 @@
-"""Pixels of one file: photos, their sizes, and masks, by the quickest decoder that is exact.
+"""Pixels of one file: photos, their sizes, and masks. What a file is, Pillow alone decides.
 
-Nearly every photo is a JPEG of one or three components, and every mask of VOC's a PNG of the
-plainest kind. Both are recognized by their first bytes and decoded straight from memory; all other
-files, and all that is wrong, go to Pillow, which decides.
+Its size, mode, depth and orientation come from Pillow's reading of the header; two quicker decoders
+then take what most files are: simplejpeg the pixels of ordinary JPEGs, and ``plain_png`` masks of
+VOC's plainest kind. Both give what Pillow gives, and tests compare them.
 """
 
 from __future__ import annotations
@@ -11,63 +11,142 @@ import contextlib
 import io
 import re
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import simplejpeg
 import torch
 from isal.isal_zlib import IsalError, crc32, decompressobj  # zlib's interface, and quicker
-from PIL import Image, ImageOps, UnidentifiedImageError
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_jpeg
+from torchvision.io import ImageReadMode, decode_png
 
 MAX_PIXELS = 100_000_000  # a photo that claims more is refused before memory is taken for it
+WHITE = 65535  # what is white in a photo of 16 bits, unless data.white says otherwise
 CHUNKS = (b"IHDR", b"PLTE", b"IDAT", b"IEND")  # all that a plain PNG has
+TURNS = {  # what makes a picture upright, by its EXIF orientation: as ImageOps.exif_transpose does
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
-def read_image(path: Path) -> Tensor:
-    """Decode a photo to uint8 RGB (3, H, W), upright by its EXIF orientation.
+@contextlib.contextmanager
+def opened(path: Path, what: str, coded: bytes | None = None) -> Iterator[Image.Image]:
+    """Open a picture by its header, or the one that ``coded`` holds.
 
-    JPEGs go through simplejpeg's decoder, those with EXIF through torchvision's, which turns them;
-    what these refuse (CMYK) and other formats go through Pillow. All use libjpeg-turbo.
+    Raises:
+        ValueError: it cannot be read, here or by what is done with it, or claims more than
+            ``MAX_PIXELS`` pixels; the message names the path.
+    """
+    try:
+        with (
+            warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
+            # of a path, Pillow would map turned TIFFs into memory with their sides exchanged
+            path.open("rb") if coded is None else io.BytesIO(coded) as file,
+            Image.open(file) as image,
+        ):
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"it claims {image.width} x {image.height} pixels")
+            yield image
+    except Exception as error:  # decoders raise anything over damaged bytes
+        raise ValueError(f"cannot read the {what} {path}: {reason_of(error)}") from None
+
+
+def read_image(path: Path, white: int = WHITE) -> Tensor:
+    """Decode a photo to uint8 RGB (3, H, W), upright by its EXIF (or XMP) orientation.
+
+    Values of 16 bits are scaled so that ``white`` becomes 255.
 
     Raises:
         ValueError: the file cannot be decoded, or claims more than ``MAX_PIXELS`` pixels.
     """
     try:
         coded = path.read_bytes()
-        kind = jpeg_kind(coded)
-        if kind == "bare":
-            with contextlib.suppress(ValueError):  # torchvision's decoder then says what is wrong
-                return torch.from_numpy(simplejpeg.decode_jpeg(coded)).permute(2, 0, 1)
-        if kind is not None:
-            data = torch.frombuffer(bytearray(coded), dtype=torch.uint8)
-            photo: Tensor = decode_jpeg(data, ImageReadMode.RGB, apply_exif_orientation=True)
-            return photo
-        with unwarned(), Image.open(io.BytesIO(coded)) as image:
-            _refuse_huge(image)
-            if image.mode in ("I", "F"):
-                raise ValueError(f"its mode is {image.mode}, which does not say what white is")
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode.startswith("I;16"):  # convert would clip it
-                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-            return torch.from_numpy(np.array(upright.convert("RGB"))).permute(2, 0, 1)
-    except (OSError, ValueError, RuntimeError, SyntaxError, Image.DecompressionBombError) as error:
+    except OSError as error:
         raise ValueError(f"cannot read the photo {path}: {reason_of(error)}") from None
+    with opened(path, "photo", coded) as image:
+        pixels = rgb(image, coded, white)
+        if (turn := turn_of(image)) is not None:
+            pixels = np.array(Image.fromarray(pixels).transpose(turn))
+        return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def rgb(image: Image.Image, coded: bytes, white: int) -> NDArray[np.uint8]:
+    """Decode an opened photo as it is stored: uint8 (H, W, 3)."""
+    if image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB"):
+        with contextlib.suppress(ValueError):  # Pillow then says what is wrong
+            found: NDArray[np.uint8] = simplejpeg.decode_jpeg(coded)
+            return found
+    if image.mode in ("I", "F"):
+        raise ValueError(f"its mode is {image.mode}, which does not say what white is")
+    if has_16_bits(image):
+        return to_8_bits(image, coded, white)
+    return np.array(image.convert("RGB"))
+
+
+def to_8_bits(image: Image.Image, coded: bytes, white: int) -> NDArray[np.uint8]:
+    """Decode a photo of 16 bits a channel, scaled so that ``white`` becomes 255: uint8 (H, W, 3).
+
+    Pillow keeps 16 bits of gray alone; of colors, torchvision reads those of a PNG.
+    """
+    if image.format == "PNG":
+        image.load()  # which refuses what torchvision lets pass, and finds a late orientation
+        data = torch.frombuffer(bytearray(coded), dtype=torch.uint8)
+        deep = decode_png(data, ImageReadMode.RGB).permute(1, 2, 0).numpy()
+    elif image.mode.startswith("I;16"):
+        deep = np.repeat(np.asarray(image)[..., None], 3, axis=2)
+    elif white == WHITE:
+        return np.array(image.convert("RGB"))  # the upper 8 bits
+    else:
+        raise ValueError(f"data.white={white} needs 16-bit colors as PNG, not {image.format}")
+    scaled = (deep.astype(np.uint32).clip(max=white) * 255 + white // 2) // white
+    return np.asarray(scaled, np.uint8)
+
+
+def has_16_bits(image: Image.Image) -> bool:
+    """Tell whether an opened, not yet loaded picture stores 16 bits a channel."""
+    return "16" in stored_mode(image)
+
+
+def stored_mode(image: Image.Image) -> str:
+    """Return how an opened, not yet loaded picture stores its pixels: Pillow's raw mode."""
+    tiles = getattr(image, "tile", None)
+    args = tiles[0].args if tiles else None
+    first = args[0] if isinstance(args, tuple) and args else args
+    return first if isinstance(first, str) else ""
+
+
+def turn_of(image: Image.Image) -> Image.Transpose | None:
+    """Return what makes an opened picture upright, by its EXIF or else XMP orientation.
+
+    Only a JPEG need not be loaded before: a PNG's may stand behind its pixels, and Pillow itself
+    turns a TIFF when it is loaded. Metadata that cannot be read turn nothing.
+    """
+    try:
+        return TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # damaged metadata, of a sound picture
+        return None
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Return a photo's (height, width), upright by its EXIF orientation, from its header alone.
+    """Return the (height, width) of a picture when upright; of a JPEG, only the header is read.
 
     Raises:
         ValueError: the file is not a picture.
     """
-    try:
-        with Image.open(path) as image:
-            turned = image.getexif().get(0x0112, 1) >= 5
-            return (image.width, image.height) if turned else (image.height, image.width)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"cannot read the photo {path}: {reason_of(error)}") from None
+    with opened(path, "photo") as image:
+        if image.format not in ("JPEG", "MPO"):
+            image.load()
+        turn = turn_of(image)
+        sideways = turn is not None and turn not in (TURNS[2], TURNS[3], TURNS[4])
+        return (image.width, image.height) if sideways else (image.height, image.width)
 
 
 def read_mask(path: Path) -> Tensor:
@@ -76,48 +155,59 @@ def read_mask(path: Path) -> Tensor:
     Raises:
         ValueError: the file cannot be decoded or its mode holds no labels.
     """
+    return read_mask_and_palette(path)[0]
+
+
+def read_mask_and_palette(path: Path) -> tuple[Tensor, bytes | None]:
+    """Read a mask's labels, upright, and its palette, three bytes a color; None: it is gray.
+
+    Raises:
+        ValueError: the file cannot be decoded or its mode holds no labels.
+    """
     try:
         coded = path.read_bytes()
-        if (labels := plain_png(coded)) is not None:
-            return torch.from_numpy(labels)
-        with unwarned(), Image.open(io.BytesIO(coded)) as image:
-            if image.format in ("JPEG", "MPO"):
-                raise ValueError("it is a JPEG, which blurs labels")
-            if image.mode not in ("P", "L"):
-                raise ValueError(f"its mode is {image.mode}, but labels are palette or gray values")
-            _refuse_huge(image)
-            return torch.from_numpy(np.array(image))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except OSError as error:
         raise ValueError(f"cannot read the mask {path}: {reason_of(error)}") from None
+    if (plain := plain_png(coded)) is not None:
+        return torch.from_numpy(plain[0]), plain[1]
+    with opened(path, "mask", coded) as image:
+        if image.format in ("JPEG", "MPO"):
+            raise ValueError("it is a JPEG, which blurs labels")
+        if image.mode not in ("P", "L"):
+            raise ValueError(
+                f"its mode is {image.mode}, but labels are palette or gray values (where colors "
+                "stand for the classes, set data.colours)"
+            )
+        stored = stored_mode(image)
+        image.load()
+        colors = bytes(image.getpalette("RGB") or ()) if image.mode == "P" else None
+        turn = turn_of(image)
+        labels = np.array(image if turn is None else image.transpose(turn))
+        return torch.from_numpy(as_stored(labels, stored)), colors
 
 
-def jpeg_kind(coded: bytes) -> str | None:
-    """Tell a JPEG of 8 bits, one or three components and bearable size by its frame header.
-
-    Walks from marker to marker up to the frame header (ITU-T T.81, B.2.2): two bytes of marker,
-    two of length, then precision, height, width and the number of components. ``bare`` has no EXIF
-    segment that might turn it, ``exif`` has one; None for any other file.
-    """
-    at, kind = 2, "bare"
-    while coded[:2] == b"\xff\xd8" and at + 10 <= len(coded) and coded[at] == 0xFF:
-        marker, length = coded[at + 1], int.from_bytes(coded[at + 2 : at + 4], "big")
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = (int.from_bytes(coded[at + i : at + i + 2], "big") for i in (5, 7))
-            plain = coded[at + 4] == 8 and coded[at + 9] in (1, 3)
-            return kind if plain and 0 < height * width <= MAX_PIXELS else None
-        if marker == 0xE1:  # APP1, where EXIF lies
-            kind = "exif"
-        if marker in (0x01, 0xDA, 0xFF) or 0xD0 <= marker <= 0xD9 or length < 2:
-            return None  # fill bytes, or a scan without a frame: not plain
-        at += 2 + length
+def palette_in_header(path: Path) -> bytes | None:
+    """Return a mask's palette as its header has it; None: it has none, or cannot be read."""
+    with contextlib.suppress(ValueError), opened(path, "mask") as image:
+        return bytes(image.palette.palette) if image.mode == "P" and image.palette else None
     return None
 
 
-def plain_png(coded: bytes) -> np.ndarray | None:
-    """Decode a PNG of 8-bit palette or gray values, neither interlaced nor filtered: uint8 (H, W).
+def as_stored(gray: NDArray[np.uint8], stored: str) -> NDArray[np.uint8]:
+    """Undo what Pillow does to gray values: of 2 and 4 bits it scales, of white-is-zero inverts."""
+    kind = re.fullmatch(r"L;([24]?)(I?)R?", stored)
+    if kind is None:
+        return gray
+    gray = 255 - gray if kind[2] else gray
+    return gray // {"": 1, "2": 85, "4": 17}[kind[1]]
+
+
+def plain_png(coded: bytes) -> tuple[NDArray[np.uint8], bytes | None] | None:
+    """Decode a PNG of 8-bit palette or gray values, neither interlaced nor filtered.
 
     The kind that VOC's masks are (and those that Pillow writes of palettes): a header, a palette,
-    and each row behind a zero in one zlib stream (PNG specification, 5 and 9). None for any other.
+    and each row behind a zero in one zlib stream (PNG specification, 5 and 9). Returns labels
+    uint8 (H, W) and the palette, None of gray values; None for any other file.
     """
     if coded[:16] != b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" or len(coded) < 33:
         return None
@@ -125,7 +215,7 @@ def plain_png(coded: bytes) -> np.ndarray | None:
     depth, color, *methods = coded[24:29]
     if depth != 8 or color not in (0, 3) or any(methods) or not 0 < width * height <= MAX_PIXELS:
         return None
-    data, at, kind = b"", 8, b""  # chunks: length, kind, body, checksum
+    data, colors, at, kind = b"", b"", 8, b""  # chunks: length, kind, body, checksum
     while kind != b"IEND":
         end = at + 12 + int.from_bytes(coded[at : at + 4], "big")
         kind, body = coded[at + 4 : at + 8], coded[at + 8 : end - 4]
@@ -134,6 +224,8 @@ def plain_png(coded: bytes) -> np.ndarray | None:
             return None
         if kind == b"IDAT":
             data += body
+        elif kind == b"PLTE":
+            colors = body
         at = end
     stream, size = decompressobj(), (width + 1) * height
     try:
@@ -143,17 +235,9 @@ def plain_png(coded: bytes) -> np.ndarray | None:
     if len(raw) != size or not stream.eof:
         return None
     rows = np.frombuffer(raw, np.uint8).reshape(height, width + 1)
-    return None if rows[:, 0].any() else rows[:, 1:].copy()
-
-
-def unwarned() -> warnings.catch_warnings[None]:
-    """Keep Pillow from printing that a picture is large: ``MAX_PIXELS`` decides."""
-    return warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning)
-
-
-def _refuse_huge(image: Image.Image) -> None:
-    if image.width * image.height > MAX_PIXELS:
-        raise ValueError(f"it claims {image.width} x {image.height} pixels")
+    if rows[:, 0].any() or (color == 3) != bool(colors):
+        return None
+    return rows[:, 1:].copy(), colors or None
 
 
 def reason_of(error: BaseException) -> str:

@@ -13,22 +13,11 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor
 
-from toyfcn.data.image_io import read_image, read_mask
+from toyfcn.data.image_io import read_image, read_mask_and_palette
+from toyfcn.data.palettes import ADVICE, color_list, palette, unexpected, used_colors
 from toyfcn.data.splits import id_fault, no_file, read_lines, sound_ids
 
 VOID = 255  # label of pixels that are neither learned nor scored
-
-
-def palette() -> list[int]:
-    """Return VOC's 256 colors as 768 flat integers: label bits dealt out to r, g, b in turn."""
-    colors = []
-    for label in range(256):
-        rgb = [0, 0, 0]
-        for bit in range(8):
-            for channel in range(3):
-                rgb[channel] |= (label >> (3 * bit + channel) & 1) << (7 - bit)
-        colors += rgb
-    return colors
 
 
 @dataclass(frozen=True)
@@ -124,8 +113,18 @@ class Source:
         return mask
 
     def read_labels(self, name: str) -> Tensor:
-        """Read the mask of an id as its file has it, values not yet checked: uint8 (H, W)."""
-        return read_mask(self.mask_path(name))
+        """Read the mask of an id as its file has it, values not yet checked: uint8 (H, W).
+
+        Raises:
+            ValueError: the file's palette gives the labels other colors than ``self.palette``.
+        """
+        labels, colors = read_mask_and_palette(self.mask_path(name))
+        expected = bytes(self.palette)
+        if colors not in (None, expected):
+            wrong = unexpected(used_colors(labels, colors), dict(enumerate(color_list(expected))))
+            if wrong:
+                raise ValueError(f"{self.mask_path(name)}: its palette {wrong} as VOC's; {ADVICE}")
+        return labels
 
     def pair(self, name: str) -> tuple[Tensor, Tensor]:
         """Read photo and mask of an id and check that their sizes agree.

@@ -9,6 +9,7 @@ from typing import Any
 from toyfcn.config.commands import EvalConfig
 from toyfcn.config.data import KINDS, DataConfig
 from toyfcn.config.trainer import TrainerConfig
+from toyfcn.data import preflight
 from toyfcn.data.datamodule import SegmentationData
 from toyfcn.data.datasets import open_source
 from toyfcn.evaluation.score_table import print_scores
@@ -71,6 +72,7 @@ def score_split(
             f"{source.name} has {len(source.classes)} ({source.classes[1]}, …)"
         )
     data = SegmentationData(source, config, loaded.model.short_side)
+    preflight.look_at(source, data.split_ids(split))
     checkpoint.warn_of_trained(loaded, data, split)
     figures, _ = loaded.score(data, split, trainer)
     return figures

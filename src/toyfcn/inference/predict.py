@@ -16,7 +16,8 @@ from toyfcn import hardware
 from toyfcn.config.commands import PredictConfig
 from toyfcn.config.data import VOCConfig
 from toyfcn.data.datasets import open_source
-from toyfcn.data.image_io import read_image
+from toyfcn.data.image_io import WHITE, read_image
+from toyfcn.data.preflight import tell_of_16_bits
 from toyfcn.data.splits import sound_ids
 from toyfcn.data.transforms import resize_image, working_size
 from toyfcn.data.voc import CLASSES
@@ -43,6 +44,7 @@ class Predictor:
         self.device = hardware.device(accelerator, "device")
         self.net = loaded.net.to(self.device)
         self.short_side = loaded.model.short_side
+        self.white: int = getattr(loaded.data, "white", WHITE)  # of photos of 16 bits
         self.classes: list[str] = loaded.classes
         self.palette: list[int] = list(loaded.metadata["palette"])
 
@@ -57,7 +59,7 @@ class Predictor:
     @torch.inference_mode()
     def scores(self, photo: NDArray[np.uint8] | str | Path) -> Tensor:
         """Return the scores of each pixel before the softmax, float32 (classes, H, W)."""
-        image = as_image(photo)
+        image = as_image(photo, self.white)
         size = (image.shape[1], image.shape[2])
         seen = resize_image(image, working_size(size, self.short_side))
         found: Tensor = self.net(seen[None].to(self.device), size)[0].cpu()
@@ -78,10 +80,10 @@ def load(ckpt: str | Path, accelerator: str = "auto") -> Predictor:
     return Predictor(checkpoint.load(ckpt), accelerator)
 
 
-def as_image(photo: NDArray[np.uint8] | str | Path) -> Tensor:
+def as_image(photo: NDArray[np.uint8] | str | Path, white: int = WHITE) -> Tensor:
     """Return a photo as uint8 (3, H, W)."""
     if isinstance(photo, str | Path):
-        return read_image(Path(photo))
+        return read_image(Path(photo), white)
     array = np.asarray(photo)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
         raise ValueError(
@@ -100,11 +102,12 @@ def run_command(config: PredictConfig) -> None:
         photos = find_photos(config.source)
     refuse_collisions(photos, out, config)
     predictor = Predictor(loaded, config.device)
+    tell_of_16_bits(photos, predictor.white)
     out.mkdir(parents=True, exist_ok=True)
     failed = []
     for path in track(photos, description="predicting"):
         try:
-            image = read_image(path)
+            image = read_image(path, predictor.white)
         except ValueError as error:
             failed.append(str(error))
             continue

@@ -34,6 +34,17 @@ def bring_weights(
     moved: Transplant | None = None
     if start is not None:
         moved = checkpoint.transplant(start, net)
+        pairs = zip(start.classes, data.source.classes, strict=True)
+        for label, (before, here) in enumerate(pairs):
+            if before != here:
+                log.warning(
+                    "ckpt= has other classes: its label %d is %r, here it is %r; the score layers "
+                    "are copied label by label, so they begin with the old meaning",
+                    label,
+                    before,
+                    here,
+                )
+                break
         for key in ("activation", "pool", "geometry"):  # weights fit either way, scores do not
             was, now = getattr(start.model, key), getattr(config.model, key)
             if was != now:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import shlex
 import sys
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.utils import deterministic
 
 from toyfcn.config.commands import TrainConfig
+from toyfcn.data import preflight
 from toyfcn.data.class_weights import loss_weights
 from toyfcn.data.datamodule import SegmentationData
 from toyfcn.data.datasets import open_source
@@ -191,6 +193,8 @@ def build(config: TrainConfig) -> Parts:
     data = SegmentationData(source, config.data, config.model.short_side, config.seed)
     data.setup()
     train_ids = data.split_ids(config.data.train_split)
+    preflight.look_at(source, itertools.chain(*data.ids.values()))
+    preflight.refuse_void_only(source, config.data.train_split, train_ids)
     weights = loss_weights(
         config.recipe.class_weights, source, train_ids, Path(config.data.cache_folder)
     )

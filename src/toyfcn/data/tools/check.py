@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import statistics
 import time
@@ -18,8 +19,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from toyfcn.data.image_io import reason_of
+from toyfcn.data.folder import FolderSource
+from toyfcn.data.image_io import image_size, read_mask_and_palette, reason_of
 from toyfcn.data.overlap import canonical
+from toyfcn.data.palettes import ADVICE, Used, disagreements, used_colors
 from toyfcn.data.progress import progress
 from toyfcn.data.source import Source
 from toyfcn.text import printable
@@ -72,6 +75,7 @@ class Pair:
     size: tuple[int, int] | None = None  # the photo's (height, width)
     counts: Tensor | None = None  # pixels of each label: int64 (256,)
     mode: str | None = None  # the mask's
+    colors: dict[int, Used] = field(default_factory=dict)  # of its palette, where masks compare
 
     def add_fault(self, path: Path, reason: str) -> None:
         """Note a fault of a file."""
@@ -133,12 +137,16 @@ def read_pair(source: Source, name: str) -> Pair:
     size = None
     try:
         with Image.open(mask) as header:
-            pair.mode, size = header.mode, (header.height, header.width)
+            pair.mode = header.mode
         labels = source.mask(name)
         size = (labels.shape[0], labels.shape[1])
         pair.counts = torch.bincount(labels.flatten(), minlength=256)
+        if isinstance(source, FolderSource) and not source.colors:
+            pair.colors = used_colors(*read_mask_and_palette(mask))
     except (ValueError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         pair.add_fault(mask, reason_of(error))
+        with contextlib.suppress(ValueError):
+            size = image_size(mask)
     if pair.size and size and pair.size != size:
         reason = f"is {size[1]} x {size[0]} pixels, but its photo {pair.size[1]} x {pair.size[0]}"
         pair.add_fault(mask, reason)
@@ -165,9 +173,12 @@ class Totals:
     present: Tensor = field(default_factory=lambda: torch.zeros(256, dtype=torch.int64))
     sizes: list[tuple[int, int]] = field(default_factory=list)  # (height, width) of the photos
     modes: Counter[str] = field(default_factory=Counter)
+    colors: dict[Path, dict[int, Used]] = field(default_factory=dict)  # by mask
 
-    def add(self, pair: Pair) -> None:
+    def add(self, pair: Pair, mask: Path) -> None:
         """Count one pair in."""
+        if pair.colors:
+            self.colors[mask] = pair.colors
         self.faults += pair.faults
         if pair.size is not None:
             self.sizes.append(pair.size)
@@ -203,11 +214,14 @@ def check_source(
     try:
         with progress("checking") as advance, warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            for done, pair in enumerate(pool.map(partial(read_pair, source), names), 1):
-                totals.add(pair)
+            pairs = pool.map(partial(read_pair, source), names)
+            for done, (name, pair) in enumerate(zip(names, pairs, strict=True), 1):
+                totals.add(pair, source.mask_path(name))
                 advance(done, len(names))
     finally:
         pool.shutdown(cancel_futures=True)
+    for mask, why in disagreements(totals.colors).items():
+        faults.append(fault(mask, f"its palette {why}; {ADVICE}"))
     return report_of(source, ids, len(names), totals, time.perf_counter() - start)
 
 

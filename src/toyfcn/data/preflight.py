@@ -1,0 +1,89 @@
+"""What is looked at before training or scoring, so that its faults are not learned in silence."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from toyfcn.data.folder import FolderSource
+from toyfcn.data.image_io import (
+    WHITE,
+    has_16_bits,
+    opened,
+    palette_in_header,
+    read_mask_and_palette,
+)
+from toyfcn.data.palettes import ADVICE, disagreements, used_colors
+from toyfcn.data.source import Source
+
+JPEG = (".jpg", ".jpeg", ".jfif")  # which have 8 bits
+log = logging.getLogger(__name__)
+
+
+def look_at(source: Source, ids: Iterable[str]) -> None:
+    """Look at the headers of photos and masks that are to be read: see the functions below."""
+    names = list(dict.fromkeys(ids))
+    refuse_odd_palettes(source, names)
+    white = source.white if isinstance(source, FolderSource) else WHITE
+    tell_of_16_bits(map(source.image_path, names), white)
+
+
+def refuse_odd_palettes(source: Source, ids: Iterable[str]) -> None:
+    """Check that palette masks have the colors expected: VOC's, or in a folder those of the others.
+
+    Only headers are read where all palettes are the same.
+
+    Raises:
+        ValueError: some have not; the message names the first such file.
+    """
+    if isinstance(source, FolderSource) and source.colors:
+        return
+    found = {name: palette_in_header(source.mask_path(name)) for name in ids}
+    found = {name: colors for name, colors in found.items() if colors is not None}
+    if not isinstance(source, FolderSource):
+        for name, colors in found.items():
+            if colors != bytes(source.palette):
+                source.mask(name)  # which compares the colors that occur
+        return
+    if len(set(found.values())) < 2:
+        return
+    masks = {source.mask_path(n): read_mask_and_palette(source.mask_path(n)) for n in found}
+    if odd := disagreements({path: used_colors(*read) for path, read in masks.items()}):
+        path, why = next(iter(odd.items()))
+        more = f" (and {len(odd) - 1} more)" if len(odd) > 1 else ""
+        raise ValueError(f"{path}{more}: its palette {why}; {ADVICE}")
+
+
+def refuse_void_only(source: Source, split: str, ids: Sequence[str]) -> None:
+    """Check that some pixel of the training masks has a class; read masks until one has.
+
+    Raises:
+        ValueError: all are void.
+    """
+    if all(bool((source.mask(name) == source.void).all()) for name in ids):
+        raise ValueError(
+            f"train_split={split}: every pixel of its {len(ids)} masks is void ({source.void}), "
+            f"so there is nothing to learn: look at {source.mask_path(ids[0])} and data.void"
+        )
+
+
+def tell_of_16_bits(photos: Iterable[Path], white: int) -> None:
+    """Warn once if photos have 16 bits a channel, for which a value of white must be known."""
+    deep = [path for path in photos if path.suffix.lower() not in JPEG and is_deep(path)]
+    if deep:
+        log.warning(
+            "%d photos have 16 bits a channel (the first is %s), scaled so that data.white=%d is "
+            "white: set it to the largest value that yours can have, such as 4095 of 12 bits",
+            len(deep),
+            deep[0],
+            white,
+        )
+
+
+def is_deep(path: Path) -> bool:
+    """Tell whether a photo has 16 bits a channel, by its header."""
+    with contextlib.suppress(ValueError), opened(path, "photo") as image:
+        return has_16_bits(image)
+    return False
