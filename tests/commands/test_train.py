@@ -50,7 +50,7 @@ def test_a_run_leaves_what_the_design_names(trained: Path) -> None:
     metrics = json.loads((trained / "metrics.json").read_text())
     assert set(metrics) == {"val", "test"}
     keys = ["miou", "pixel_acc", "mean_acc", "fwiou", "iou", "loss", "images"]
-    keys += ["baseline_miou", "boundary_miou"]
+    keys += ["baseline_class", "baseline_miou", "boundary_miou"]
     assert set(metrics["test"]) == set(keys)
     assert (metrics["val"]["images"], metrics["test"]["images"]) == (3, 5)
     assert list(metrics["test"]["iou"])[:2] == ["background", "disc"]

@@ -1,15 +1,18 @@
 """The figures against hand-computed ones, a second implementation, torchmetrics and real masks."""
 
+import io
 import math
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from toyfcn.data.voc import find_voc, voc_source
 from toyfcn.evaluation.metrics import BoundaryIU, ConfusionMatrix, Scores, confusion
+from toyfcn.evaluation.score_table import print_scores
 
 SCALARS = ("pixel_acc", "mean_acc", "miou", "fwiou", "baseline_miou")
 
@@ -86,7 +89,9 @@ def test_random_masks_equal_sets_of_pixels(classes):
     truth, said = random_pair(classes)
     scores = Scores.of(confusion(torch.from_numpy(truth), torch.from_numpy(said), classes))
     expected = by_sets(truth, said, classes)
-    expected["baseline_miou"] = by_sets(truth, np.zeros_like(said), classes)["miou"]
+    most = np.bincount(truth[truth != 255], minlength=classes).argmax()
+    assert scores.baseline_class == most
+    expected["baseline_miou"] = by_sets(truth, np.full_like(said, most), classes)["miou"]
     for key in SCALARS:
         assert getattr(scores, key) == pytest.approx(expected[key], abs=1e-12), key
     assert scores.iou == pytest.approx(expected["iou"], abs=1e-12, nan_ok=True)
@@ -153,10 +158,29 @@ def test_state_accumulates_and_resets():
 
 def test_as_dict_is_plain_and_names_classes():
     report = Scores.of(torch.tensor([[5, 1, 0], [1, 3, 0], [0, 0, 0]])).as_dict(["x", "y", "z"])
-    assert set(report) == {*SCALARS, "iou"}
+    assert set(report) == {*SCALARS, "iou", "baseline_class"}
+    assert report["baseline_class"] == "x"
     assert report["iou"] == {"x": pytest.approx(5 / 7), "y": pytest.approx(3 / 5), "z": None}
     with pytest.raises(ValueError, match="zip"):
         Scores.of(torch.eye(3, dtype=torch.int64)).as_dict(["x", "y"])
+
+
+def test_the_baseline_is_the_most_frequent_class_by_name():
+    """Of CamVid's kind: label 0 is sky, most is road."""
+    figures = Scores.of(torch.tensor([[1, 1, 0], [0, 3, 3], [0, 0, 2]])).as_dict(
+        ["sky", "road", "x"]
+    )
+    assert figures["baseline_class"] == "road"
+    assert figures["baseline_miou"] == pytest.approx((6 / 10) / 3)
+    out = io.StringIO()
+    print_scores({"val": figures | {"images": 1}, "test": None}, Console(file=out, width=80))
+    assert "all-road mean IU" in out.getvalue() and "20.0" in out.getvalue()
+
+
+def test_nothing_labeled_has_no_figure():
+    figures = Scores.of(torch.zeros(2, 2, dtype=torch.int64)).as_dict(["a", "b"])
+    assert figures.pop("iou") == {"a": None, "b": None}
+    assert set(figures.values()) == {None}
 
 
 @pytest.mark.usefixtures("one_thread")

@@ -16,6 +16,7 @@ import numpy as np
 from torch import Tensor
 
 from toyfcn.config.data import FolderConfig
+from toyfcn.data.class_files import read_class_file
 from toyfcn.data.color_masks import read_colors
 from toyfcn.data.image_io import WHITE, read_image, read_mask
 from toyfcn.data.palettes import Color, palette
@@ -248,11 +249,7 @@ def class_names(config: FolderConfig, root: Path) -> tuple[str, ...]:
         if names:
             raise ValueError("data.classes and data.classes_file are both given: choose one")
         option = str(path := root / Path(config.classes_file).expanduser())
-        try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"cannot read data.classes_file={path}: {error}") from None
-        names = [line.strip() for line in lines if line.strip()]
+        names = read_class_file(path, config.void)
     if not 2 <= len(names) <= 255:
         raise ValueError(
             f"{option} names {len(names)} classes: data=folder needs 2 to 255, label 0 first, such "

@@ -56,20 +56,23 @@ class Scores:
     fwiou: float
     iou: tuple[float, ...]
     baseline_miou: float
+    baseline_class: int | None
 
     @classmethod
     def of(cls, matrix: Tensor) -> Scores:
         """Read the figures off int64 (C, C), in double precision.
 
         ``mean_acc`` and ``miou`` are means over the classes for which they are defined; fwIU
-        weighs IU by the target's frequency; ``baseline_miou`` is that of label 0 everywhere.
+        weighs IU by the target's frequency; ``baseline_miou`` is that of the target's most frequent
+        class everywhere, which is ``baseline_class`` (None where nothing is labeled).
         """
         counts = matrix.double().cpu()
         hits, target, predicted = counts.diagonal(), counts.sum(1), counts.sum(0)
         total = target.sum()
         iou = hits / (target + predicted - hits)
-        # background everywhere hits all of background, and nothing of the classes that occur
-        baseline = (target[0] / total).item() / (1 + int((target[1:] > 0).sum()))
+        # one class everywhere hits all of it, and nothing of the other classes that occur
+        largest = int(target.argmax())
+        baseline = (target[largest] / total).item() / max(1, int((target > 0).sum()))
         return cls(
             pixel_acc=(hits.sum() / total).item(),
             mean_acc=(hits / target).nanmean().item(),
@@ -77,6 +80,7 @@ class Scores:
             fwiou=((target / total) * iou.nan_to_num()).sum().item(),
             iou=tuple(iou.tolist()),
             baseline_miou=baseline,
+            baseline_class=largest if total > 0 else None,
         )
 
     def as_dict(self, names: Sequence[str]) -> dict[str, Any]:
@@ -86,8 +90,10 @@ class Scores:
             return None if value != value else value
 
         scalars = ("miou", "pixel_acc", "mean_acc", "fwiou", "baseline_miou")
+        most = self.baseline_class
         return {key: plain(getattr(self, key)) for key in scalars} | {
-            "iou": {name: plain(v) for name, v in zip(names, self.iou, strict=True)}
+            "baseline_class": None if most is None else names[most],
+            "iou": {name: plain(v) for name, v in zip(names, self.iou, strict=True)},
         }
 
 

@@ -46,15 +46,16 @@ def sheet(
 ) -> Image.Image:
     """Stack titled panels under their headings, with a legend of the classes below.
 
-    Each row is (title, panel); panels are brought to ``width`` pixels.
+    Each row is (title, panel); panels are brought to ``width`` pixels, or twice that in height.
     """
     margin, line = 24, 22
     small, large = ImageFont.load_default(13), ImageFont.load_default(18)
     pictures = []
     for name, row in rows:
-        height = round(row.shape[0] * width / row.shape[1])
-        kind = Image.Resampling.NEAREST if row.shape[1] < width else Image.Resampling.BOX
-        pictures.append((name, Image.fromarray(row).resize((width, height), kind)))
+        scale = min(width / row.shape[1], 2 * width / row.shape[0])  # of tall ones, the height
+        size = (max(1, round(row.shape[1] * scale)), max(1, round(row.shape[0] * scale)))
+        kind = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BOX
+        pictures.append((name, Image.fromarray(row).resize(size, kind)))
     key = legend(classes, palette, width)
     top = margin + (34 if title else 0) + line
     total = top + sum(p.height + line for _, p in pictures) + key.height + margin

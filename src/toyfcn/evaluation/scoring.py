@@ -99,7 +99,7 @@ class Scorer(nn.Module):
         if process_count() > 1:
             torch.distributed.all_reduce(sums)
         figures = Scores.of(self.confusion()).as_dict(self.classes) | {
-            "loss": (sums[0] / sums[1].clamp(min=1e-6)).item(),
+            "loss": (sums[0] / sums[1]).item() if sums[1] > 0 else None,
             "images": int(sums[2].item()),
         }
         if self.boundary is not None:

@@ -34,8 +34,9 @@ def note_scoring(
         return
     time, command = datetime.now(UTC).isoformat(timespec="seconds"), Path(sys.argv[0]).stem
     facts = (time, command, near(folder), near(checkpoint), data.name, split, found["images"])
+    miou = "" if found["miou"] is None else f"{found['miou']:.6f}"
     try:
-        append(LOG, (*facts, f"{found['miou']:.6f}"))
+        append(LOG, (*facts, miou))
     except OSError as error:
         log.warning("%s could not be written: %s", LOG, error.strerror or error)
 

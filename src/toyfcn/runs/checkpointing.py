@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -164,7 +165,8 @@ class RunCheckpoints(Checkpoint):  # Lightning calls callbacks of this kind afte
         if trainer.state.fn != "fit":
             return
         before, score = self.score, float(trainer.callback_metrics["val/miou"])
-        better = before is None or score > before
+        # the last one counts where no mean IU exists, as of masks of void alone
+        better = before is None or math.isnan(before) or score > before
         self.score = score if better else before
         saved = self.save(trainer, best=better)
         if better and trainer.is_global_zero:

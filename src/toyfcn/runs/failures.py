@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import errno
+import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from toyfcn.text import first_line
+
+log = logging.getLogger(__name__)
 
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO}
 NO_MEMORY = re.compile(
@@ -12,6 +19,15 @@ NO_MEMORY = re.compile(
 )
 WORKER = re.compile(r"DataLoader worker \(pid\(?s?\)? ?[\d, ]+\).*", re.DOTALL)
 FROM_WORKER = re.compile(r"Caught \w+ in DataLoader worker process")
+
+
+@contextmanager
+def optional(what: str) -> Iterator[None]:
+    """Warn of what goes wrong meanwhile: pictures, plots and tables must not end a run."""
+    try:
+        yield
+    except Exception as error:
+        log.warning("%s could not be made: %s: %s", what, type(error).__name__, first_line(error))
 
 
 def of_disk(error: OSError) -> bool:

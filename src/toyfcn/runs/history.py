@@ -12,12 +12,12 @@ from toyfcn.files import write_text
 COLUMNS = ("step", "epoch", "train_loss", "val_loss", "val_miou", "val_pixel_acc", "seconds")
 
 
-def write_history(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
-    """Write history.csv, atomically."""
+def write_history(path: Path, rows: Sequence[Mapping[str, float | None]]) -> None:
+    """Write history.csv, atomically; a figure that does not exist is an empty cell."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS)
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({k: None if v != v else v for k, v in row.items()} for row in rows)
     write_text(path, text.getvalue())
 
 

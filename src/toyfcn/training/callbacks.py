@@ -16,6 +16,7 @@ from toyfcn.data.collate import Batch
 from toyfcn.data.datamodule import SegmentationData
 from toyfcn.data.transforms import resize_image, working_size
 from toyfcn.evaluation import pictures
+from toyfcn.runs.failures import optional
 from toyfcn.runs.history import read_history, write_history
 from toyfcn.runs.run import Pruned, Pruner
 from toyfcn.training.task import SegmentationTask
@@ -199,10 +200,11 @@ class PredictionPanels(Callback):
         split = self.data.config.val_split
         assert isinstance(pl_module, SegmentationTask) and isinstance(trainer.logger, Curves)
         assert split
-        for name, row in panels(pl_module.net, self.data, split, self.photos):
-            trainer.logger.add_image(
-                f"panels/{name}", pictures.shrink(row, WIDTH), trainer.global_step
-            )
+        with optional("the panels of a validation"):
+            for name, row in panels(pl_module.net, self.data, split, self.photos):
+                trainer.logger.add_image(
+                    f"panels/{name}", pictures.shrink(row, WIDTH), trainer.global_step
+                )
 
 
 class Histograms(Callback):

@@ -78,9 +78,11 @@ def score_first(net: Network, config: TrainConfig, data: SegmentationData) -> di
         test_views=config.trainer.test_views,
     )
     net.train()
-    log.info(
-        "before the first step: val mean IU %.4f, all-background %.4f",
-        found["miou"],
-        found["baseline_miou"],
-    )
+    if found["miou"] is not None:
+        log.info(
+            "before the first step: val mean IU %.4f, all-%s %.4f",
+            found["miou"],
+            found["baseline_class"],
+            found["baseline_miou"],
+        )
     return found

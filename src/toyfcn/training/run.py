@@ -28,6 +28,7 @@ from toyfcn.evaluation.test_scorings import note_scoring
 from toyfcn.files import read_json, write_json
 from toyfcn.models.build import Network, build_network
 from toyfcn.runs import checkpoint, checkpointing, failures, rerun
+from toyfcn.runs.failures import optional
 from toyfcn.runs.interrupt import Interrupted, Interruption
 from toyfcn.runs.record import RunRecord
 from toyfcn.runs.resume import fingerprint, resolve
@@ -162,7 +163,8 @@ def fit_and_score(
         train_s=round(monitor.seconds, 2),
         images_per_s=round(monitor.images_per_second, 1),
     )
-    print_scores(metrics)
+    with optional("the table of scores"):
+        print_scores(metrics)
     print(f"run folder:   {run.folder}\npictures:     {run.folder / 'predictions.png'}")
     print(f"curves:       tensorboard --logdir {shlex.quote(str(run.folder / 'tensorboard'))}")
     return metrics
@@ -271,11 +273,15 @@ def score_best(config: TrainConfig, run: Run, parts: Parts, logger: tensorboard.
             note_scoring(run.folder, best, config.data, name, metrics[split])
     write_json(run.metrics, metrics)
     steps, chosen_by_user = parts.steps, run.overrides
-    logger.attempt(
-        lambda: tensorboard.log_results(logger, config, chosen_by_user, metrics, matrices, steps)
-    )
+    with optional("the last of the curves"):
+        logger.attempt(
+            lambda: tensorboard.log_results(
+                logger, config, chosen_by_user, metrics, matrices, steps
+            )
+        )
     logger.finalize("success")
-    draw_predictions(config, run, chosen.net, data, metrics)
+    with optional("predictions.png"):
+        draw_predictions(config, run, chosen.net, data, metrics)
     return metrics
 
 
@@ -286,7 +292,8 @@ def draw_predictions(
     """Draw predictions.png: photo, ground truth, prediction and errors of six photos."""
     which = "val" if config.data.test_split is None else "test"
     split, found, source = getattr(config.data, f"{which}_split"), metrics[which], data.source
-    title = f"{source.name}, {split}: mean IU {found['miou']:.3f}"
+    miou = "–" if found["miou"] is None else f"{found['miou']:.3f}"
+    title = f"{source.name}, {split}: mean IU {miou}"
     rows = callbacks.panels(net, data, split, 6)
     sheet = pictures.sheet(rows, source.classes, source.palette, title)
     sheet.save(run.folder / "predictions.png")

@@ -46,7 +46,7 @@ class SegmentationTask(pl.LightningModule):
     >>> trainer = pl.Trainer(max_steps=2, logger=CSVLogger("own"), **quiet)
     >>> trainer.fit(task, datamodule=data)
     >>> trainer.global_step, sorted(task.results)[:3]
-    (2, ['baseline_miou', 'fwiou', 'images'])
+    (2, ['baseline_class', 'baseline_miou', 'fwiou'])
     """
 
     def __init__(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import re
 import threading
 import time
 import warnings
@@ -154,7 +155,8 @@ def ignore_full_disk(args: threading.ExceptHookArgs) -> None:
 def log_config(logger: Curves, config: TrainConfig) -> None:
     """Show the whole config as text."""
     text = OmegaConf.to_yaml(OmegaConf.create(dataclasses.asdict(config)))
-    logger.experiment.add_text("config", f"```yaml\n{text}```", 0)
+    fence = "`" * (1 + max(3, *map(len, re.findall("`+", text + "`"))))  # longer than any in it
+    logger.experiment.add_text("config", f"{fence}yaml\n{text}{fence}", 0)
 
 
 def log_results(

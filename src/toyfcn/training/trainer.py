@@ -76,7 +76,9 @@ def make_callbacks(
         place = hardware.device(config.trainer.accelerator)  # where the network comes to
         found.append(EMAWeightAveraging(device=place, decay=config.recipe.average))
     if config.trainer.patience is not None:
-        found.append(EarlyStopping("val/miou", mode="max", patience=config.trainer.patience))
+        patience = config.trainer.patience
+        # a mean IU that does not exist, of void alone, is no improvement and no error
+        found.append(EarlyStopping("val/miou", mode="max", patience=patience, check_finite=False))
     if config.logger.histograms:
         found.append(callbacks.Histograms(config.trainer.val_every))
     history = run.folder / "history.csv"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from toyfcn.config.commands import DataCommandConfig
 from toyfcn.data.datasets import open_source
@@ -55,7 +56,7 @@ def print_report(report: Report) -> None:
     table.add_column("labeled pixels, %", justify="right")
     table.add_column("images", justify="right")
     for name, of_class in report["classes"].items():
-        table.add_row(name, f"{100 * of_class['share']:.2f}", str(of_class["images"]))
+        table.add_row(Text(name), f"{100 * of_class['share']:.2f}", str(of_class["images"]))
     Console().print(table)
     print(f"void:   {100 * report['void_share']:.2f} % of all pixels")
     for wrong in report["faults"]:
