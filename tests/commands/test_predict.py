@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,11 @@ import torch
 from conftest import Command
 from PIL import Image
 
-from toyfcn.config.commands import TrainConfig
+from toyfcn.config.commands import PredictConfig, TrainConfig
 from toyfcn.config.data import VOCConfig
 from toyfcn.config.model import ModelConfig
 from toyfcn.data.voc import find_voc, voc_source
+from toyfcn.inference.predict import refuse_collisions
 from toyfcn.models.build import build_network
 from toyfcn.runs import checkpoint
 
@@ -121,3 +123,71 @@ def test_photos_are_never_written_over(best: Path, command: Command) -> None:
     assert answer.code == 2 and f"would write over {photos}/a.png" in answer.err
     assert (photos / "a.png").read_bytes() == before
     assert [path.name for path in photos.iterdir()] == ["a.png"]
+
+
+def photos_called(folder: Path, *names: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        form = "JPEG" if name.endswith("jfif") else None
+        Image.new("RGB", (40, 30), "teal").save(folder / name, form)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("names", "words", "lost"),
+    [
+        (("a.jpg", "a_overlay.jpg"), (), "a_overlay.png"),
+        (("a.jpg", "a.bmp"), (), "a.png"),
+        (("a_overlay_overlay.png", "a_overlay.png", "a.png"), (), "a_overlay.png"),
+    ],
+)
+def test_no_result_is_written_twice(best: Path, command: Command, names, words, lost) -> None:
+    photos_called(best.parent / "photos", *names)
+    answer = command("predict", f"ckpt={best}", "source=photos", "out=masks", *words)
+    assert answer.code == 2
+    assert "would both be written to" in answer.err and f"masks/{lost}" in answer.err
+    assert not Path("masks").exists()
+
+
+def test_a_submission_has_no_overlays_that_could_collide(tmp_path: Path) -> None:
+    photos = [tmp_path / "a.jpg", tmp_path / "a_overlay.jpg"]
+    refuse_collisions(photos, tmp_path / "out", PredictConfig(ckpt="x", format="voc_server"))
+
+
+def test_what_is_left_out_is_told(best: Path, command: Command) -> None:
+    photos = photos_called(best.parent / "photos", "a.jpg", "b.jfif", "c.ppm", "d.avif")
+    for name in ("e.heic", "f.HEIC", "notes.txt", "plain", ".hidden.jpg"):
+        (photos / name).write_bytes(b"x")
+    (photos / "more").mkdir()
+    (photos / "gone.jpg").symlink_to("nowhere.jpg")
+    answer = command("predict", f"ckpt={best}", "source=photos", "out=masks")
+    assert answer.code == 0 and "wrote 4 masks" in answer.out
+    told = "2 .heic, 1 .txt, 1 dangling link gone.jpg, 1 file without suffix, 1 folder"
+    assert f"left out of photos: {told}" in answer.out
+    assert len(list(Path("masks").iterdir())) == 8
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("nowhere", "source=nowhere does not exist"),
+        ("photos/gone.jpg", "source=photos/gone.jpg, a link to lost.jpg, does not exist"),
+        ("'photos/*.xyz'", "source=photos/*.xyz does not exist"),
+        ("empty", "source=empty names no photo: it is empty"),
+        ("other", "source=other names no photo: it holds 1 .heic"),
+    ],
+)
+def test_a_source_without_photos_says_why(best: Path, command: Command, source, told) -> None:
+    for name in ("photos", "empty", "other"):
+        (best.parent / name).mkdir()
+    (best.parent / "photos/gone.jpg").symlink_to("lost.jpg")
+    (best.parent / "other/a.heic").write_bytes(b"")
+    answer = command("predict", f"ckpt={best}", f"source={source}", "out=masks")
+    assert answer.code == 2 and told in answer.err
+
+
+def test_many_names_are_compared_quickly(tmp_path: Path) -> None:
+    photos = [tmp_path / f"{index:06}.jpg" for index in range(20_000)]
+    start = time.perf_counter()
+    refuse_collisions(photos, tmp_path / "out", PredictConfig(ckpt="x", source="photos"))
+    assert time.perf_counter() - start < 3  # 20 s and more when each is compared with all

@@ -135,14 +135,18 @@ def test_one_color_for_two_labels_is_sound_where_all_have_it_so(tmp_path: Path) 
     assert faulty(source) == set()
 
 
-def test_a_training_split_of_void_only_is_refused(tmp_path: Path) -> None:
+def test_a_training_split_of_void_only_is_refused(tmp_path: Path, caplog) -> None:
     source = folder(tmp_path)
     ids = source.ids("train")
-    refuse_void_only(source, "train", ids)
+    refuse_void_only(source, {"train": ids}, "train")
     for name in ids:
         Image.fromarray(np.full((12, 16), 255, np.uint8)).save(source.mask_path(name))
-    with pytest.raises(ValueError, match=r"train_split=train: every pixel.*void"):
-        refuse_void_only(source, "train", ids)
+    with pytest.raises(
+        ValueError, match=r"every pixel of the \d+ masks of the split 'train' is void"
+    ):
+        refuse_void_only(source, {"train": ids}, "train")
+    refuse_void_only(source, {"test": ids}, "train")
+    assert "'test' is void (255): its scores will be null" in caplog.text
 
 
 def test_photos_of_16_bits_are_told_once(tmp_path: Path, caplog) -> None:

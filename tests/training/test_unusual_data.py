@@ -10,9 +10,13 @@ import torch
 from PIL import Image
 
 import toyfcn
+from toyfcn.cli.compose import compose_train
+from toyfcn.data.datamodule import SegmentationData
 from toyfcn.evaluation import pictures
+from toyfcn.models.build import build_network
 from toyfcn.report.write import write_report
 from toyfcn.training import callbacks
+from toyfcn.training.smallest_batch import refuse_too_small
 
 NAMES = ["dog [/]", "<b>$x_1$ [red]</b>", "a_b*c* ```:smile:"]
 
@@ -98,3 +102,50 @@ def test_pictures_of_every_size(size: tuple[int, int]) -> None:
     assert max(sheet.size) < 6000
     assert min(pictures.shrink(row, callbacks.WIDTH).shape) >= 1
     assert min(pictures.overlay(photo, labels, NAMES, colors).size) > 0
+
+
+@pytest.mark.parametrize(
+    ("sizes", "options", "why"),
+    [
+        ({"train0": (1, 1)}, ["model=fcn_vgg16", "model.norm=batch"], "train0.png, seen at 1 x 1"),
+        (
+            {f"train{i}": (8, 8) for i in range(3)},
+            ["model=unet", "model.norm=batch"],
+            "in a batch of 1, which data.batch_size=2",
+        ),
+    ],
+)
+def test_what_cannot_be_trained_is_told_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes, options: list[str], why: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    rest = {"val0": (40, 48), "test0": (40, 48)}
+    overrides = [*options, *draw(tmp_path / "data", sizes | rest), "model.short_side=null"]
+    with pytest.raises(ValueError, match=why):
+        toyfcn.train([word for word in overrides if "stride" not in word], tmp_path / "run")
+    assert not (tmp_path / "run/checkpoints").exists()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 700), (700, 3)])
+def test_odd_sizes_are_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    sizes = {f"{split}{i}": size for split in ("train", "val", "test") for i in range(2)}
+    overrides = [*draw(tmp_path / "data", sizes), "model.short_side=null"]
+    metrics = toyfcn.train(overrides, tmp_path / "run")
+    assert metrics["test"]["images"] == 2
+    assert (tmp_path / "run/predictions.png").is_file()
+
+
+def test_looking_at_the_smallest_batch_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    overrides = [*draw(tmp_path / "data", SIZES | {"train2": (20, 24)}), "model.short_side=null"]
+    config = compose_train(["model=unet", "model.norm=batch", *overrides])
+    data = SegmentationData.open(config.data)
+    net = build_network(config.model, 3)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    drawn = torch.random.get_rng_state()
+    refuse_too_small(config, net, data)
+    assert torch.random.get_rng_state().equal(drawn)
+    assert all(value.equal(before[name]) for name, value in net.state_dict().items())

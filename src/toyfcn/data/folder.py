@@ -1,8 +1,8 @@
 """Your own data: a folder of photos, one of masks with the same names, and the classes' names.
 
-Both folders are flat. A photo ``a.jpg`` (or .jpeg .png .webp .bmp .tif .tiff) belongs to the mask
-``a.png`` (or .bmp .tif .tiff .gif); ``a`` is its id. Files with other endings, and those whose
-names begin with a dot, are ignored.
+Both folders are flat. A photo ``a.jpg`` (or another suffix of ``PHOTOS``) belongs to the mask
+``a.png`` (or one of ``MASKS``); ``a`` is its id. Files with other endings, and those whose names
+begin with a dot, are ignored.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from toyfcn.data.palettes import Color, palette
 from toyfcn.data.source import VOID, Source
 from toyfcn.data.splits import DRAWN, draw_splits, id_fault
 
-PHOTOS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+PHOTOS = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif", ".bmp", ".tif", ".tiff")
 MASKS = (".png", ".bmp", ".tif", ".tiff", ".gif")  # JPEG would blur the labels
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from toyfcn.data.folder import FolderSource
@@ -56,17 +56,27 @@ def refuse_odd_palettes(source: Source, ids: Iterable[str]) -> None:
         raise ValueError(f"{path}{more}: its palette {why}; {ADVICE}")
 
 
-def refuse_void_only(source: Source, split: str, ids: Sequence[str]) -> None:
-    """Check that some pixel of the training masks has a class; read masks until one has.
+def void_only(source: Source, ids: Sequence[str]) -> bool:
+    """Tell whether every pixel of some masks is void; masks are read until one has another."""
+    return all(bool((source.mask(name) == source.void).all()) for name in ids)
+
+
+def refuse_void_only(source: Source, splits: Mapping[str, Sequence[str]], train: str) -> None:
+    """Check that some pixel of the training masks has a class; warn of other splits without.
 
     Raises:
         ValueError: all are void.
     """
-    if all(bool((source.mask(name) == source.void).all()) for name in ids):
-        raise ValueError(
-            f"train_split={split}: every pixel of its {len(ids)} masks is void ({source.void}), "
-            f"so there is nothing to learn: look at {source.mask_path(ids[0])} and data.void"
+    for split, ids in splits.items():
+        if not void_only(source, ids):
+            continue
+        every = (
+            f"every pixel of the {len(ids)} masks of the split {split!r} is void ({source.void})"
         )
+        if split == train:
+            first = source.mask_path(ids[0])
+            raise ValueError(f"{every}: nothing can be learned; look at {first} and data.void")
+        log.warning("%s: its scores will be null", every)
 
 
 def tell_of_16_bits(photos: Iterable[Path], white: int) -> None:

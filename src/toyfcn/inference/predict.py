@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from glob import glob
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from toyfcn import hardware
 from toyfcn.config.commands import PredictConfig
 from toyfcn.config.data import VOCConfig
 from toyfcn.data.datasets import open_source
+from toyfcn.data.folder import PHOTOS
 from toyfcn.data.image_io import WHITE, read_image
 from toyfcn.data.preflight import tell_of_16_bits
 from toyfcn.data.splits import sound_ids
@@ -26,7 +28,7 @@ from toyfcn.inference.evaluate import as_trained
 from toyfcn.runs import checkpoint
 from toyfcn.runs.checkpoint import Checkpoint
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+SUFFIXES = {*PHOTOS, ".gif", ".ppm"}
 
 
 class Predictor:
@@ -132,22 +134,32 @@ def refuse_collisions(photos: list[Path], out: Path, config: PredictConfig) -> N
     """Check that no result replaces another one, or a photo.
 
     Raises:
-        ValueError: naming the photo.
+        ValueError: naming the photos.
     """
-    stems = [photo.stem for photo in photos]
-    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
-    if twice:
-        raise ValueError(f"source={config.source} holds several photos called {', '.join(twice)}")
-    ours = {(out / f"{stem}{end}").resolve() for stem in stems for end in (".png", "_overlay.png")}
-    if lost := [photo for photo in photos if photo.resolve() in ours]:
+    ends = [".png"] + ["_overlay.png"] * (config.format != "voc_server")
+    ends += ["_scores.npz"] * config.scores
+    made: dict[str, Path] = {}
+    for photo in photos:
+        for name in (f"{photo.stem}{end}" for end in ends):
+            other = made.setdefault(name, photo)
+            if other != photo:
+                raise ValueError(
+                    f"source={config.source}: {other} and {photo} would both be written to "
+                    f"{out / name}: rename one, or predict them into two folders"
+                )
+    there = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    ours = {(out / name).resolve() for name in there & set(made)}
+    if ours and (lost := [photo for photo in photos if photo.resolve() in ours]):
         raise ValueError(f"out={config.out} would write over {lost[0]}: choose another folder")
 
 
 def find_photos(source: str | list[str] | None) -> list[Path]:
     """Return the photos that files, folders or globs name: sorted within each, each once.
 
+    What lies there beside them is printed, but for hidden files.
+
     Raises:
-        ValueError: nothing is named, or no photo is found there.
+        ValueError: nothing is named, it is not there, or no photo is found.
     """
     if not source:
         raise ValueError("source= is missing: name a photo, a folder of photos or a glob")
@@ -156,18 +168,35 @@ def find_photos(source: str | list[str] | None) -> list[Path]:
     path = Path(source).expanduser()
     if path.is_file():
         return [path]
-    found = path.iterdir() if path.is_dir() else map(Path, glob(str(path), recursive=True))
-    photos = sorted(p for p in found if is_photo(p))
+    if path.is_dir():
+        found = sorted(path.iterdir())
+    else:
+        found = sorted(map(Path, glob(str(path), recursive=True)))
+        if not found or path.is_symlink():  # a dangling one
+            link = f", a link to {path.readlink()}," if path.is_symlink() else ""
+            raise ValueError(f"source={source}{link} does not exist")
+    found = [p for p in found if not p.name.startswith(".")]
+    photos = [p for p in found if p.suffix.lower() in SUFFIXES and p.is_file()]
+    known = set(photos)
+    others = Counter(what_else(p) for p in found if p not in known)
+    left_out = ", ".join(f"{count} {what}" for what, count in sorted(others.items()))
     if not photos:
+        held = f"holds {left_out}" if left_out else "is empty"
         raise ValueError(
-            f"source={source} names no photo (looked for {', '.join(sorted(SUFFIXES))})"
+            f"source={source} names no photo: it {held} (looked for {', '.join(sorted(SUFFIXES))})"
         )
+    if left_out:
+        print(f"left out of {source}: {left_out}")
     return photos
 
 
-def is_photo(path: Path) -> bool:
-    """Tell a photo by its suffix; hidden files are none."""
-    return path.suffix.lower() in SUFFIXES and path.name[0] != "." and path.is_file()
+def what_else(path: Path) -> str:
+    """Say what a path is that is no photo."""
+    if path.is_dir():
+        return "folder" if path.suffix.lower() not in SUFFIXES else f"folder {path.name}"
+    if path.is_symlink() and not path.exists():
+        return f"dangling link {path.name}"
+    return path.suffix.lower() or "file without suffix"
 
 
 def submission(config: PredictConfig, loaded: Checkpoint) -> tuple[list[Path], Path]:

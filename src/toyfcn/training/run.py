@@ -35,6 +35,7 @@ from toyfcn.runs.resume import fingerprint, resolve
 from toyfcn.runs.run import Pruned, Run, read_run
 from toyfcn.training import callbacks, device, distributed, tensorboard
 from toyfcn.training.initial_weights import bring_weights, score_first
+from toyfcn.training.smallest_batch import refuse_too_small
 from toyfcn.training.task import SegmentationTask
 from toyfcn.training.trainer import make_trainer
 
@@ -196,7 +197,7 @@ def build(config: TrainConfig) -> Parts:
     data.setup()
     train_ids = data.split_ids(config.data.train_split)
     preflight.look_at(source, itertools.chain(*data.ids.values()))
-    preflight.refuse_void_only(source, config.data.train_split, train_ids)
+    preflight.refuse_void_only(source, data.ids, config.data.train_split)
     weights = loss_weights(
         config.recipe.class_weights, source, train_ids, Path(config.data.cache_folder)
     )
@@ -208,6 +209,7 @@ def build(config: TrainConfig) -> Parts:
 
     epoch_steps = -(-len(train_ids) // config.data.batch_size)
     net = build_network(config.model, len(source.classes))
+    refuse_too_small(config, net, data)
     steps = total_steps(config, epoch_steps)
     task = SegmentationTask(
         net,

@@ -1,0 +1,74 @@
+"""Whether the network can be trained on the smallest batch that will come."""
+
+from __future__ import annotations
+
+import contextlib
+
+import torch
+from torch import nn
+
+from toyfcn.config.commands import TrainConfig
+from toyfcn.data.datamodule import SegmentationData
+from toyfcn.data.image_io import opened
+from toyfcn.data.transforms import working_size
+from toyfcn.models.build import Network
+from toyfcn.text import first_line
+
+ROOMY = 32  # pixels of the short side from which no layer runs out of them
+
+
+def refuse_too_small(config: TrainConfig, net: Network, data: SegmentationData) -> None:
+    """Send the smallest batch of a training through the network once, where it might be too small.
+
+    The network stays as it is, and so do the random numbers.
+
+    Raises:
+        ValueError: the network fails on it; the message names the photo, or the crop.
+    """
+    photos = smallest_share(config, len(data.split_ids(config.data.train_split)))
+    lonely = photos == 1 and any(isinstance(m, nn.BatchNorm2d) for m in net.modules())
+    height, width, which = smallest_photo(config, data, look=lonely)
+    if min(height, width) >= ROOMY and not lonely:
+        return
+    before = {name: buffer.clone() for name, buffer in net.named_buffers()}
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            net.train()(torch.zeros(photos, 3, height, width, dtype=torch.uint8))
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"model.name={config.model.name} cannot be trained on {which}, seen at {width} x "
+            f"{height} pixels, in a batch of {photos}, which data.batch_size="
+            f"{config.data.batch_size} brings: leave such photos out, or set data.batch_size, "
+            f"data.crop, model.short_side or model.norm ({first_line(error)})"
+        ) from None
+    finally:
+        net.load_state_dict(before, strict=False)
+
+
+def smallest_share(config: TrainConfig, images: int) -> int:
+    """Return how many photos the smallest batch gives a process that has any of it."""
+    size = min(config.data.batch_size, images)
+    rest = images % size if config.data.sampling == "epoch" else 0
+    return max(1, (rest or size) // config.trainer.processes)
+
+
+def smallest_photo(config: TrainConfig, data: SegmentationData, look: bool) -> tuple[int, int, str]:
+    """Return the (height, width) at which the smallest training photo is seen, and what it is.
+
+    Headers are read only where the crop or the short side do not say enough (``look``).
+    """
+    if config.data.crop is not None:
+        height, width = config.data.crop
+        return height, width, f"data.crop=[{height},{width}]"
+    least = config.data.scale[0] if config.data.augment else 1.0
+    short = config.model.short_side
+    if short is not None and short * least >= ROOMY and not look:
+        return short, short, f"model.short_side={short}"
+    found: list[tuple[int, int, str]] = []
+    for name in data.split_ids(config.data.train_split):
+        path = data.source.image_path(name)
+        with contextlib.suppress(ValueError), opened(path, "photo") as image:  # else told when read
+            height, width = working_size((image.height, image.width), short)
+            height, width = (max(1, round(side * least)) for side in (height, width))
+            found.append((height, width, str(path)))
+    return min(found, key=lambda photo: photo[0] * photo[1], default=(ROOMY, ROOMY, ""))
