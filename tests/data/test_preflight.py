@@ -149,6 +149,22 @@ def test_a_training_split_of_void_only_is_refused(tmp_path: Path, caplog) -> Non
     assert "'test' is void (255): its scores will be null" in caplog.text
 
 
+def test_vocs_colors_in_another_order_are_warned_of(tmp_path: Path, caplog) -> None:
+    source, voc = folder(tmp_path), palette()
+    with caplog.at_level(logging.WARNING):
+        look_at(source, source.ids("all"))
+        for name in source.ids("all"):
+            with Image.open(source.mask_path(name)) as image:
+                mask = image.copy()
+            mask.putpalette([*voc[:3], *voc[6:9], *voc[3:6], *voc[9:]])
+            mask.save(source.mask_path(name))
+        assert not caplog.records
+        look_at(source, source.ids("all"))
+        assert faulty(source) == set()
+    assert len(caplog.records) == 2
+    assert all("which is VOC's of label" in message for message in caplog.messages)
+
+
 def test_photos_of_16_bits_are_told_once(tmp_path: Path, caplog) -> None:
     source = folder(tmp_path, white=4095)
     for index in (3, 4):

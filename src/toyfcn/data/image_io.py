@@ -176,7 +176,7 @@ def read_mask_and_palette(path: Path) -> tuple[Tensor, bytes | None]:
         if image.mode not in ("P", "L"):
             raise ValueError(
                 f"its mode is {image.mode}, but labels are palette or gray values (where colors "
-                "stand for the classes, set data.colours)"
+                "stand for the classes, use data=folder with data.colours)"
             )
         stored = stored_mode(image)
         image.load()

@@ -6,6 +6,7 @@ So the colors that the indices have must be VOC's in VOC's masks, and the same i
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
+log = logging.getLogger(__name__)
 Color = tuple[int, int, int]
 ADVICE = (
     "a program may have reordered it: if its colors are right, use data=folder with data.colours, "
@@ -61,6 +63,22 @@ def unexpected(used: Mapping[int, Used], expected: Mapping[int, Color]) -> str |
         if color not in ((label,) * 3, expected.get(label, color)):
             return f"gives {label} the color {list(color)}, not {list(expected[label])}"
     return None
+
+
+def warn_of_reordered_voc(mask: Path, used: Mapping[int, Used]) -> None:
+    """Warn if a mask of a folder has only VOC's colors, but not for VOC's labels."""
+    labels = {color: label for label, color in reversed([*enumerate(color_list(bytes(palette())))])}
+    moved = [(label, color) for label, (color, _) in used.items() if labels.get(color) != label]
+    if moved and all(color in labels for color, _ in used.values()):
+        label, color = moved[0]
+        log.warning(
+            "%s gives %d the color %s, which is VOC's of label %d, and so may all masks: if their "
+            "palettes were reordered, set data.colours",
+            mask,
+            label,
+            list(color),
+            labels[color],
+        )
 
 
 def disagreements(masks: Mapping[Path, Mapping[int, Used]]) -> dict[Path, str]:

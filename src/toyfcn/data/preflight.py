@@ -15,7 +15,7 @@ from toyfcn.data.image_io import (
     palette_in_header,
     read_mask_and_palette,
 )
-from toyfcn.data.palettes import ADVICE, disagreements, used_colors
+from toyfcn.data.palettes import ADVICE, disagreements, used_colors, warn_of_reordered_voc
 from toyfcn.data.source import Source
 
 JPEG = (".jpg", ".jpeg", ".jfif")  # which have 8 bits
@@ -47,6 +47,9 @@ def refuse_odd_palettes(source: Source, ids: Iterable[str]) -> None:
             if colors != bytes(source.palette):
                 source.mask(name)  # which compares the colors that occur
         return
+    first = next((source.mask_path(name) for name in found), None)
+    if first is not None:
+        warn_of_reordered_voc(first, used_colors(*read_mask_and_palette(first)))
     if len(set(found.values())) < 2:
         return
     masks = {source.mask_path(n): read_mask_and_palette(source.mask_path(n)) for n in found}

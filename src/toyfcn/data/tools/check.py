@@ -22,7 +22,7 @@ from torch import Tensor
 from toyfcn.data.folder import FolderSource
 from toyfcn.data.image_io import image_size, read_mask_and_palette, reason_of
 from toyfcn.data.overlap import canonical
-from toyfcn.data.palettes import ADVICE, Used, disagreements, used_colors
+from toyfcn.data.palettes import ADVICE, Used, disagreements, used_colors, warn_of_reordered_voc
 from toyfcn.data.progress import progress
 from toyfcn.data.source import Source
 from toyfcn.text import printable
@@ -220,6 +220,8 @@ def check_source(
                 advance(done, len(names))
     finally:
         pool.shutdown(cancel_futures=True)
+    for mask, used in [*totals.colors.items()][:1]:
+        warn_of_reordered_voc(mask, used)
     for mask, why in disagreements(totals.colors).items():
         faults.append(fault(mask, f"its palette {why}; {ADVICE}"))
     return report_of(source, ids, len(names), totals, time.perf_counter() - start)
