@@ -265,6 +265,9 @@ def test_debug_overfits_on_what_it_scores():
         ("model=unet model.upsample=dense", "not an option of model=unet"),
         ("model=unet recipe.pretrain_steps=5", "needs model=fcn_lenet"),
         ("recipe.freeze_steps=5", "needs recipe.freeze=backbone"),
+        ("optimized_metric=val.loss sweep.direction=maximize", "contradicts optimized_metric"),
+        ("data.val_split=null", "set it, or optimized_metric=test.miou"),
+        ("data.val_split=null data.test_split=null", "nothing to score: data.val_split=train"),
     ],
 )
 def test_options_that_contradict_each_other(overrides, words):

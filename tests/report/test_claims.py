@@ -108,3 +108,9 @@ def test_every_claims_settings_are_those_of_its_sweep(path: Path, tmp_path: Path
 def test_a_claim_needs_settings() -> None:
     with pytest.raises(ValueError, match=r"sweep.claim.text needs two or more"):
         ClaimConfig(text="this")
+
+
+def test_a_lower_loss_is_better() -> None:
+    ours, theirs = {"0": 1.0, "1": 1.1, "2": 1.05}, {"0": 1.5, "1": 1.62, "2": 1.54}
+    assert compare("a", "b", ours, theirs, BETTER, lower=True).verdict == "holds"
+    assert compare("b", "a", theirs, ours, BETTER, lower=True).verdict == "does not hold"

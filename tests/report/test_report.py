@@ -105,6 +105,16 @@ def test_runs_are_ranked_and_seeds_grouped(sweep: Path) -> None:
     assert tables.group_cells(first) == ["0.01", "0.6400 ± 0.0400", "–", "3"]
 
 
+def test_a_seed_that_is_repeated_counts_once(sweep: Path) -> None:
+    plan = json.loads((sweep / "sweep.json").read_text())
+    for job, seed in (("1", "00"), ("2", "0")):  # of scores 0.64 and 0.68, beside seed 0's 0.60
+        plan["jobs"][int(job)]["parameters"]["seed"] = seed
+        (sweep / job / "metrics.json").write_text((sweep / "0/metrics.json").read_text())
+    (sweep / "sweep.json").write_text(json.dumps(plan))
+    (group,) = (g for g in over_seeds(collect(sweep)) if g.parameters["recipe.lr"] == "0.01")
+    assert (group.count, group.mean, group.std) == (1, 0.60, None)
+
+
 def test_the_command_writes_everything(sweep: Path, command: Command) -> None:
     code, out, err = command("report", str(sweep))
     assert code == 0, err

@@ -15,6 +15,7 @@ import pytest
 
 from toyfcn.commands import train
 from toyfcn.files import write_json
+from toyfcn.report.results import collect
 from toyfcn.runs.run import Pruned, Run
 from toyfcn.sweep import run as sweep
 from toyfcn.sweep.search import open_study
@@ -205,6 +206,27 @@ def test_a_search_killed_in_the_third_trial_ends_with_six(
     assert all(trial.state.is_finished() for trial in study.trials)
     assert command(*SEARCH, "sweep.n_trials=7").code == 0
     assert [name for name, _, _ in drawn()] == ["6"]
+
+
+@pytest.mark.parametrize(("metric", "best"), [("val.loss", "0"), ("val.miou", "1")])
+def test_a_loss_is_minimized(
+    command: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, metric: str, best: str
+) -> None:
+    """Losses are 0.1 and 0.2 here, and mean IU the same."""
+
+    def trained(config: Any, run: Run, record: Any, *rest: Any) -> dict[str, Any]:
+        found = dict.fromkeys(("miou", "loss"), config.recipe.lr)
+        write_json(run.metrics, metrics := {"val": found, "test": None})
+        record.update("finished")
+        return metrics
+
+    monkeypatch.setattr(training, "fit_and_score", trained)
+    words = ("-m", "sweep=optuna", "recipe.lr=0.1,0.2", "sweep.sampler=grid", "sweep.n_trials=2")
+    assert command(*words, f"optimized_metric={metric}", "hydra.sweep.dir=s").code == 0
+    lr = {"0": "0.1", "1": "0.2"}[best]
+    assert open_study(tmp_path / "s").best_trial.params == {"recipe.lr": lr}
+    ranked = collect(tmp_path / "s").runs
+    assert ranked[0].parameters == {"recipe.lr": lr}
 
 
 def test_hopeless_trials_are_pruned(command: Any, trained: Trained, tmp_path: Path) -> None:

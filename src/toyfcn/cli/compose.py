@@ -29,4 +29,5 @@ def compose_train(overrides: Sequence[str]) -> TrainConfig:
     except MISTAKES as error:
         raise ValueError(explain(error)) from None
     assert isinstance(config, TrainConfig)
+    config.sweep.refuse_alone()
     return config

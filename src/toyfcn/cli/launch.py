@@ -24,7 +24,7 @@ from toyfcn.cli.arguments import complete
 from toyfcn.cli.errors import explain, hint, one_line, stop, written_in
 from toyfcn.cli.help import describe, help_topic, option_names
 from toyfcn.cli.job import load
-from toyfcn.config.commands import COMMANDS
+from toyfcn.config.commands import COMMANDS, TrainConfig
 from toyfcn.runs import failures
 from toyfcn.runs.run import LOCK, Pruned, Run
 
@@ -70,7 +70,7 @@ def launch(
         place = hydra_run()
         try:
             config = typed(composed)
-            refuse_launcher()
+            refuse_without_sweep(config)
             given = (config, with_pruner(place, config)) if with_run else (config,)
             code = load(job)(*given)
         except Exception as error:
@@ -153,19 +153,25 @@ def refuse_unknown(composed: Any, config: Any, prefix: str = "") -> None:
             refuse_unknown(composed[key], value, f"{prefix}{key}.")
 
 
-def refuse_launcher() -> None:
-    """Check that a launcher has a sweep to launch.
+def refuse_without_sweep(config: Any) -> None:
+    """Check that what a sweep alone heeds has one.
 
     Raises:
-        ValueError: it has none, and this run would not go where it was meant to.
+        ValueError: naming the option that would have no effect.
     """
     known = HydraConfig.get()
+    if known.mode == RunMode.MULTIRUN:
+        return
     launcher = known.runtime.choices.get("hydra/launcher", "basic")
-    if launcher != "basic" and known.mode != RunMode.MULTIRUN:
+    if launcher != "basic":
         raise ValueError(
             f"launcher={launcher} starts the jobs of a sweep: add -m (for a single run, too), or "
             "leave it out"
         )
+    if any(str(word).startswith("hydra.sweep.") for word in known.overrides.hydra):
+        raise ValueError("hydra.sweep.… needs -m: the folder of a single run is hydra.run.dir=")
+    if isinstance(config, TrainConfig):
+        config.sweep.refuse_alone()
 
 
 def hydra_run() -> Run:

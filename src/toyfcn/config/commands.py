@@ -57,7 +57,9 @@ class TrainConfig(Checked):
         None, "folder of a finished run to repeat, and compare with bit for bit"
     )
     optimized_metric: str = option(
-        "val.miou", "figure of metrics.json that a sweep looks at: val.… or test.…"
+        "val.miou",
+        "figure of metrics.json that a sweep looks at: val.… or test.…; best.ckpt, "
+        "trainer.patience and pruning go by the same figure of the validations",
     )
 
     def __post_init__(self) -> None:
@@ -79,11 +81,18 @@ class TrainConfig(Checked):
                 f"optimized_metric={self.optimized_metric} is no figure of metrics.json: name one "
                 f"of {' or '.join(scored)}, such as val.miou (known: {', '.join(FIGURES)})"
             )
-        if scored[split] is None:
+        if not any(scored.values()):
             raise ValueError(
-                f"optimized_metric={self.optimized_metric} needs the split that "
-                f"data.{split}_split=null leaves out"
+                "data.val_split and data.test_split leave nothing to score: data.val_split="
+                f"{self.data.train_split} data.allow_overlap=true scores the training photos"
             )
+        if scored[split] is None:
+            (other,) = {*scored} - {split}
+            raise ValueError(
+                f"optimized_metric={self.optimized_metric} needs a data.{split}_split, and there "
+                f"is none: set it, or optimized_metric={other}.{figure}"
+            )
+        self.sweep.better(self.optimized_metric)
         processes = self.trainer.processes
         if recipe.freeze_steps is not None and processes > 1:
             raise ValueError("recipe.freeze_steps needs trainer.devices=1 and trainer.nodes=1")
@@ -92,6 +101,12 @@ class TrainConfig(Checked):
                 f"data.batch_size={self.data.batch_size} is shared out, and leaves nothing to "
                 f"some of the {processes} processes"
             )
+
+    @property
+    def watched(self) -> tuple[str, bool]:
+        """The figure of a validation that tells the best one, and whether lower is better."""
+        better = self.sweep.better(self.optimized_metric)
+        return self.optimized_metric.partition(".")[2], better == "minimize"
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from toyfcn.config.option import Checked, option
 
@@ -54,8 +54,10 @@ class SweepConfig(Checked):
         choices=("tpe", "random", "grid", "cmaes", "nsgaii"),
     )
     seed: int = option(0, "optuna: seed of the sampler", low=0)
-    direction: str = option(
-        "maximize", "what is better in optimized_metric", choices=("maximize", "minimize")
+    direction: str | None = option(
+        None,
+        "what is better in optimized_metric; null: minimize a loss, maximize any other figure",
+        choices=("maximize", "minimize"),
     )
     pruner: str = option(
         "median",
@@ -73,3 +75,29 @@ class SweepConfig(Checked):
     )
     trial: int | None = option(None, "trial that a run belongs to: set by the sweep itself", low=0)
     claim: ClaimConfig = field(default_factory=ClaimConfig)
+
+    def refuse_alone(self) -> None:
+        """Check that a single run is not asked for what only a sweep does.
+
+        Raises:
+            ValueError: naming the option.
+        """
+        for item in fields(self):
+            value = getattr(self, item.name)
+            heeded = item.name in ("direction", "trial")
+            if not heeded and value != getattr(SweepConfig(), item.name):
+                shown = "…" if item.name == "claim" else value
+                raise ValueError(
+                    f"sweep.{item.name}={shown} has an effect in a sweep alone: add -m"
+                )
+
+    def better(self, metric: str) -> str:
+        """Return what is better in a figure such as val.loss: maximize or minimize.
+
+        Raises:
+            ValueError: the options say that a high loss is.
+        """
+        loss = metric.rpartition(".")[2] == "loss"
+        if loss and self.direction == "maximize":
+            raise ValueError(f"sweep.direction=maximize contradicts optimized_metric={metric}")
+        return self.direction or ("minimize" if loss else "maximize")

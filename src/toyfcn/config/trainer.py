@@ -35,7 +35,10 @@ class TrainerConfig(Checked):
         choices=(1, 2, 8),
     )
     patience: int | None = option(
-        None, "stop early after this many validations without a better mean IU, null: never", low=1
+        None,
+        "stop early after this many validations without a better one (see optimized_metric), "
+        "null: never",
+        low=1,
     )
     threads: int | None = option(None, "CPU threads, null: PyTorch's choice", low=1)
     keep_mb: int = option(

@@ -58,19 +58,20 @@ def judge(results: Results) -> Judgement | None:
         return None
     scores = {setting: by_seed(results, setting) for setting in claim.settings}
     pairs = zip(claim.settings, claim.settings[1:], strict=False)
-    compared = [compare(a, b, scores[a], scores[b], claim) for a, b in pairs]
+    lower = results.direction == "minimize"
+    compared = [compare(a, b, scores[a], scores[b], claim, lower) for a, b in pairs]
     return Judgement(claim.text, scores, tuple(compared))
 
 
 def by_seed(results: Results, setting: str) -> dict[str, float]:
     """Return the scores of the finished runs of a setting, by seed."""
     key, _, value = setting.partition("=")
-    found = {}
+    found: dict[str, float] = {}
     for run in results.runs:
         score = results.score(run)
         has = run.parameters.get(key, "").lower() == value.lower()  # true is told as True
         if run.finished and score is not None and has:
-            found[run.parameters.get("seed", "0")] = score
+            found.setdefault(run.seed, score)
     return found
 
 
@@ -80,15 +81,20 @@ def compare(
     ours: dict[str, float],
     theirs: dict[str, float],
     claim: ClaimConfig,
+    lower: bool = False,
 ) -> Comparison:
-    """Judge one pair: by a one-sided 5 % test on the paired differences (two for ``same``)."""
+    """Judge one pair: by a one-sided 5 % test on the paired differences (two for ``same``).
+
+    ``lower`` says that a lower score is better.
+    """
     differences = tuple(ours[seed] - theirs[seed] for seed in ours if seed in theirs)
     if len(differences) < 2:
         return Comparison(first, second, differences or (math.nan,), "undecided")
     mean, bound = statistics.fmean(differences), half_width(differences)
     low, high = mean - bound, mean + bound
     if claim.kind == "better":
-        verdict = "holds" if low > 0 else "does not hold" if high < 0 else "undecided"
+        worst, best = (-high, -low) if lower else (low, high)
+        verdict = "holds" if worst > 0 else "does not hold" if best < 0 else "undecided"
     elif -claim.margin <= low and high <= claim.margin:
         verdict = "holds"
     else:

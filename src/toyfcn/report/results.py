@@ -44,6 +44,12 @@ class Result:
         value = self.run.get("duration_s")
         return float(value) if isinstance(value, int | float) else None
 
+    @property
+    def seed(self) -> str:
+        """Its seed, written in one way."""
+        text = self.parameters.get("seed", "0")
+        return str(int(text)) if text.isdecimal() else text
+
     def figure(self, name: str, best: Any = max) -> float | None:
         """Return a figure such as val.miou; of a run without metrics.json its best one so far."""
         split, _, key = name.partition(".")
@@ -167,26 +173,29 @@ def tells_apart(key: str) -> bool:
 
 
 def over_seeds(results: Results) -> list[Group]:
-    """Group the finished runs that differ in ``seed`` alone, best mean first; [] without seeds."""
+    """Group the finished runs that differ in ``seed`` alone, best mean first; [] without seeds.
+
+    A seed counts once, however many runs have it.
+    """
     if "seed" not in results.parameters:
         return []
     split = results.metric.partition(".")[0]
-    scores: dict[tuple[tuple[str, str], ...], list[float]] = {}
-    boundaries: dict[tuple[tuple[str, str], ...], list[float]] = {}
+    scores: dict[tuple[tuple[str, str], ...], dict[str, float]] = {}
+    boundaries: dict[tuple[tuple[str, str], ...], dict[str, float]] = {}
     for run in results.runs:
         score = results.score(run)
         if run.finished and score is not None:
             others = tuple((k, v) for k, v in run.parameters.items() if k != "seed")
-            scores.setdefault(others, []).append(score)
+            scores.setdefault(others, {}).setdefault(run.seed, score)
             if (boundary := run.figure(f"{split}.boundary_miou")) is not None:
-                boundaries.setdefault(others, []).append(boundary)
+                boundaries.setdefault(others, {}).setdefault(run.seed, boundary)
     groups = [
         Group(
             dict(others),
             len(found),
-            statistics.fmean(found),
-            statistics.stdev(found) if len(found) > 1 else None,
-            statistics.fmean(boundaries[others]) if others in boundaries else None,
+            statistics.fmean(found.values()),
+            statistics.stdev(found.values()) if len(found) > 1 else None,
+            statistics.fmean(boundaries[others].values()) if others in boundaries else None,
         )
         for others, found in scores.items()
     ]

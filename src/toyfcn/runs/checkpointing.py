@@ -7,11 +7,9 @@ that step done, and a resumed trainer has its counters set as if it had come the
 
 from __future__ import annotations
 
-import hashlib
 import io
 import logging
 import math
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +37,6 @@ log = logging.getLogger(__name__)
 
 VERSION = 1
 KEY = "toyfcn_run"  # of what this file adds to a checkpoint
-
-
-def digest(names: Iterable[str]) -> str:
-    """Return a short hash of a list of ids."""
-    return hashlib.blake2b("\n".join(names).encode(), digest_size=8).hexdigest()
 
 
 def read(path: Path, config: dict[str, Any], ids: str, steps: int) -> dict[str, Any]:
@@ -104,8 +97,9 @@ class AtomicIO(CheckpointIO):
 class RunCheckpoints(Checkpoint):  # Lightning calls callbacks of this kind after all others
     """Saves after every validation, every ``every`` steps, and before a run is left in between.
 
-    ``position`` is {"config": …, "ids": …} as ``read`` compares them. A save that fails leaves the
-    old file; the run then goes on, or stops where ``stop_on_failure``.
+    ``position`` is {"config": …, "ids": …} as ``read`` compares them; ``watched`` is the figure of
+    the best validation, and whether lower is better. A save that fails leaves the old file; the run
+    then goes on, or stops where ``stop_on_failure``.
     """
 
     def __init__(
@@ -113,6 +107,7 @@ class RunCheckpoints(Checkpoint):  # Lightning calls callbacks of this kind afte
         folder: Path,
         position: dict[str, Any],
         interruption: Interruption,
+        watched: tuple[str, bool] = ("miou", False),
         every: int | None = None,
         stop_on_failure: bool = False,
     ) -> None:
@@ -120,8 +115,9 @@ class RunCheckpoints(Checkpoint):  # Lightning calls callbacks of this kind afte
         self.interruption, self.every, self.stop_on_failure = interruption, every, stop_on_failure
         # of last.ckpt; ``best`` says that what it holds is the best so far
         start = {"step": 0, "validated": True, "stopped": False, "best": False}
-        self.position = position | {"version": VERSION} | start
-        self.score: float | None = None  # of best.ckpt
+        self.figure, self.sign = watched[0], -1 if watched[1] else 1
+        self.position = position | {"version": VERSION, "figure": self.figure} | start
+        self.score: float | None = None  # of best.ckpt; higher is better
         self.started = False
         self.group: Any = None  # in which several processes agree to leave
         self.between_steps = False  # so that all that a checkpoint holds is of one step
@@ -164,8 +160,9 @@ class RunCheckpoints(Checkpoint):  # Lightning calls callbacks of this kind afte
         """Save, and keep the checkpoint as the best one if it is."""
         if trainer.state.fn != "fit":
             return
-        before, score = self.score, float(trainer.callback_metrics["val/miou"])
-        # the last one counts where no mean IU exists, as of masks of void alone
+        before = self.score
+        score = self.sign * float(trainer.callback_metrics[f"val/{self.figure}"])
+        # the last one counts where the figure does not exist, as for masks of void alone
         better = before is None or math.isnan(before) or score > before
         self.score = score if better else before
         saved = self.save(trainer, best=better)
@@ -282,8 +279,10 @@ class RunCheckpoints(Checkpoint):  # Lightning calls callbacks of this kind afte
         parts |= {k for k in ("optimizer_states", "lr_schedulers") if len(checkpoint[k]) != 1}
         if parts:
             raise ValueError(f"it has no {', '.join(sorted(parts))}")
-        self.position |= checkpoint[KEY]
+        self.position |= {"figure": "miou"} | checkpoint[KEY]
         self.score = self.position.pop("score", None)
+        if self.position["figure"] != self.figure:  # an older version went by mean IU
+            self.position["figure"], self.score = self.figure, None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Set the counters to the step, and validate if that is still due at it."""

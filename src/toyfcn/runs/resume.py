@@ -6,6 +6,7 @@ All of it is settled from the config that the run's folder holds; Hydra has no p
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -160,6 +161,11 @@ def fingerprint(config: TrainConfig) -> dict[str, Any]:
     flat = flatten(dataclasses.asdict(config))
     ignored = (*FREE, "resume", "rerun")
     return {k: v for k, v in flat.items() if k not in ignored and not k.startswith("sweep.")}
+
+
+def digest(names: Iterable[str]) -> str:
+    """Return a short hash of a list of ids."""
+    return hashlib.blake2b("\n".join(names).encode(), digest_size=8).hexdigest()
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from filelock import Timeout
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 from toyfcn.config.sweep import SweepConfig
 from toyfcn.files import lock
@@ -24,6 +25,8 @@ from toyfcn.runs.run import ENDED, read_run, read_status
 from toyfcn.sweep.jobs import Job, save, start
 
 log = logging.getLogger(__name__)
+
+SUBDIR = "${hydra.job.num}"  # as conf/train.yaml has it
 
 
 def run_sweep(
@@ -37,13 +40,14 @@ def run_sweep(
     Raises:
         ValueError: the folder holds another sweep, or another process runs this one.
     """
+    refuse_places(config)
     folder = Path(config.hydra.sweep.dir).absolute()
     overrides = parse(loader, settings, arguments)
     definition = define(settings, config.optimized_metric, overrides)
     with alone_in(folder):
         agree(folder, definition)
         log.info("sweep in %s", folder)
-        validate = partial(loader.load_sweep_config, config)
+        validate = partial(refuse_other_sweep, loader, config)
         try:
             if settings.method == "grid":
                 run_grid(folder, definition, overrides, launcher, validate)
@@ -58,6 +62,36 @@ def run_sweep(
         finally:
             report(folder)
     tell_failures(folder)
+
+
+def refuse_places(config: Any) -> None:
+    """Check that nothing but hydra.sweep.dir says where the jobs go: each into its number.
+
+    Raises:
+        ValueError: naming the option that would have no effect.
+    """
+    chosen = [word.partition("=")[0].lstrip("+") for word in config.hydra.overrides.hydra]
+    subdir: Any = OmegaConf.to_container(config.hydra.sweep, resolve=False)
+    if "hydra.run.dir" in chosen:
+        raise ValueError("hydra.run.dir is of a single run: hydra.sweep.dir= places a sweep")
+    if "hydra.sweep.subdir" in chosen or subdir["subdir"] != SUBDIR:
+        raise ValueError("hydra.sweep.subdir cannot be chosen: a job's folder is its number")
+
+
+def refuse_other_sweep(loader: Any, config: Any, overrides: list[str]) -> None:
+    """Compose a job, and check that it means the same sweep: one of experiment=a,b may not.
+
+    Raises:
+        ValueError: naming the option of the sweep that the job would have otherwise.
+    """
+    job = loader.load_sweep_config(config, overrides)
+    for key in ("optimized_metric", *(f"sweep.{name}" for name in job.sweep)):
+        here, there = (OmegaConf.select(each, key) for each in (config, job))
+        if here != there:
+            raise ValueError(
+                f"{key} is of the whole sweep, where it is {here}; the job {' '.join(overrides)} "
+                f"would have {there}: start a sweep for each"
+            )
 
 
 def placed(folder: Path) -> str:
@@ -77,6 +111,8 @@ def define(settings: SweepConfig, metric: str, overrides: Sequence[Any]) -> dict
     parameters, fixed = {}, {}
     for override in overrides:
         key, value = override.get_key_element(), override.input_line.partition("=")[2]
+        if override.is_sweep_override() and key in ("launcher", "sweep", "resume"):
+            raise ValueError(f"{override.input_line}: a sweep has one {key}")
         if override.is_sweep_override():
             parameters[key.lstrip("+")] = value
         elif not key.startswith("sweep") and key not in ("launcher", "resume"):
@@ -90,7 +126,7 @@ def define(settings: SweepConfig, metric: str, overrides: Sequence[Any]) -> dict
     return {
         "method": settings.method,
         "metric": metric,
-        "direction": settings.direction,
+        "direction": settings.better(metric),
         "claim": dataclasses.asdict(settings.claim),
         "parameters": parameters,
         "fixed": fixed,
@@ -158,6 +194,8 @@ def run_grid(
     for override in overrides:
         if override.is_sweep_override() and not override.is_discrete_sweep():
             raise ValueError(f"{override.input_line} has no end of values: add sweep=optuna")
+        if override.is_sweep_override() and getattr(override.value(), "tags", None):
+            raise ValueError(f"{override.input_line}: a grid has no use for tags: add sweep=optuna")
     combinations = itertools.product(*map(words, in_order(folder, overrides)))
     jobs = []
     for number, combination in enumerate(combinations):

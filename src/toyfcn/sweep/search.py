@@ -44,8 +44,9 @@ def run_search(
     """
     space = {o.get_key_element(): distribution(o) for o in overrides if o.is_sweep_override()}
     fixed = [o.input_line for o in overrides if not o.is_sweep_override()]
-    validate([*fixed, *(f"{key}={sample(kind)}" for key, kind in space.items())])
-    study = open_study(folder, settings.direction, new=not (folder / STUDY).exists())
+    for settled in samples(space):
+        validate([*fixed, *(f"{key}={value}" for key, value in settled.items())])
+    study = open_study(folder, definition["direction"], new=not (folder / STUDY).exists())
     close_stumps(study, space)
     most = min(settings.n_trials, grid_size(space)) if settings.sampler == "grid" else None
     tried: set[int] = set()
@@ -144,9 +145,12 @@ def distribution(override: Any) -> Any:
 
     sweep: Any = override.value()
     text = override.input_line
-    if unknown := sorted(sweep.tags - {"log"}):
+    tags: set[str] = getattr(sweep, "tags", set())  # glob(…) takes none
+    if unknown := sorted(tags - {"log"}):
         raise ValueError(f"{text}: the tag {unknown[0]} means nothing here; known: log")
-    log_scale = "log" in sweep.tags
+    log_scale = "log" in tags
+    if log_scale and override.is_choice_sweep():
+        raise ValueError(f"{text}: listed values have no scale: leave the tag out, or use interval")
     try:
         if override.is_interval_sweep():
             whole = isinstance(sweep.start, int) and isinstance(sweep.end, int)
@@ -156,15 +160,19 @@ def distribution(override: Any) -> Any:
             found = list(sweep.range())
             if all(isinstance(value, int) for value in found):
                 return IntDistribution(min(found), max(found), log_scale, abs(sweep.step))
-            return FloatDistribution(min(found), max(found), step=abs(sweep.step))
+            return FloatDistribution(min(found), max(found), log_scale, abs(sweep.step))
     except ValueError as error:
         raise ValueError(f"{text}: {error}") from None
     return CategoricalDistribution(list(override.sweep_string_iterator()))
 
 
-def sample(kind: Any) -> Any:
-    """Return some value of a distribution."""
-    return kind.choices[0] if hasattr(kind, "choices") else kind.low
+def samples(space: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return so many points of a space that each value of a choice is in one of them."""
+    listed = {
+        k: kind.choices if hasattr(kind, "choices") else [kind.low] for k, kind in space.items()
+    }
+    most = max(map(len, listed.values()))
+    return [{key: found[i % len(found)] for key, found in listed.items()} for i in range(most)]
 
 
 def values(kind: Any) -> list[Any]:

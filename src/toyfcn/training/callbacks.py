@@ -98,14 +98,12 @@ class LastValidation(Callback):
 class HistoryWriter(Callback):
     """Keeps history.csv, and ends a run that is a hopeless trial of a search.
 
-    ``seconds`` is the time since this process began to train; ``metric`` is the figure of the
-    validation that is reported to the trial, val.miou where it is one of the test.
+    ``seconds`` is the time since this process began to train; ``figure`` is the one of the
+    validation that is reported to the trial.
     """
 
-    def __init__(self, path: Path, metric: str, pruning: Pruner | None = None) -> None:
-        self.path, self.pruning = path, pruning
-        split, _, key = metric.partition(".")
-        self.key = key if split == "val" else "miou"
+    def __init__(self, path: Path, figure: str, pruning: Pruner | None = None) -> None:
+        self.path, self.figure, self.pruning = path, figure, pruning
         self.started = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -137,12 +135,12 @@ class HistoryWriter(Callback):
             write_history(self.path, [*before, row])
         except OSError as error:
             log.warning("%s could not be written: %s", self.path, error.strerror or error)
-        value = found.get(self.key)
+        value = found[self.figure]
         if self.pruning is None or value is None:
             return
         at_the_end = 0 < trainer.max_steps <= trainer.global_step
         if self.pruning.hopeless(trainer.global_step, value) and not at_the_end:
-            raise Pruned(f"val {self.key} {value:.4f} at step {trainer.global_step}")
+            raise Pruned(f"val {self.figure} {value:.4f} at step {trainer.global_step}")
 
 
 class ProgressBar(RichProgressBar):

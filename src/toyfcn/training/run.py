@@ -31,7 +31,7 @@ from toyfcn.runs import checkpoint, checkpointing, failures, rerun
 from toyfcn.runs.failures import optional
 from toyfcn.runs.interrupt import Interrupted, Interruption
 from toyfcn.runs.record import RunRecord
-from toyfcn.runs.resume import fingerprint, resolve
+from toyfcn.runs.resume import digest, fingerprint, resolve
 from toyfcn.runs.run import Pruned, Run, read_run
 from toyfcn.training import callbacks, device, distributed, tensorboard
 from toyfcn.training.initial_weights import bring_weights, score_first
@@ -125,12 +125,13 @@ def fit_and_score(
     deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # added as it runs
 
     parts = build(config)
-    place = {"config": fingerprint(config), "ids": checkpointing.digest(parts.train_ids)}
+    place = {"config": fingerprint(config), "ids": digest(parts.train_ids)}
     save = checkpointing.RunCheckpoints(
         run.last_checkpoint.parent,
         place,
         interruption,
-        config.trainer.save_every,
+        watched=config.watched,
+        every=config.trainer.save_every,
         stop_on_failure=config.trainer.save_failed == "stop",
     )
     step = starting_point(config, run, parts, place)
@@ -156,11 +157,12 @@ def fit_and_score(
     parts.data.trainer = None  # of which a loader would take a process's share
     if record is None:
         return {}
-    log.info("trained %d steps in %.0f s, validations apart", parts.steps, monitor.seconds)
-    metrics = score_best(config, run, parts, logger)
+    steps = trainer.global_step  # fewer than asked for where trainer.patience was at its end
+    log.info("trained %d steps in %.0f s, validations apart", steps, monitor.seconds)
+    metrics = score_best(config, run, parts, logger, steps)
     record.update(
         "finished",
-        steps=trainer.global_step,
+        steps=steps,
         train_s=round(monitor.seconds, 2),
         images_per_s=round(monitor.images_per_second, 1),
     )
@@ -220,6 +222,7 @@ def build(config: TrainConfig) -> Parts:
         total_steps=steps,
         seed=config.seed,
         fused=config.trainer.fused,
+        watched=config.watched[0],
         metadata=checkpoint.make_metadata(config, source, trained_on),
     )
     return Parts(data, train_ids, net, task, start, weights, steps, epoch_steps)
@@ -261,7 +264,9 @@ def starting_point(
     return None
 
 
-def score_best(config: TrainConfig, run: Run, parts: Parts, logger: tensorboard.Curves) -> Metrics:
+def score_best(
+    config: TrainConfig, run: Run, parts: Parts, logger: tensorboard.Curves, steps: int
+) -> Metrics:
     """Score the best checkpoint, read back from its file as toyfcn-eval does.
 
     Writes metrics.json, predictions.png and the last of the curves; returns the metrics.
@@ -274,12 +279,9 @@ def score_best(config: TrainConfig, run: Run, parts: Parts, logger: tensorboard.
             metrics[split], matrices[split] = chosen.score(data, name, config.trainer)
             note_scoring(run.folder, best, config.data, name, metrics[split])
     write_json(run.metrics, metrics)
-    steps, chosen_by_user = parts.steps, run.overrides
     with optional("the last of the curves"):
         logger.attempt(
-            lambda: tensorboard.log_results(
-                logger, config, chosen_by_user, metrics, matrices, steps
-            )
+            lambda: tensorboard.log_results(logger, config, run.overrides, metrics, matrices, steps)
         )
     logger.finalize("success")
     with optional("predictions.png"):

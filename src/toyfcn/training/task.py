@@ -35,8 +35,9 @@ class SegmentationTask(pl.LightningModule):
     ``net`` maps images uint8 (B, 3, H, W) to scores (B, C, H, W); ``classes`` are the names by
     label, ``void`` is the ignore index. ``class_weights`` is float (C,), one weight a class in the
     training loss; ``total_steps`` is the length of the learning-rate schedule; ``fused`` trains
-    without storing scores at full size (see ``models/kernels/upsampled_loss.py``). ``metadata`` is
-    what checkpoints say about themselves (see ``runs/checkpoint.py``).
+    without storing scores at full size (see ``models/kernels/upsampled_loss.py``). ``watched`` is
+    the figure of a validation that is logged beside loss, mean IU and pixel accuracy. ``metadata``
+    is what checkpoints say about themselves (see ``runs/checkpoint.py``).
 
     >>> config = VOCConfig(root="voc", batch_size=2, crop=[32, 32], test_split=None)
     >>> data = toyfcn.SegmentationData.open(config)
@@ -60,6 +61,7 @@ class SegmentationTask(pl.LightningModule):
         total_steps: int = 1,
         seed: int = 0,
         fused: bool = True,
+        watched: str = "miou",
         metadata: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -69,7 +71,8 @@ class SegmentationTask(pl.LightningModule):
         weights = torch.ones(len(classes)) if class_weights is None else class_weights
         # no buffer: the moving average of the weights would average it too
         self.class_weights = weights
-        self.scorer = Scorer(classes, void, fused=fused)
+        self.figures = dict.fromkeys(("loss", "miou", "pixel_acc", watched))
+        self.scorer = Scorer(classes, void, boundary=watched == "boundary_miou", fused=fused)
         self.results: dict[str, Any] = {}  # of the last validation, as in metrics.json
         self.collapsed = False  # the last validation saw one class predicted everywhere
 
@@ -153,7 +156,7 @@ class SegmentationTask(pl.LightningModule):
         matrix = self.scorer.confusion()  # on all processes: they add theirs up
         if self.trainer.state.fn == "fit" and self.trainer.is_global_zero:
             self.warn_of_collapse(matrix)
-        for key in ("loss", "miou", "pixel_acc"):
+        for key in self.figures:
             self.log(f"val/{key}", _number(found[key]), prog_bar=key == "miou", batch_size=1)
         self.log("step", float(self.global_step))  # the x-axis, counted as training counts it
         for name, iou in found["iou"].items():

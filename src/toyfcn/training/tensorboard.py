@@ -192,7 +192,8 @@ def parameters(config: TrainConfig, chosen: Iterable[str]) -> dict[str, Any]:
     """Return {option: plain value} of what compares runs."""
     flat = flatten(dataclasses.asdict(config))
     named = [override.lstrip("+").partition("=")[0] for override in chosen]
-    keys = [*ALWAYS, *sorted(key for key in named if key in flat and key not in ALWAYS)]
+    apart = {*flat} - {*ALWAYS, "resume", "rerun"}
+    keys = [*ALWAYS, *sorted(apart.intersection(named))]
     plain = int | float | str  # bool is an int
     return {key: flat[key] if isinstance(flat[key], plain) else str(flat[key]) for key in keys}
 
