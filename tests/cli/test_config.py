@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from toyfcn.cli import CONF, config_store, resolvers
 from toyfcn.cli.errors import explain
+from toyfcn.cli.launch import only_given
 from toyfcn.config import commands as schema
 
 GROUPS = ("data", "model", "recipe", "trainer", "experiment", "debug", "sweep", "launcher")
@@ -38,7 +39,7 @@ def _hydra(monkeypatch):
 
 
 def made(*overrides, name="train"):
-    return OmegaConf.to_object(compose(name, list(overrides)))
+    return OmegaConf.to_object(only_given(compose(name, list(overrides))))
 
 
 def complaint(*overrides, name="train"):
@@ -74,8 +75,9 @@ def test_the_other_commands_compose(name, kind):
 
 
 def test_eval_takes_the_data_as_trained():
-    assert set(vars(made(name="eval").data).values()) == {None}
-    assert made("data.batch_size=8", name="eval").data.batch_size == 8
+    assert made(name="eval").data == {}
+    given = made("data.batch_size=8", "data.limit=null", name="eval").data
+    assert given == {"batch_size": 8, "limit": None}  # null is a value: no limit
 
 
 def test_eval_takes_another_data_set():

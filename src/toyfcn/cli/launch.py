@@ -24,7 +24,7 @@ from toyfcn.cli.arguments import complete
 from toyfcn.cli.errors import explain, hint, one_line, stop, written_in
 from toyfcn.cli.help import describe, help_topic, option_names
 from toyfcn.cli.job import load
-from toyfcn.config.commands import COMMANDS, TrainConfig
+from toyfcn.config.commands import COMMANDS, AsTrainedConfig, DataCommandConfig, TrainConfig
 from toyfcn.runs import failures
 from toyfcn.runs.run import LOCK, Pruned, Run
 
@@ -71,6 +71,8 @@ def launch(
         try:
             config = typed(composed)
             refuse_without_sweep(config)
+            if isinstance(config, DataCommandConfig):
+                config.refuse_others(command.rpartition(" ")[2])
             given = (config, with_pruner(place, config)) if with_run else (config,)
             code = load(job)(*given)
         except Exception as error:
@@ -128,7 +130,7 @@ def typed(composed: Any, known: Any = None) -> Any:
             stands in a file, the message names that.
     """
     try:
-        config = OmegaConf.to_object(composed)
+        config = OmegaConf.to_object(only_given(composed))
         refuse_unknown(composed, config)
         return config
     except ValueError as error:
@@ -137,6 +139,17 @@ def typed(composed: Any, known: Any = None) -> Any:
         if path is None:
             raise
         raise ValueError(f"in {path}: {error}") from None
+
+
+def only_given(composed: Any) -> Any:
+    """Leave of data=as_trained what was given, null included: the checkpoint has the rest."""
+    data = composed.get("data")
+    if OmegaConf.get_type(data) is not AsTrainedConfig:
+        return composed
+    given = {key: data[key] for key in data if not OmegaConf.is_missing(data, key)}
+    composed = composed.copy()
+    composed.data = given
+    return composed
 
 
 def refuse_unknown(composed: Any, config: Any, prefix: str = "") -> None:

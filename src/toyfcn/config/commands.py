@@ -16,19 +16,19 @@ from toyfcn.config.model import STRIDES, ModelConfig
 from toyfcn.config.option import Checked, option
 from toyfcn.config.recipe import PAPER_LR, RecipeConfig
 from toyfcn.config.sweep import SweepConfig
-from toyfcn.config.trainer import LoggerConfig, TrainerConfig
+from toyfcn.config.trainer import LoggerConfig, ScoringConfig, TrainerConfig
 
 
-def _all_null(*configs: type[DataConfig]) -> type:
-    """Make a config with every option of the given ones, each null: nothing chosen yet."""
+def _none_given(*configs: type[DataConfig]) -> type:
+    """Make a config with every option of the given ones, none of which has a value yet."""
     types = {name: kind for config in configs for name, kind in get_type_hints(config).items()}
     return dataclasses.make_dataclass(
-        "AsTrainedConfig", [(name, kind | None, None) for name, kind in types.items()]
+        "AsTrainedConfig", [(name, kind, "???") for name, kind in types.items()]
     )
 
 
 FIGURES = ("miou", "boundary_miou", "pixel_acc", "mean_acc", "fwiou", "loss")  # of a split's scores
-AsTrainedConfig = _all_null(*KINDS.values())  # toyfcn-eval: null means as the checkpoint has it
+AsTrainedConfig = _none_given(*KINDS.values())  # toyfcn-eval: the others are the checkpoint's
 
 
 @dataclass
@@ -121,7 +121,7 @@ class EvalConfig(Checked):
     ckpt: str | None = option(None, "checkpoint to score (required)")
     split: str = option("val", "list of the images to score")
     data: Any = None  # conf/eval.yaml chooses data=as_trained
-    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    trainer: ScoringConfig = field(default_factory=ScoringConfig)
 
 
 @dataclass
@@ -156,6 +156,9 @@ class PredictConfig(Checked):
         if self.format == "voc_server" and (self.scores or self.source):
             given = "scores" if self.scores else "source"
             raise ValueError(f"{given}= has no place beside format=voc_server, which takes split=")
+        if self.format == "pictures" and (self.data or self.split != PredictConfig.split):
+            given = "data" if self.data else "split"
+            raise ValueError(f"{given}= has an effect with format=voc_server alone: set source=")
 
 
 @dataclass
@@ -210,6 +213,17 @@ class DataCommandConfig(Checked):
         None, "download: checksum of each archive, null: the published ones"
     )
     keep: bool = option(False, "download: keep the archive beside what was unpacked from it")
+
+    def refuse_others(self, word: str) -> None:
+        """Check that no option is set that only another word has, as its meaning says.
+
+        Raises:
+            ValueError: naming it.
+        """
+        for item in dataclasses.fields(self):
+            owner, colon, _ = item.metadata.get("meaning", "").partition(": ")
+            if colon and owner != word and getattr(self, item.name) != item.default:
+                raise ValueError(f"{item.name}= has no effect here: it is of toyfcn-data {owner}")
 
 
 COMMANDS: dict[str, type[Checked]] = {  # by the name of their file in conf/

@@ -12,21 +12,13 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 @dataclass
-class TrainerConfig(Checked):
-    """Where and how long to train. Budgets are steps, so that runs repeat."""
+class ScoringConfig(Checked):
+    """Where and how to score."""
 
     GROUP = "trainer"
 
     accelerator: str = option("auto", "where to run", choices=("auto", "cpu", "gpu"))
-    devices: int = option(1, "how many GPUs, or processes, on each machine", low=1)
-    nodes: int = option(1, "how many machines", low=1)
-    sync_batchnorm: bool = option(
-        False, "GPUs: batch normalization over all processes; false: over each one's share"
-    )
     precision: str = option("32-true", "number format", choices=PRECISIONS)
-    max_steps: int = option(2000, "batches to train on; -1: only max_epochs counts", low=-1)
-    max_epochs: int = option(-1, "passes over the images; -1: only max_steps counts", low=-1)
-    val_every: int = option(100, "steps between validations; there is one more at the end", low=1)
     test_views: int = option(
         1,
         "test-time augmentation in metrics.json and toyfcn-eval: how many versions of an image are "
@@ -34,13 +26,31 @@ class TrainerConfig(Checked):
         "(history.csv, TensorBoard's val/…, pruning) see the image alone",
         choices=(1, 2, 8),
     )
+    threads: int | None = option(None, "CPU threads, null: PyTorch's choice", low=1)
+    fused: bool = option(
+        True, "upsampling and loss in one pass, equal and faster; false: the plain formulation"
+    )
+    progress: bool = option(True, "show a progress bar where there is a terminal")
+
+
+@dataclass
+class TrainerConfig(ScoringConfig):
+    """Where and how long to train. Budgets are steps, so that runs repeat."""
+
+    devices: int = option(1, "how many GPUs, or processes, on each machine", low=1)
+    nodes: int = option(1, "how many machines", low=1)
+    sync_batchnorm: bool = option(
+        False, "GPUs: batch normalization over all processes; false: over each one's share"
+    )
+    max_steps: int = option(2000, "batches to train on; -1: only max_epochs counts", low=-1)
+    max_epochs: int = option(-1, "passes over the images; -1: only max_steps counts", low=-1)
+    val_every: int = option(100, "steps between validations; there is one more at the end", low=1)
     patience: int | None = option(
         None,
         "stop early after this many validations without a better one (see optimized_metric), "
         "null: never",
         low=1,
     )
-    threads: int | None = option(None, "CPU threads, null: PyTorch's choice", low=1)
     keep_mb: int = option(
         256,
         "CPU on Linux: MB of freed memory kept for the next step, in blocks of up to 64; 0: none",
@@ -49,9 +59,6 @@ class TrainerConfig(Checked):
     )
     reuse_memory: bool = option(
         False, "CPU on Linux: keep all freed memory, for large steps; faster, for more memory"
-    )
-    fused: bool = option(
-        True, "upsampling and loss in one pass, equal and faster; false: the plain formulation"
     )
     compile: bool = option(
         False, "compile the backbone: faster after the first, long step of each size of photos"
@@ -66,7 +73,6 @@ class TrainerConfig(Checked):
         choices=("go_on", "stop"),
     )
     deterministic: bool = option(True, "only operations that repeat bit for bit")
-    progress: bool = option(True, "show a progress bar where there is a terminal")
 
     def __post_init__(self) -> None:
         super().__post_init__()

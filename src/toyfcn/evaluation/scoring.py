@@ -117,6 +117,7 @@ def score(
     precision: Precision = "32-true",
     test_views: int = 1,
     boundary: bool = True,
+    fused: bool = True,
 ) -> tuple[dict[str, Any], Tensor]:
     """Score a network on all that a scoring loader (``SegmentationData.scoring_loader``) gives.
 
@@ -126,7 +127,8 @@ def score(
     Returns the figures of one entry of metrics.json, and the confusion matrix, int64 (C, C).
     """
     device = device_of(accelerator)
-    scorer = Scorer(classes, void, test_views=test_views, boundary=boundary).to(device)
+    scorer = Scorer(classes, void, test_views=test_views, boundary=boundary, fused=fused)
+    scorer = scorer.to(device)
     scorer.reset()
     with prepared(net, device, precision), torch.inference_mode():
         for batches in loader:

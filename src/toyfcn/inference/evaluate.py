@@ -6,9 +6,11 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from toyfcn.config.commands import EvalConfig
 from toyfcn.config.data import KINDS, DataConfig
-from toyfcn.config.trainer import TrainerConfig
+from toyfcn.config.trainer import ScoringConfig
 from toyfcn.data import preflight
 from toyfcn.data.datamodule import SegmentationData
 from toyfcn.data.datasets import open_source
@@ -24,7 +26,7 @@ def evaluate(
     ckpt: str | Path,
     split: str = "val",
     data: DataConfig | None = None,
-    trainer: TrainerConfig | None = None,
+    trainer: ScoringConfig | None = None,
 ) -> dict[str, Any]:
     """Score a checkpoint on a split of its own data set, or of ``data``.
 
@@ -38,18 +40,20 @@ def evaluate(
     (4, True)
     """
     loaded = checkpoint.load(ckpt)
-    return score_split(loaded, data or loaded.data, split, trainer or TrainerConfig())
+    return score_split(loaded, data or loaded.data, split, trainer or ScoringConfig())
 
 
 def run_command(config: EvalConfig, run: Run) -> None:
     """Score ``config.ckpt`` on ``config.split``; write metrics.json into the run's folder."""
+    if config.trainer.threads:
+        torch.set_num_threads(config.trainer.threads)
     loaded = checkpoint.load(config.ckpt)
     data = as_trained(config.data, loaded.data)
-    moved = config.data.root is None and not Path(data.root).is_absolute()
+    moved = isinstance(config.data, dict) and "root" not in config.data
     try:
         found = score_split(loaded, data, config.split, config.trainer)
     except ValueError as error:
-        if not moved or str(config.ckpt) in str(error):
+        if not moved or Path(data.root).is_absolute() or str(config.ckpt) in str(error):
             raise
         where = f"the checkpoint says data.root={data.root}, which is read from here"
         raise ValueError(
@@ -62,7 +66,7 @@ def run_command(config: EvalConfig, run: Run) -> None:
 
 
 def score_split(
-    loaded: Checkpoint, config: DataConfig, split: str, trainer: TrainerConfig
+    loaded: Checkpoint, config: DataConfig, split: str, trainer: ScoringConfig
 ) -> dict[str, Any]:
     """Score a checkpoint on a split of a data set that has its classes."""
     source = open_source(config)
@@ -81,13 +85,12 @@ def score_split(
 def as_trained(chosen: Any, trained: DataConfig) -> DataConfig:
     """Return the data config to score on: what the user chose, else what the checkpoint has.
 
-    ``chosen`` is a whole data config (data=NAME), or one whose null options mean «as trained».
+    ``chosen`` is a whole data config (data=NAME), or {option: value} of those that differ.
     """
     if isinstance(chosen, DataConfig):
         return chosen
-    given = {key: value for key, value in dataclasses.asdict(chosen).items() if value is not None}
     values = dataclasses.asdict(trained)
-    ignored = sorted(set(given) - set(values))
+    ignored = sorted(set(chosen) - set(values))
     if ignored:
         raise ValueError(f"data.{ignored[0]} is no option of data={trained.name}, the checkpoint's")
-    return KINDS[trained.kind](**values | given)
+    return KINDS[trained.kind](**values | chosen)

@@ -17,7 +17,7 @@ from torch import Tensor
 from toyfcn.config.commands import TrainConfig
 from toyfcn.config.data import KINDS, DataConfig, without_removed
 from toyfcn.config.model import ModelConfig
-from toyfcn.config.trainer import PRECISIONS, TrainerConfig
+from toyfcn.config.trainer import PRECISIONS, ScoringConfig
 from toyfcn.data.datamodule import SegmentationData
 from toyfcn.data.overlap import shared
 from toyfcn.data.progress import counted
@@ -50,7 +50,7 @@ class Checkpoint:
         return list(self.metadata["classes"])
 
     def score(
-        self, data: SegmentationData, split: str, config: TrainerConfig
+        self, data: SegmentationData, split: str, config: ScoringConfig
     ) -> tuple[dict[str, Any], Tensor]:
         """Score the network on a split.
 
@@ -66,6 +66,7 @@ class Checkpoint:
             accelerator=config.accelerator,
             precision=config.precision,
             test_views=config.test_views,
+            fused=config.fused,
         )
 
 

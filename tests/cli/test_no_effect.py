@@ -1,0 +1,73 @@
+"""An option that is set and does nothing is an error: each command, each option."""
+
+import ast
+import dataclasses
+from pathlib import Path
+
+import pytest
+from conftest import Command
+
+import toyfcn
+from toyfcn.cli.help import groups_in
+from toyfcn.config.commands import COMMANDS
+from toyfcn.config.data import KINDS
+from toyfcn.config.trainer import ScoringConfig, TrainerConfig
+
+SOURCE = Path(toyfcn.__file__).parent
+SCHEMAS = {*COMMANDS.values(), *KINDS.values()}
+SCHEMAS |= {kind for schema in COMMANDS.values() for kind in groups_in(schema).values()}
+
+
+def read_in(*folders: str) -> set[str]:
+    """All attributes that the code in some folders reads."""
+    files = [path for folder in folders for path in (SOURCE / folder).rglob("*.py")]
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in files]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    return {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+
+
+def test_the_code_reads_every_option() -> None:
+    folders = [path.name for path in SOURCE.iterdir() if path.is_dir() and path.name != "config"]
+    options = {item.name for kind in SCHEMAS for item in dataclasses.fields(kind)}
+    spelled = {"name"}  # sweep.name is read by conf/train.yaml
+    assert options - spelled - read_in(*folders) == set()
+
+
+def test_scoring_reads_every_option_of_its_trainer() -> None:
+    options = {item.name for item in dataclasses.fields(ScoringConfig)}
+    assert options <= read_in("inference", "runs")
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        item.name
+        for item in dataclasses.fields(TrainerConfig)
+        if item.name not in {item.name for item in dataclasses.fields(ScoringConfig)}
+    ],
+)
+def test_scoring_has_no_option_of_training_alone(command: Command, option: str) -> None:
+    answer = command("eval", "ckpt=x.ckpt", f"trainer.{option}=1")
+    assert answer.code == 2 and f"no option is called trainer.{option}" in answer.err
+    assert f"trainer.{option} " not in command("eval", "--help").out
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            "eval ckpt=x.ckpt trainer=ddp",
+            "in trainer/ddp.yaml: no option is called trainer.devices",
+        ),
+        ("predict ckpt=x.ckpt source=. data.root=x", "data= has an effect with format=voc_server"),
+        ("predict ckpt=x.ckpt source=. data=voc2007", "data= has an effect with format=voc_server"),
+        ("predict ckpt=x.ckpt source=. split=val", "split= has an effect with format=voc_server"),
+        ("data draw keep=true", "keep= has no effect here: it is of toyfcn-data download"),
+        ("data check mirrors=[x]", "mirrors= has no effect here: it is of toyfcn-data download"),
+        ("data download report=x", "report= has no effect here: it is of toyfcn-data check"),
+        ("train sweep.n_trials=3", "sweep.n_trials=3 has an effect in a sweep alone: add -m"),
+    ],
+)
+def test_what_would_have_no_effect(command: Command, words: str, told: str) -> None:
+    answer = command(*words.split())
+    assert answer.code == 2 and answer.err.count("\n") == 1 and told in answer.err
