@@ -32,9 +32,11 @@ class ToyfcnSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         """Run the jobs that the command line's overrides describe."""
         from toyfcn.cli.launch import typed
+        from toyfcn.cli.typed_text import as_typed
         from toyfcn.sweep.run import run_sweep
 
         settings = typed(self.config.sweep, self.config.hydra)
+        settings.space = as_typed(settings.space, "train")
         loader = self.context.config_loader
         run_sweep(self.config, settings, loader, self.launcher, arguments)
 

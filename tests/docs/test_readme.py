@@ -17,6 +17,7 @@ from PIL import Image
 import toyfcn
 from toyfcn.cli import resolvers
 from toyfcn.cli.config_store import register
+from toyfcn.cli.launch import only_given
 from toyfcn.config.commands import COMMANDS
 
 ROOT = Path(__file__).parents[2]
@@ -69,7 +70,7 @@ def test_printed_commands_compose(
     file = "describe" if name == "model" else name
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         composed = compose(file, overrides)
-    assert OmegaConf.to_object(composed)
+    assert OmegaConf.to_object(only_given(composed))
 
 
 def test_there_are_commands_of_each_kind() -> None:

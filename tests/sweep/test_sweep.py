@@ -285,3 +285,15 @@ def test_a_launcher_without_a_sweep_is_told_what_is_missing(command: Any, launch
 def test_a_sweep_of_one_job_is_one(command: Any, trained: Trained) -> None:
     assert command("-m", "recipe.lr=0.01").code == 0
     assert [name for name, _ in trained.asked] == ["0"]
+
+
+@pytest.mark.parametrize("method", ["grid", "optuna"])
+def test_texts_of_a_sweep_are_those_that_were_typed(
+    command: Any, trained: Trained, tmp_path: Path, method: str
+) -> None:
+    space = ["sweep.sampler=grid", "sweep.space=['data.name=1.10,007']"]
+    answer = command("-m", f"sweep={method}", *space, "hydra.sweep.dir=2024_11")
+    assert answer.code == 0, answer.err
+    assert {config.data.name for _, config in trained.asked} == {"1.10", "007"}
+    jobs = json.loads((tmp_path / "2024_11/sweep.json").read_text())["jobs"]
+    assert {job["parameters"]["data.name"] for job in jobs} == {"1.10", "007"}

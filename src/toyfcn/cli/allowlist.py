@@ -11,8 +11,6 @@ import contextlib
 import difflib
 from typing import Any
 
-from hydra._internal import hydra as hydra_internal
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -37,28 +35,6 @@ LOGGING = {  # by class or () in a logging config
 PERMITTED = {"_target_": BUILT, "()": LOGGING, "class": LOGGING, "factory": LOGGING}
 STREAMS = {"ext://sys.stdout", "ext://sys.stderr"}
 MAKERS = ("_target_", "oc.decode", "oc.create")  # what could make a target out of text
-
-
-class CheckingLoader(ConfigLoaderImpl):
-    """Hydra's config loader, which refuses what names code that is not permitted.
-
-    Launchers hand it to their processes, so every job of a sweep is checked too.
-    """
-
-    def load_configuration(self, *args: Any, **kwargs: Any) -> DictConfig:
-        """Compose, then check."""
-        composed = super().load_configuration(*args, **kwargs)
-        refuse_untrusted(composed)
-        return composed
-
-
-def install() -> None:
-    """Let Hydra compose through ``CheckingLoader`` from now on."""
-    if not hasattr(hydra_internal, "ConfigLoaderImpl"):  # no assert: it must hold under python -O
-        raise RuntimeError(
-            "this version of Hydra composes otherwise: its configs cannot be checked"
-        )
-    hydra_internal.ConfigLoaderImpl = CheckingLoader
 
 
 def refuse_untrusted(config: Any, at: str = "", seen: frozenset[int] = frozenset()) -> None:

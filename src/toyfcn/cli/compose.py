@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 from toyfcn.cli import CONF, config_store, resolvers
 from toyfcn.cli.errors import MISTAKES, explain
+from toyfcn.cli.typed_text import as_typed
 from toyfcn.config.commands import TrainConfig
 
 
@@ -25,7 +26,7 @@ def compose_train(overrides: Sequence[str]) -> TrainConfig:
             raise ValueError(f"{item} has no effect in Python; the run's folder is folder=")
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            config = OmegaConf.to_object(compose("train", list(overrides)))
+            config = OmegaConf.to_object(compose("train", as_typed(overrides, "train")))
     except MISTAKES as error:
         raise ValueError(explain(error)) from None
     assert isinstance(config, TrainConfig)

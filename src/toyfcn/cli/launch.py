@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from toyfcn import __version__
-from toyfcn.cli import CONF, allowlist, config_store, output, resolvers
+from toyfcn.cli import CONF, config_store, loader, output, resolvers
 from toyfcn.cli.arguments import complete
 from toyfcn.cli.errors import explain, hint, one_line, stop, written_in
 from toyfcn.cli.help import describe, help_topic, option_names
 from toyfcn.cli.job import load
+from toyfcn.cli.typed_text import as_typed
 from toyfcn.config.commands import COMMANDS, AsTrainedConfig, DataCommandConfig, TrainConfig
 from toyfcn.runs import failures
 from toyfcn.runs.run import LOCK, Pruned, Run
@@ -61,7 +63,7 @@ def launch(
         stop(command, ValueError("--experimental-rerun is switched off"))
     completing = {"-sc", "--shell_completion"} & set(words)
     config_store.register()
-    allowlist.install()
+    loader.install()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let exceptions through to us
     logging.raiseExceptions = False  # a log that cannot be written is no matter of a traceback
 
@@ -69,6 +71,7 @@ def launch(
         output.keep_open()  # a launcher's job may have a process of its own
         place = hydra_run()
         try:
+            refuse_other_command(composed, config_name)
             config = typed(composed)
             refuse_without_sweep(config)
             if isinstance(config, DataCommandConfig):
@@ -92,7 +95,7 @@ def launch(
         with one_line(command):
             if not completing:
                 words = complete(words, option_names(schema), positional)
-            sys.argv[1:] = flags_first([quoted(word) for word in words])
+            sys.argv[1:] = flags_first(as_typed(absolute_path(words), config_name))
             hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(run)()
     except SystemExit:
         if completing:
@@ -113,11 +116,29 @@ def flags_first(words: list[str]) -> list[str]:
     ]
 
 
-def quoted(word: str) -> str:
-    """Quote a value with letters that Hydra's grammar does not know, such as a path with an é."""
-    key, given, value = word.partition("=")
-    known = value.isascii() or word.startswith("-") or set(value) & set("'\"\\,()[]{}$")
-    return word if known or not given else f"{key}='{value}'"
+def absolute_path(words: Sequence[str]) -> list[str]:
+    """Let --config-path start from the current folder: Hydra starts from its caller's."""
+    found, flags = list(words), ("--config-path", "-cp")
+    for i, word in enumerate(found):
+        flag, given, path = word.partition("=")
+        if flag in flags and given:
+            found[i] = f"{flag}={Path(path).absolute()}"
+        elif i and found[i - 1] in flags:
+            found[i] = str(Path(word).absolute())
+    return found
+
+
+def refuse_other_command(composed: Any, name: str) -> None:
+    """Check that the config which --config-name names is one of this command.
+
+    Raises:
+        ValueError: it is another command's, or begins with none.
+    """
+    if OmegaConf.get_type(composed) is not COMMANDS[name]:
+        given = HydraConfig.get().job.config_name
+        raise ValueError(
+            f"{given}.yaml is no config of this command: its defaults must begin with {name}"
+        )
 
 
 def typed(composed: Any, known: Any = None) -> Any:
@@ -225,7 +246,10 @@ def failed_job(run: Run, error: Exception, mistake: bool) -> Exception:
 def remove_unused(folder: Path) -> None:
     """Remove the folder of a run that was refused, if Hydra alone has written into it."""
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else {"none"}
-    if names <= {".hydra", "eval.log"} and not (folder / LOCK).exists():
+    if (
+        all(name == ".hydra" or name.endswith(".log") for name in names)
+        and not (folder / LOCK).exists()
+    ):
         shutil.rmtree(folder, ignore_errors=True)
         if not any(folder.parent.iterdir()):
             folder.parent.rmdir()

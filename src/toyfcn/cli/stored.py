@@ -15,7 +15,13 @@ from toyfcn.config.commands import TrainConfig
 from toyfcn.runs.resume import FREE, stored_config, unquoted
 from toyfcn.runs.run import FORMAT, Run, new_folder
 
-HARMLESS = ("--config-dir", "-cd")  # flags whose value changes nothing that is stored
+HARMLESS = (
+    "--config-dir",
+    "-cd",
+    "--config-path",
+    "-cp",
+    "hydra.searchpath",
+)  # flags whose value changes nothing that is stored
 Asked = tuple[str, Path]
 
 
@@ -58,7 +64,7 @@ def from_words(name: str, folder: Path, words: Sequence[str]) -> tuple[TrainConf
     skip = False
     for word in words:
         key, _, value = word.partition("=")
-        if skip or word in HARMLESS:
+        if skip or key in HARMLESS:
             skip = word in HARMLESS
         elif key == "hydra.run.dir" and name == "rerun":
             place = Path(unquoted(value)).expanduser()

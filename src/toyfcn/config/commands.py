@@ -47,14 +47,15 @@ class TrainConfig(Checked):
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     seed: int = option(0, "seed of weights, order and augmentation (0 is a seed)", low=0)
-    ckpt: str | None = option(None, "checkpoint whose weights training starts from")
+    ckpt: str | None = option(None, "checkpoint whose weights training starts from", path=True)
     resume: str | None = option(
         None,
         "folder of a run to continue; auto: the newest unfinished one with this config, or a new "
         "one",
+        path=True,
     )
     rerun: str | None = option(
-        None, "folder of a finished run to repeat, and compare with bit for bit"
+        None, "folder of a finished run to repeat, and compare with bit for bit", path=True
     )
     optimized_metric: str = option(
         "val.miou",
@@ -118,7 +119,7 @@ class EvalConfig(Checked):
     toyfcn-eval ckpt=RUN/checkpoints/best.ckpt data=voc2012 data.root=FOLDER
     """
 
-    ckpt: str | None = option(None, "checkpoint to score (required)")
+    ckpt: str | None = option(None, "checkpoint to score (required)", path=True)
     split: str = option("val", "list of the images to score")
     data: Any = None  # conf/eval.yaml chooses data=as_trained
     trainer: ScoringConfig = field(default_factory=ScoringConfig)
@@ -133,9 +134,9 @@ class PredictConfig(Checked):
     toyfcn-predict ckpt=best.ckpt format=voc_server data=voc2012 split=test out=submission
     """
 
-    ckpt: str | None = option(None, "checkpoint to predict with (required)")
-    source: Any = option(None, "photo, folder of photos or glob, or a list of these")
-    out: str = option("outputs/predictions", "folder for the masks and overlays")
+    ckpt: str | None = option(None, "checkpoint to predict with (required)", path=True)
+    source: Any = option(None, "photo, folder of photos or glob, or a list of these", path=True)
+    out: str = option("outputs/predictions", "folder for the masks and overlays", path=True)
     format: str = option(
         "pictures",
         "pictures: masks and overlays of source; voc_server: what PASCAL's evaluation server takes",
@@ -170,8 +171,8 @@ class ExportConfig(Checked):
     toyfcn-export ckpt=best.ckpt output=labels
     """
 
-    ckpt: str | None = option(None, "checkpoint to export (required)")
-    out: str | None = option(None, "file to write; null: beside the checkpoint")
+    ckpt: str | None = option(None, "checkpoint to export (required)", path=True)
+    out: str | None = option(None, "file to write; null: beside the checkpoint", path=True)
     output: str = option(
         "scores", "scores of each class, or labels of the best ones", choices=("scores", "labels")
     )
@@ -202,7 +203,9 @@ class DataCommandConfig(Checked):
 
     data: DataConfig = field(default_factory=DataConfig)
     splits: list[str] | None = option(None, "check: lists to read, null: every list on disk")
-    report: str | None = option("data-report.json", "check: file for the JSON report, null: none")
+    report: str | None = option(
+        "data-report.json", "check: file for the JSON report, null: none", path=True
+    )
     workers: int | None = option(
         None, "check: files read at once, null: as many as CPU cores", low=1, high=64
     )

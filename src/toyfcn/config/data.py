@@ -26,7 +26,7 @@ class DataConfig(Checked):
 
     name: str = option("shapes", "which data set: set by data=NAME")
     kind: str = option("shapes", "its layout on disk", choices=("shapes", "voc", "folder"))
-    root: str = option(VOC_ROOT, "folder that holds the data")
+    root: str = option(VOC_ROOT, "folder that holds the data", path=True)
     train_split: str = option("train", "list of the images to train on")
     val_split: str | None = option(
         "val", "list of the images to choose the best checkpoint by; null: the last one counts"
@@ -47,7 +47,7 @@ class DataConfig(Checked):
         "disk: keep decoded training pixels in a memory-mapped file",
         choices=("none", "disk"),
     )
-    cache_folder: str = option("data/cache", "folder of that file")
+    cache_folder: str = option("data/cache", "folder of that file", path=True)
     crop: list[int] | None = option(
         None, "training windows: [height, width] in pixels, null: whole photos", low=8, length=2
     )
@@ -76,9 +76,9 @@ class DataConfig(Checked):
     )
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if self.root == VOC_ROOT:
             self.root = os.environ.get("TOYFCN_VOC", "data")
+        super().__post_init__()
         if self.scale[0] > self.scale[1]:
             raise ValueError(f"data.scale={self.scale} is not a range [low,high]")
         if self.crop is None and self.max_share < 1:
@@ -91,7 +91,7 @@ class DataConfig(Checked):
 class ShapesConfig(DataConfig):
     """The toy VOC, drawn on first use."""
 
-    root: str = option("data/shapes", "folder that the world is drawn into")
+    root: str = option("data/shapes", "folder that the world is drawn into", path=True)
     world_seed: int = option(0, "seed of the drawing", low=0)
     train_images: int = option(1000, "photos to draw for training", low=1)
     val_images: int = option(100, "photos to draw for validation", low=1)
@@ -121,13 +121,19 @@ class FolderConfig(DataConfig):
 
     name: str = option("folder", "which data set: set by data=NAME, or a name of your own")
     kind: str = option("folder", "its layout on disk", choices=("folder",))
-    root: str = option(".", "folder that images, masks, lists and classes_file are looked for in")
-    images: str | None = option(None, "folder of the photos (required)")
+    root: str = option(
+        ".", "folder that images, masks, lists and classes_file are looked for in", path=True
+    )
+    images: str | None = option(None, "folder of the photos (required)", path=True)
     masks: str | None = option(
-        None, "folder of the masks, each named like its photo up to the suffix (required)"
+        None,
+        "folder of the masks, each named like its photo up to the suffix (required)",
+        path=True,
     )
     classes: list[str] = option([], "names of the labels from 0 on (or classes_file)")
-    classes_file: str | None = option(None, "text file with a class a line, instead of classes")
+    classes_file: str | None = option(
+        None, "text file with a class a line, instead of classes", path=True
+    )
     colours: list[list[int]] | None = option(
         None,
         "masks are read by color: [[r,g,b],...], one a class; null: their palette or gray values "
@@ -148,6 +154,7 @@ class FolderConfig(DataConfig):
     lists: str | None = option(
         None,
         "folder of train.txt, val.txt, ... with an id a line; null: split by the fractions",
+        path=True,
     )
     val_fraction: float = option(0.2, "without lists: share of the val split", low=0.001, high=0.9)
     test_fraction: float = option(0.0, "without lists: share of the test split", low=0, high=0.9)

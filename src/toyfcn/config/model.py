@@ -92,6 +92,7 @@ class ModelConfig(Checked):
         None,
         "pretrained weights: imagenet, or a file; VGG-16: with the layer names of torchvision or "
         "of the Caffe release, timm: with timm's",
+        path=True,
     )
 
     def __post_init__(self) -> None:

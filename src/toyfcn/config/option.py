@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,10 +18,12 @@ def option(
     low: float | None = None,
     high: float | None = None,
     length: int | None = None,
+    path: bool = False,
 ) -> Any:
     """Declare an option: its default, its meaning (with unit), and what values it may have.
 
-    ``low`` and ``high`` bound a number, or each of a list; ``length`` is that of a list.
+    ``low`` and ``high`` bound a number, or each of a list; ``length`` is that of a list. A ``path``
+    may begin with ~, the home folder.
     """
     metadata = {
         "meaning": meaning,
@@ -28,6 +31,7 @@ def option(
         "low": low,
         "high": high,
         "length": length,
+        "path": path,
     }
     if isinstance(default, list):
         return field(default_factory=default.copy, metadata=metadata)
@@ -45,6 +49,9 @@ class Checked:
             rule, value = item.metadata, getattr(self, item.name)
             if not rule or value is None:
                 continue
+            if rule["path"]:
+                value = expanded(value)
+                setattr(self, item.name, value)
             key = f"{self.GROUP}.{item.name}" if self.GROUP else item.name
             if rule["choices"] and value not in rule["choices"]:
                 allowed = ", ".join(str(choice) for choice in rule["choices"])
@@ -57,3 +64,11 @@ class Checked:
                     raise ValueError(f"{key}={number} is below {rule['low']}")
                 if rule["high"] is not None and not number <= rule["high"]:
                     raise ValueError(f"{key}={number} is above {rule['high']}")
+
+
+def expanded(path: Any) -> Any:
+    """Put the home folder in the place of ~, in a path or in each of a list."""
+    if isinstance(path, list):
+        return [expanded(item) for item in path]
+    # which leaves a last slash, and the ~ of an unknown user, as they are
+    return os.path.expanduser(path) if isinstance(path, str) else path  # noqa: PTH111

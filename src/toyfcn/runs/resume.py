@@ -139,8 +139,10 @@ def typed_config(stored: Any, overrides: Sequence[str] = ()) -> TrainConfig:
     schema = OmegaConf.structured(TrainConfig(data=kind()))
     for key in REMOVED:  # of a version before
         stored.data.pop(key, None)
-    changed = OmegaConf.from_dotlist(list(overrides))
-    config = OmegaConf.to_object(OmegaConf.merge(schema, stored, changed))
+    merged = OmegaConf.merge(schema, stored)
+    for key, _, value in (item.partition("=") for item in overrides):
+        OmegaConf.update(merged, key, None if value == "null" else value)
+    config = OmegaConf.to_object(merged)
     assert isinstance(config, TrainConfig)
     return config
 

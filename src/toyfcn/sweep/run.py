@@ -21,6 +21,7 @@ from omegaconf import OmegaConf
 
 from toyfcn.config.sweep import SweepConfig
 from toyfcn.files import lock
+from toyfcn.runs.resume import unquoted
 from toyfcn.runs.run import ENDED, read_run, read_status
 from toyfcn.sweep.jobs import Job, save, start
 
@@ -200,7 +201,7 @@ def run_grid(
     jobs = []
     for number, combination in enumerate(combinations):
         swept = dict(text.lstrip("+").split("=", 1) for text in combination)
-        parameters = {key: swept[key] for key in definition["parameters"]}
+        parameters = {key: unquoted(swept[key]) for key in definition["parameters"]}
         jobs.append(Job(str(number), combination, parameters))
     seen: set[str] = set()
     for job in jobs:

@@ -23,6 +23,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from toyfcn.config.sweep import SweepConfig
+from toyfcn.runs.resume import unquoted
 from toyfcn.runs.run import ENDED, Pruner, read_status
 from toyfcn.sweep.jobs import Job, save, start
 
@@ -132,7 +133,7 @@ def make_job(trial: Any, fixed: Sequence[str]) -> Job:
     return Job(
         str(trial.number),
         (*overrides, f"sweep.trial={trial.number}"),
-        {key.lstrip("+"): value for key, value in swept.items()},
+        {key.lstrip("+"): unquoted(value) for key, value in swept.items()},
     )
 
 

@@ -1,0 +1,71 @@
+"""Hydra's config loader, with what has to hold for every composed config."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hydra._internal import hydra as hydra_internal
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.config_search_path import ConfigSearchPath, SearchPathElement
+from omegaconf import DictConfig
+
+from toyfcn.cli import CONF
+from toyfcn.cli.allowlist import refuse_untrusted
+from toyfcn.cli.typed_text import keep_text
+
+
+class CheckingLoader(ConfigLoaderImpl):
+    """Refuses code that is not permitted and files that have no effect; keeps texts as they stand.
+
+    Launchers hand it to their processes, so every job of a sweep is checked too.
+    """
+
+    def __init__(self, config_search_path: ConfigSearchPath) -> None:
+        path = config_search_path.get_path()
+        if str(CONF) not in [element.path for element in path]:  # with --config-path
+            path.insert(-1, SearchPathElement("toyfcn", str(CONF)))  # the schema comes last
+        super().__init__(config_search_path)
+        self.command, self.hidden = "", ""
+
+    def load_configuration(self, config_name: str | None, *args: Any, **kwargs: Any) -> DictConfig:
+        """Compose, then check.
+
+        Raises:
+            ValueError: naming what is refused.
+        """
+        self.command, self.hidden = str(config_name), ""
+        composed = super().load_configuration(config_name, *args, **kwargs)
+        if self.hidden:
+            raise ValueError(self.hidden)
+        refuse_untrusted(composed)
+        if composed.hydra.job.chdir:
+            raise ValueError(
+                "hydra.job.chdir=true is switched off: paths such as data.root would be looked for "
+                "in the run's folder"
+            )
+        return composed
+
+    def _load_single_config(self, default: Any, repo: Any) -> Any:
+        """Read a file of the defaults list: of several with one name, the first."""
+        found = super()._load_single_config(default, repo)
+        name = f"{default.config_path.removesuffix('.yaml')}.yaml"
+        folders = [Path(source.path) for source in repo.get_sources() if source.scheme() == "file"]
+        own = [folder / name for folder in folders if folder != CONF and (folder / name).is_file()]
+        read = Path(found.path.removeprefix("file://"), name)
+        if read in own:
+            keep_text(found.config, read, default.package, self.command)
+        for file in own:
+            if file != read and not (read.is_file() and file.read_bytes() == read.read_bytes()):
+                first = f"{read} comes first" if read in own else f"toyfcn has a {name} of its own"
+                self.hidden = f"{file} is not used: {first}, so give yours another name"
+        return found
+
+
+def install() -> None:
+    """Let Hydra compose through ``CheckingLoader`` from now on."""
+    if not hasattr(hydra_internal, "ConfigLoaderImpl"):  # no assert: it must hold under python -O
+        raise RuntimeError(
+            "this version of Hydra composes otherwise: its configs cannot be checked"
+        )
+    hydra_internal.ConfigLoaderImpl = CheckingLoader

@@ -1,0 +1,100 @@
+"""Commands behave alike whether options come from the command line or from the user's own files."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import Answer, Command
+
+from toyfcn.runs.resume import stored_config
+from toyfcn.runs.run import OVERRIDES
+
+TINY = """# @package _global_
+data: {train_images: 4, val_images: 1, test_images: 1, size: [48, 48], batch_size: 2}
+model: {width: 0.25}
+trainer: {max_steps: 2, val_every: 1, accelerator: cpu}
+logger: {panels: 0}
+"""
+WAYS = {
+    "config-dir": "--config-dir own experiment=mine",
+    "short": "-cd own experiment=mine",
+    "joined": "--config-dir=own experiment=mine",
+    "path": "-cp own experiment=mine",
+    "searchpath": "hydra.searchpath=[own] experiment=mine",
+    "name": "-cd own -cn whole",
+}
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    folder = tmp_path / "own"
+    (folder / "experiment").mkdir(parents=True)
+    (folder / "experiment/mine.yaml").write_text(TINY)
+    body = TINY.partition("\n")[2]
+    (folder / "whole.yaml").write_text(f"defaults: [train, _self_]\n{body}")
+    return folder
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize("way", WAYS)
+def test_a_runs_folder_is_safe_and_goes_on(train: Command, tmp_path: Path, way: str) -> None:
+    words = (*WAYS[way].split(), "hydra.run.dir=run")
+    assert train(*words).code == 0
+    last = (tmp_path / "run/checkpoints/last.ckpt").read_bytes()
+    again: Answer = train(*words, "seed=1")
+    assert again.code == 2 and "holds another run's checkpoints" in again.err
+    assert (tmp_path / "run/checkpoints/last.ckpt").read_bytes() == last
+    record = json.loads((tmp_path / "run/run.json").read_text())
+    (tmp_path / "run/run.json").write_text(json.dumps(record | {"status": "interrupted"}))
+    answer = train(*words, "resume=auto")
+    assert answer.code == 0 and "going on at step 2" in answer.out, answer
+    (tmp_path / "run/run.json").write_text(json.dumps(record | {"status": "interrupted"}))
+    flags = [word for word in WAYS[way].split() if word not in ("-cn", "whole", "experiment=mine")]
+    answer = train(*flags, "resume=run")
+    assert answer.code == 0 and "going on at step 2" in answer.out, answer
+
+
+@pytest.mark.parametrize("way", ["config-dir", "joined", "searchpath"])
+def test_a_file_that_is_hidden_by_a_shipped_one_is_told(
+    train: Command, own: Path, way: str
+) -> None:
+    (own / "recipe").mkdir()
+    (own / "recipe/modern.yaml").write_text("lr: 0.5\n")
+    answer = train(*WAYS[way].split())
+    assert answer.code == 2 and answer.err.count("\n") == 1
+    assert (
+        "recipe/modern.yaml is not used: toyfcn has a recipe/modern.yaml of its own" in answer.err
+    )
+    config = yaml.safe_load(train("-cp", "own", "--cfg", "job").out)
+    assert config["recipe"]["lr"] == 0.5  # own files come first there
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("-cn eval", "eval.yaml is no config of this command: its defaults must begin with train"),
+        ("-cd own -cn experiment/mine", "experiment/mine"),
+        ("-cd own -cn nosuch", "nosuch"),
+        ("-cd nosuch", "nosuch"),
+        ("-cp nosuch", "nosuch"),
+        ("hydra.job.chdir=true", "hydra.job.chdir=true is switched off"),
+        ("-m hydra.job.chdir=true", "hydra.job.chdir=true is switched off"),
+    ],
+)
+def test_what_cannot_be_is_told_in_one_line(train: Command, words: str, told: str) -> None:
+    answer = train(*words.split())
+    assert answer.code == 2 and answer.err.count("\n") == 1 and told in answer.err
+    assert not [path for path in Path("outputs").rglob("*") if path.is_file()]
+
+
+def test_what_is_free_on_resume_is_read_as_typed(train: Command, own: Path) -> None:
+    train("-cd", "own", "experiment=mine", "hydra.run.dir=run")
+    run = own.parent / "run"
+    free = ["data.root=2024_11", "trainer.save_every=3", "trainer.progress=false"]
+    config = stored_config(run, free)
+    assert (config.data.root, config.trainer.save_every) == ("2024_11", 3)
+    assert config.trainer.progress is False
+    assert stored_config(run, ["trainer.save_every=null"]).trainer.save_every is None
+    assert yaml.safe_load((run / OVERRIDES).read_text()) == ["experiment=mine"]
