@@ -37,7 +37,13 @@ def own(tmp_path: Path) -> Path:
 
 
 @pytest.mark.usefixtures("own")
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way",
+    [
+        way if way in ("joined", "path") else pytest.param(way, marks=pytest.mark.slow)
+        for way in WAYS
+    ],
+)
 def test_a_runs_folder_is_safe_and_goes_on(train: Command, tmp_path: Path, way: str) -> None:
     words = (*WAYS[way].split(), "hydra.run.dir=run")
     assert train(*words).code == 0
