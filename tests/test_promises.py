@@ -57,7 +57,9 @@ VALUES = {  # of the options that are numbers, lists or texts; beside some, what
     "model.short_side": "40",
     "model.last_learned": "false",
     "model.dropout": "0.2",
+    "model.backbone": "resnet10t",
     "recipe.lr": "0.001",
+    "recipe.backbone_lr_factor": "0.1",
     "recipe.momentum": "0.5",
     "recipe.adam_lr_factor": "0.5 recipe.optimizer=muon",
     "recipe.weight_decay": "0.1",
@@ -164,6 +166,10 @@ def test_promises(
 ) -> None:
     small = [word for word in SMALL if word.split("=")[0] not in words]
     given = [*small, *words.split()]
+    if "model=fcn_timm" in words:
+        given = [word for word in given if not word.startswith("model.width")]
+        if "backbone" not in words:
+            given.append("model.backbone=test_resnet.r160_in1k")
     if words.startswith("recipe=paper"):
         given.append("recipe.lr=1e-8")  # its own are for VGG's strides
     # left alone

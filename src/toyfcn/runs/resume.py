@@ -15,7 +15,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from toyfcn.config.commands import TrainConfig
-from toyfcn.config.data import KINDS, REMOVED
+from toyfcn.config.data import KINDS, REMOVED, DataConfig
 from toyfcn.config.sweep import SweepConfig
 from toyfcn.runs.run import BEST, CONFIG, ENDED, Run, in_use, read_overrides, read_run, running
 from toyfcn.text import first_line, printable
@@ -189,6 +189,9 @@ def refuse_other(was: Any, now: dict[str, Any], path: Path) -> None:
     if not isinstance(was, dict):
         raise ValueError(f"{path} does not say with which config it was saved")
     was = {key: value for key, value in was.items() if key not in {f"data.{k}" for k in REMOVED}}
+    kind = KINDS.get(now["data.kind"], DataConfig)
+    newer = fingerprint(TrainConfig(data=kind()))  # options that the checkpoint does not know yet
+    was = {key: newer[key] for key in now if key in newer} | was
     for key in [*now, *was]:
         if key not in was or key not in now or was[key] != now[key]:
             old, new = str(was.get(key, "unset"))[:80], str(now.get(key, "unknown"))[:80]

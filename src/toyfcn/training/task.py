@@ -179,7 +179,7 @@ class SegmentationTask(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """Return the recipe's optimizer, and the schedule of its learning rate by steps."""
         # Lightning clips no gradients in mixed precision where a fused AdamW steps
-        mixed = str(self.trainer.precision).endswith("mixed") and self.recipe.clip is not None
+        mixed = self.recipe.clip is not None and self.trainer.precision.endswith("mixed")
         optimizer = make_optimizer(self.net, self.recipe, fused=not mixed)
         schedule = learning_rate_schedule(optimizer, self.recipe, self.total_steps)
         return [optimizer], [{"scheduler": schedule, "interval": "step", "name": "lr"}]
