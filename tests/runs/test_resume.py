@@ -117,6 +117,27 @@ def test_stopped_at_any_step(
     assert run["status"] == "finished" and len(run["resumed"]) == len(stops)
 
 
+def test_submitit_requeues_what_has_been_saved(
+    train: Command, tmp_path: Path, stop_at: Callable[..., None]
+) -> None:
+    """Its warning is SIGUSR2, and its handler exits at once: it is called when all is saved."""
+    saved: list[int] = []
+
+    def requeue(number: int, frame: object) -> None:
+        run = json.loads(Path("run/run.json").read_text())
+        assert run["status"] == "interrupted"
+        saved.append(torch.load("run/checkpoints/last.ckpt", weights_only=True)["global_step"])
+        sys.exit(77)
+
+    before = signal.signal(signal.SIGUSR2, requeue)
+    try:
+        stop_at(4, number=signal.SIGUSR2)
+        assert train(*RUN, "hydra.run.dir=run").code == 77 and saved == [5]
+        assert signal.getsignal(signal.SIGUSR2) is requeue
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+
+
 def test_no_worker_is_left_where_a_validation_is(
     train: Command, stop_at: Callable[..., None]
 ) -> None:

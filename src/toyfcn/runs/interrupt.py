@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 # a terminal that is closed, or whose connection breaks, sends SIGHUP
 NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
 SIGNALS = [signal.Signals[name] for name in NAMES if hasattr(signal, name)]
+REQUEUE = getattr(signal, "SIGUSR2", None)  # submitit's warning, whose handler requeues the job
 
 
 class Interrupted(SystemExit):
@@ -36,7 +37,8 @@ class Interruption:
     """Notes a signal while ``patient``, for whoever asks ``due``; else it ends the run at once.
 
     A context manager: on leaving it, the handlers are those from before. Signals only reach the
-    main thread of the process, so it does nothing in another one.
+    main thread of the process, so it does nothing in another one. Once a run has ended on
+    submitit's warning, submitit's own handler requeues the job.
     """
 
     def __init__(self) -> None:
@@ -58,11 +60,15 @@ class Interruption:
                 for number, handler in handlers.items()
                 if not (number.name == "SIGHUP" and handler == signal.SIG_IGN)
             }
+            if REQUEUE is not None and callable(handler := signal.getsignal(REQUEUE)):
+                self.before[REQUEUE] = handler
         self.take()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._set(self.before)
+        if self.number and self.number == REQUEUE:
+            self.before[REQUEUE](self.number, None)
 
     def take(self) -> None:
         """Take the signals, from Lightning too, which puts its own handlers over ours."""
