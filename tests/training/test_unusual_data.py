@@ -1,6 +1,7 @@
 """Data that is legal and unusual: void alone, odd sizes, names with markup."""
 
 import csv
+import html
 import json
 from pathlib import Path
 
@@ -69,8 +70,12 @@ def test_scores_that_do_not_exist_are_null_everywhere(
     assert scoring["miou"] == ""
     out = capsys.readouterr().out
     assert all(name in out for name in NAMES)
+    again = toyfcn.evaluate(tmp_path / "run/checkpoints/best.ckpt", "test")
+    assert (again["miou"], again["loss"], again["images"]) == (None, None, 2)
     write_report(tmp_path / "run")
     assert "nan" not in (tmp_path / "run/results.md").read_text()
+    page = (tmp_path / "run/report.html").read_text()
+    assert not any(name in page for name in NAMES if name != html.escape(name))
     best = torch.load(tmp_path / "run/checkpoints/best.ckpt", weights_only=True)
     assert "val" not in void or best["global_step"] == 2  # the last one, as without validation
 
@@ -108,6 +113,11 @@ def test_pictures_of_every_size(size: tuple[int, int]) -> None:
     ("sizes", "options", "why"),
     [
         ({"train0": (1, 1)}, ["model=fcn_vgg16", "model.norm=batch"], "train0.png, seen at 1 x 1"),
+        (
+            {"train0": (1, 700), "train1": (31, 31), "train2": (1, 700)},
+            ["model=fcn_vgg16", "model.norm=batch"],
+            "train1.png, seen at 31 x 31 pixels, in a batch of 1",
+        ),
         (
             {f"train{i}": (8, 8) for i in range(3)},
             ["model=unet", "model.norm=batch"],

@@ -84,8 +84,10 @@ def refuse_other_formats(path: Path, lines: list[str]) -> None:
         if all(found):
             names = [match[name_at].strip(' "') for match in found if match]
             colors = [[int(match[color_at + i]) for i in range(3)] for match in found if match]
+            plain = re.compile(r"[A-Za-z_][\w ]*")
+            quoted = [name if plain.fullmatch(name) else f'"{name}"' for name in names]
             raise ValueError(
                 f"data.classes_file={path} has colors beside its names, as CVAT's labelmap.txt: "
-                f"instead set 'data.classes=[{','.join(names)}]' and, where the masks have these "
+                f"instead set 'data.classes=[{','.join(quoted)}]' and, where the masks have these "
                 f"colors, 'data.colours={str(colors).replace(' ', '')}'"
             )

@@ -24,6 +24,8 @@ from torch import Tensor
 from torchvision.io import ImageReadMode, decode_png
 
 MAX_PIXELS = 100_000_000  # a photo that claims more is refused before memory is taken for it
+# so Pillow need not warn; not set aside for each photo, which would repeat all other warnings
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 WHITE = 65535  # what is white in a photo of 16 bits, unless data.white says otherwise
 CHUNKS = (b"IHDR", b"PLTE", b"IDAT", b"IEND")  # all that a plain PNG has
 TURNS = {  # what makes a picture upright, by its EXIF orientation: as ImageOps.exif_transpose does
@@ -47,7 +49,6 @@ def opened(path: Path, what: str, coded: bytes | None = None) -> Iterator[Image.
     """
     try:
         with (
-            warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
             # of a path, Pillow would map turned TIFFs into memory with their sides exchanged
             path.open("rb") if coded is None else io.BytesIO(coded) as file,
             Image.open(file) as image,

@@ -146,7 +146,8 @@ def fit_and_score(
         logger.attempt(lambda: tensorboard.log_config(logger, config))
         if config.logger.graph:
             photos = parts.data.scoring_loader(config.data.train_split).dataset
-            tensorboard.log_graph(logger, parts.net, photos[Key(0, 0)][0])
+            with optional("the network's graph in TensorBoard"):
+                tensorboard.log_graph(logger, parts.net, photos[Key(0, 0)][0])
     size = f"{len(parts.train_ids)} images, {sum(p.numel() for p in parts.net.parameters())}"
     log.info("%s: %s parameters, in %s", parts.data.source.name, size, run.folder)
 
@@ -283,7 +284,8 @@ def score_best(
         logger.attempt(
             lambda: tensorboard.log_results(logger, config, run.overrides, metrics, matrices, steps)
         )
-    logger.finalize("success")
+    with optional("the end of the curves"):
+        logger.finalize("success")
     with optional("predictions.png"):
         draw_predictions(config, run, chosen.net, data, metrics)
     return metrics

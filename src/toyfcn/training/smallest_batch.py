@@ -27,17 +27,26 @@ def refuse_too_small(config: TrainConfig, net: Network, data: SegmentationData) 
     """
     photos = smallest_share(config, len(data.split_ids(config.data.train_split)))
     lonely = photos == 1 and any(isinstance(m, nn.BatchNorm2d) for m in net.modules())
-    height, width, which = smallest_photo(config, data, look=lonely)
-    if min(height, width) >= ROOMY and not lonely:
-        return
+    seen = smallest_photos(config, data, look=lonely)
+    for height, width, which in sorted(seen):
+        if min(height, width) < ROOMY or lonely:
+            try_one(config, net, (photos, 3, height, width), which)
+
+
+def try_one(config: TrainConfig, net: Network, shape: tuple[int, ...], which: str) -> None:
+    """Send a batch (photos, 3, height, width) through the network as training does.
+
+    Raises:
+        ValueError: the network fails on it.
+    """
     before = {name: buffer.clone() for name, buffer in net.named_buffers()}
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            net.train()(torch.zeros(photos, 3, height, width, dtype=torch.uint8))
+            net.train()(torch.zeros(shape, dtype=torch.uint8))
     except (RuntimeError, ValueError) as error:
         raise ValueError(
-            f"model.name={config.model.name} cannot be trained on {which}, seen at {width} x "
-            f"{height} pixels, in a batch of {photos}, which data.batch_size="
+            f"model.name={config.model.name} cannot be trained on {which}, seen at {shape[3]} x "
+            f"{shape[2]} pixels, in a batch of {shape[0]}, which data.batch_size="
             f"{config.data.batch_size} brings: leave such photos out, or set data.batch_size, "
             f"data.crop, model.short_side or model.norm ({first_line(error)})"
         ) from None
@@ -52,18 +61,21 @@ def smallest_share(config: TrainConfig, images: int) -> int:
     return max(1, (rest or size) // config.trainer.processes)
 
 
-def smallest_photo(config: TrainConfig, data: SegmentationData, look: bool) -> tuple[int, int, str]:
-    """Return the (height, width) at which the smallest training photo is seen, and what it is.
+def smallest_photos(
+    config: TrainConfig, data: SegmentationData, look: bool
+) -> set[tuple[int, int, str]]:
+    """Return (height, width) at which the smallest training photos are seen, and what they are.
 
-    Headers are read only where the crop or the short side do not say enough (``look``).
+    They are those whose longer, and whose shorter side is the shortest. Headers are read only where
+    the crop or the short side do not say enough (``look``).
     """
     if config.data.crop is not None:
         height, width = config.data.crop
-        return height, width, f"data.crop=[{height},{width}]"
+        return {(height, width, f"data.crop=[{height},{width}]")}
     least = config.data.scale[0] if config.data.augment else 1.0
     short = config.model.short_side
     if short is not None and short * least >= ROOMY and not look:
-        return short, short, f"model.short_side={short}"
+        return set()
     found: list[tuple[int, int, str]] = []
     for name in data.split_ids(config.data.train_split):
         path = data.source.image_path(name)
@@ -71,4 +83,6 @@ def smallest_photo(config: TrainConfig, data: SegmentationData, look: bool) -> t
             height, width = working_size((image.height, image.width), short)
             height, width = (max(1, round(side * least)) for side in (height, width))
             found.append((height, width, str(path)))
-    return min(found, key=lambda photo: photo[0] * photo[1], default=(ROOMY, ROOMY, ""))
+    if not found:
+        return set()
+    return {min(found, key=lambda p: min(p[:2])), min(found, key=lambda p: max(p[:2]))}
