@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from toyfcn.cli import CONF
 
 HOME = CONF / "experiment"
 EXPERIMENTS = sorted(str(path.relative_to(HOME).with_suffix("")) for path in HOME.rglob("*.yaml"))
-QUICK = ("shapes_lenet", "voc2007_lenet")
+QUICK = ("shapes_lenet", "voc2007_lenet", "voc2007_finetune")
 DRAWN = """
     data.train_images=5 data.val_images=3 data.test_images=2 data.size=[48,56] data.root=drawn
     """
@@ -20,7 +21,7 @@ DRAWN = """
 
 def run(train: Command, home: Path, experiment: str, *words: str) -> None:
     """Run an experiment; one that is a sweep runs once, without sweeping."""
-    data = ["data.root=."] if experiment.startswith("voc") else DRAWN.split()
+    data = ["data.root=."] if experiment.startswith(("voc", "folder")) else DRAWN.split()
     here = ["hydra.mode=RUN", "launcher=basic", "hydra.run.dir=run"]
     here += ["trainer.accelerator=cpu", "trainer.threads=1"]
     answer = train(f"experiment={experiment}", *data, *words, *here)
@@ -43,7 +44,14 @@ def test_every_experiment_runs(train: Command, tiny_voc: Path, name: str) -> Non
     shutil.copytree(devkit / "VOC2012/SegmentationClass", devkit / "VOC2012/SegmentationClassAug")
     shutil.copy(year / lists / "train.txt", devkit / "VOC2012" / lists / "trainaug.txt")
     shutil.copy(year / lists / "val.txt", devkit / "VOC2012" / lists / "seg11valid.txt")
-    words = ["model.weights=null"] if name == "voc2012_fcn32s" else []
+    words = ["model.weights=null"] if name == "voc2012_fcn32s" or "finetune" in name else []
+    if "finetune" in name:
+        pytest.importorskip("timm", reason="timm: pip install 'toyfcn[backbones]'")
+        words += ["model.backbone=test_efficientnet"]
+    if name.startswith("folder"):
+        folders = {"images": year / "JPEGImages", "masks": year / "SegmentationClass"}
+        words += [f"data.{key}={folder}" for key, folder in folders.items()]
+        words += [f"data.classes=[{','.join(ascii_lowercase[:21])}]"]
     run(train, tiny_voc, name, "debug=fast", *words)
     metrics = json.loads((tiny_voc / "run" / "metrics.json").read_text())
     assert 0 <= (metrics["val"] or metrics["test"])["miou"] <= 1

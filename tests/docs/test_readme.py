@@ -88,7 +88,7 @@ ELSEWHERE = {  # what a command needs, or where else it runs
     r"launcher=": "a launcher: test_sweeps.py",
     r"voc20\d\d|VOC": "real photos: test_experiments.py draws some, test_predict.py too",
     r"experiment=paper/": "minutes: test_experiments.py runs every one in debug=fast",
-    r"weights=|RUN32": "weights of ImageNet: test_weights.py",
+    r"weights=|RUN32|finetune": "weights of ImageNet: test_pretrained.py, test_timm_weights.py",
     r"--config-dir|data=folder|run/": "a folder of one's own: test_the_page_on_your_own_data",
     r"debug=profile": "test_profile.py",
 }

@@ -18,6 +18,7 @@ def register() -> None:
     new("short_id", lambda: secrets.token_hex(2), use_cache=True, replace=True)
     new("either", lambda first, second: second if first is None else first, replace=True)
     new("window", window, replace=True)
+    new("narrow", lambda model: 1.0 if model == "fcn_timm" else 0.25, replace=True)  # a model.width
     new("jobs_at_once", jobs_at_once, replace=True)
     new("gpus_a_job", lambda: min(1, len(gpus())), replace=True)
     new("gpu_of_job", gpu_of_job, replace=True)

@@ -50,6 +50,11 @@ class Transplant:
     new: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)  # of the weights given
 
+    @property
+    def scores(self) -> bool:
+        """Whether a score layer is among them: without one all scores start at zero."""
+        return any(name.startswith("heads.") for name in (*self.copied, *self.reshaped))
+
     def __str__(self) -> str:
         parts = [f"{len(self.copied)} weights copied"]
         for label in ("reshaped", "new", "unused"):

@@ -260,7 +260,7 @@ def starting_point(
     if distributed.rank(config.trainer) == 0:  # the others are given its weights
         tensorboard.remove_events(run.folder)  # of a run that failed here before
         brought = bring_weights(config, parts.net, parts.start, parts.data, parts.class_weights)
-        if brought and config.data.val_split:
+        if brought and brought.scores and config.data.val_split:
             score_first(parts.net, config, parts.data)
     return None
 

@@ -1,0 +1,89 @@
+"""A network of timm goes through all that other networks go through: train, stop, score, export."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Command
+
+from toyfcn.runs import checkpoint
+from toyfcn.training.task import SegmentationTask
+
+pytest.importorskip("timm", reason="timm: pip install 'toyfcn[backbones]'")
+WORDS = """
+    data.train_images=6 data.val_images=2 data.test_images=2 data.size=[48,57] recipe=finetune
+    data.batch_size=2 model=fcn_timm model.backbone=test_efficientnet trainer.max_steps=4
+    trainer.val_every=2 trainer.accelerator=cpu trainer.threads=1
+    """
+TINY = WORDS.split()
+BEST = "run/checkpoints/best.ckpt"
+
+
+@pytest.fixture
+def trained(train: Command) -> Command:
+    """Runs toyfcn-train; one training lies in the folder run already."""
+    assert train(*TINY, "hydra.run.dir=run").code == 0
+    return train
+
+
+def weights(folder: str) -> dict[str, torch.Tensor]:
+    return checkpoint.load(f"{folder}/checkpoints/best.ckpt").net.state_dict()
+
+
+def test_it_is_scored_predicts_and_starts_a_finer_one(command: Command, trained: Command) -> None:
+    found = json.loads(Path("run/metrics.json").read_text())
+    assert command("eval", f"ckpt={BEST}", "split=test", "hydra.run.dir=scored").code == 0
+    assert json.loads(Path("scored/metrics.json").read_text())["test"] == found["test"]
+    answer = command("predict", f"ckpt={BEST}", "source=data/shapes/JPEGImages", "out=masks")
+    assert answer.code == 0
+    assert len(list(Path("masks").glob("*_overlay.png"))) == 10
+    finer = [*TINY, f"ckpt={BEST}", "model.stride=4", "recipe.freeze=backbone"]
+    assert trained(*finer, "hydra.run.dir=finer").code == 0
+    before, after = weights("run"), weights("finer")
+    assert all(value.equal(after[key]) for key, value in before.items() if key.startswith("trunk."))
+    assert not before["heads.0.weight"].equal(after["heads.0.weight"])
+    means = [value for key, value in before.items() if key.endswith("running_mean")]
+    assert means and not any(mean.any() for mean in means)  # as a fresh norm has them
+
+
+def test_stopped_and_continued_it_ends_alike(
+    trained: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = SegmentationTask.training_step
+
+    def striking(task: SegmentationTask, *given: Any) -> Any:
+        if task.global_step == 3:
+            monkeypatch.setattr(SegmentationTask, "training_step", work)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return work(task, *given)
+
+    monkeypatch.setattr(SegmentationTask, "training_step", striking)
+    assert trained(*TINY, "hydra.run.dir=stopped").code == 143
+    assert trained("resume=stopped").code == 0
+    alone = weights("run")
+    assert all(value.equal(alone[key]) for key, value in weights("stopped").items())
+
+
+@pytest.mark.slow
+def test_compiled_and_exported_it_computes_the_same(command: Command, trained: Command) -> None:
+    assert trained(*TINY, "trainer.compile=true", "hydra.run.dir=compiled").code == 0
+    plain, compiled = weights("run"), weights("compiled")
+    for name, value in plain.items():
+        torch.testing.assert_close(compiled[name], value, rtol=1e-3, atol=1e-3)
+    pytest.importorskip("onnxruntime", reason="needs toyfcn[export]")
+    answer = command("export", f"ckpt={BEST}")  # which compares three sizes with torch
+    assert answer.code == 0, answer.err
+    assert Path("run/checkpoints/best.onnx").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "test_resnet"])
+def test_padding_at_run_time_is_exported(command: Command, train: Command, name: str) -> None:
+    pytest.importorskip("onnxruntime", reason="needs toyfcn[export]")
+    assert train(*TINY, f"model.backbone={name}", "hydra.run.dir=run").code == 0
+    answer = command("export", f"ckpt={BEST}")
+    assert answer.code == 0, answer.err
