@@ -32,6 +32,22 @@ def import_timm() -> ModuleType:
     return module
 
 
+class EvenConvolution(nn.Conv2d):
+    """timm's ``Conv2dSame`` for maps whose size its stride divides: the padding is a constant then.
+
+    Computed from sizes at run time, as timm has to, it could not be exported.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pad as TensorFlow does, the odd cell at the right and the bottom, and convolve."""
+        padding: list[int] = []
+        for side in (1, 0):  # width first
+            reach = self.dilation[side] * (self.kernel_size[side] - 1) + 1 - self.stride[side]
+            padding += [max(reach, 0) // 2, max(reach, 0) - max(reach, 0) // 2]
+        x = F.pad(x, padding)
+        return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+
 class TimmBackbone(Backbone):
     """A timm classifier without its last layer: features at strides 4, 8, 16 and 32.
 
@@ -56,6 +72,9 @@ class TimmBackbone(Backbone):
         super().__init__()
         self.name, self.network, self.conv_head = name, create(name), conv_head
         self.dropout = nn.Dropout(dropout)
+        for module in self.network.modules():
+            if isinstance(module, import_timm().layers.Conv2dSame):
+                module.__class__ = EvenConvolution  # forward always gives it even maps
         strides = [entry["reduction"] for entry in self.network.feature_info]
         self.indices = [i for i, s in enumerate(strides) if s in STRIDES and s >= finest]
         self.strides = [strides[i] for i in self.indices]
