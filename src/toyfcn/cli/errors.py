@@ -25,9 +25,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from toyfcn.cli import CONF
+from toyfcn.config.data import KINDS
 from toyfcn.runs import failures
 
 MISSING = object()
+OURS = {"hydra/sweeper": "sweep", "hydra/launcher": "launcher"}  # which choose Hydra's
 MISTAKES = (HydraException, OmegaConfBaseException, ValueError, yaml.YAMLError)
 
 
@@ -102,9 +104,13 @@ def explain(error: BaseException) -> str:
 
 def no_choice(found: str, options: list[str], file: str) -> str:
     """Say that a group has no such choice, or that there is no such group."""
-    group, _, choice = found.rpartition("/")
+    if ours := OURS.get(found.rpartition("/")[0]):
+        choices = sorted(f"{ours}={path.stem}" for path in (CONF / ours).glob("*.yaml"))
+        return f"there is no {found}: choose {' or '.join(choices)}"
+    group, _, choice = found.partition("/") if "/" in found else ("", "", found)
     known = [name for name in options if not name.endswith("_schema")] if group else groups()
-    typed = any(word.lstrip("+").startswith(f"{group or choice}=") for word in sys.argv[1:])
+    keys = [word.lstrip("+").partition("=")[0] for word in sys.argv[1:] if "=" in word]
+    typed = any(f"{found}/".startswith(f"{key}/") for key in keys)
     place = ""
     if group and not typed:
         place = f"in {next(naming(group, choice), file + '.yaml')}: "
@@ -122,6 +128,12 @@ def unknown(error: ConfigKeyError | ConfigAttributeError) -> str:
         below = {item.name: None for item in dataclasses.fields(error.object_type)}
     nodes = {name: node for name, node in below.items() if isinstance(node, dict)}
     deeper = [f"{name}.{key}" for name, group in nodes.items() if key in group]
+    others = [name for name, kind in KINDS.items() if key in kind.__dataclass_fields__]
+    if full == f"data.{key}" and others:
+        return (
+            f"{full} is an option of data of the kind {' and '.join(others)} alone (a file of your "
+            f"own begins with defaults: [{others[0]}_schema, _self_])"
+        )
     if deeper:
         return f"no option is called {full} (did you mean {' or '.join(deeper)}?)"
     return f"no option is called {full} ({hint(key, list(below), full[: -len(key)])})"
@@ -135,7 +147,9 @@ def groups() -> list[str]:
 def naming(group: str, choice: str) -> Iterator[str]:
     """Find the config files whose defaults choose ``group: choice``."""
     words = sys.argv[1:]
-    own = [Path(b) for a, b in pairwise(words) if a in ("--config-dir", "-cd")]
+    flags = ("--config-dir", "-cd", "--config-path", "-cp")
+    pairs = [*pairwise(words), *(word.split("=", 1) for word in words if "=" in word)]
+    own = [Path(value) for flag, value in pairs if flag in flags]
     for folder in (*own, CONF):
         for path in sorted(folder.rglob("*.yaml")):
             if re.search(rf"^ *- .*\b{group}: *{choice}\b", path.read_text(), re.M):

@@ -27,6 +27,7 @@ from toyfcn.cli.help import describe, help_topic, option_names
 from toyfcn.cli.job import load
 from toyfcn.cli.typed_text import as_typed
 from toyfcn.config.commands import COMMANDS, AsTrainedConfig, DataCommandConfig, TrainConfig
+from toyfcn.config.data import DataConfig
 from toyfcn.runs import failures
 from toyfcn.runs.run import LOCK, Pruned, Run
 
@@ -71,11 +72,7 @@ def launch(
         output.keep_open()  # a launcher's job may have a process of its own
         place = hydra_run()
         try:
-            refuse_other_command(composed, config_name)
-            config = typed(composed)
-            refuse_without_sweep(config)
-            if isinstance(config, DataCommandConfig):
-                config.refuse_others(command.rpartition(" ")[2])
+            config = checked(composed, command, config_name)
             given = (config, with_pruner(place, config)) if with_run else (config,)
             code = load(job)(*given)
         except Exception as error:
@@ -128,17 +125,29 @@ def absolute_path(words: Sequence[str]) -> list[str]:
     return found
 
 
-def refuse_other_command(composed: Any, name: str) -> None:
-    """Check that the config which --config-name names is one of this command.
+def checked(composed: Any, command: str, name: str) -> Any:
+    """Return the typed config of a command, all of which has an effect.
 
     Raises:
-        ValueError: it is another command's, or begins with none.
+        ValueError: --config-name names another command's config, or an option has no effect here.
     """
+    known = HydraConfig.get()
     if OmegaConf.get_type(composed) is not COMMANDS[name]:
-        given = HydraConfig.get().job.config_name
         raise ValueError(
-            f"{given}.yaml is no config of this command: its defaults must begin with {name}"
+            f"{known.job.config_name}.yaml is no config of this command: its defaults must begin "
+            f"with {name}"
         )
+    config = typed(composed)
+    choice, data = known.runtime.choices.get("data"), getattr(config, "data", None)
+    if type(data) is DataConfig or (isinstance(data, dict) and choice != "as_trained"):
+        raise ValueError(
+            f"in data/{choice}.yaml: the first line must be defaults: [folder_schema, _self_], or "
+            "of voc_schema or shapes_schema"
+        )
+    refuse_without_sweep(config)
+    if isinstance(config, DataCommandConfig):
+        config.refuse_others(command.rpartition(" ")[2])
+    return config
 
 
 def typed(composed: Any, known: Any = None) -> Any:

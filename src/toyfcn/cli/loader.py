@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from hydra._internal import hydra as hydra_internal
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathElement
+from hydra.core.object_type import ObjectType
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 
 from toyfcn.cli import CONF
@@ -26,7 +29,7 @@ class CheckingLoader(ConfigLoaderImpl):
         if str(CONF) not in [element.path for element in path]:  # with --config-path
             path.insert(-1, SearchPathElement("toyfcn", str(CONF)))  # the schema comes last
         super().__init__(config_search_path)
-        self.command, self.hidden = "", ""
+        self.command, self.refused = "", ""
 
     def load_configuration(self, config_name: str | None, *args: Any, **kwargs: Any) -> DictConfig:
         """Compose, then check.
@@ -34,10 +37,19 @@ class CheckingLoader(ConfigLoaderImpl):
         Raises:
             ValueError: naming what is refused.
         """
-        self.command, self.hidden = str(config_name), ""
-        composed = super().load_configuration(config_name, *args, **kwargs)
-        if self.hidden:
-            raise ValueError(self.hidden)
+        self.command, self.refused = str(config_name), ""
+        try:
+            composed = super().load_configuration(config_name, *args, **kwargs)
+        except MissingConfigException as error:
+            group = re.match(r"hydra/\w+|\w+(?=/)", str(error.missing_cfg_file))
+            error.options = self.choices(group[0]) if group else None
+            raise
+        except HydraException:
+            if self.refused:
+                raise ValueError(self.refused) from None
+            raise
+        if self.refused:
+            raise ValueError(self.refused)
         refuse_untrusted(composed)
         if composed.hydra.job.chdir:
             raise ValueError(
@@ -45,6 +57,15 @@ class CheckingLoader(ConfigLoaderImpl):
                 "in the run's folder"
             )
         return composed
+
+    def choices(self, group: str, prefix: str = "") -> list[str]:
+        """Return the choices of a group, own ones and those in folders below included."""
+        place = f"{group}/{prefix}".rstrip("/")
+        here = [prefix + name for name in self.repository.get_group_options(place)]
+        below = self.repository.get_group_options(place, ObjectType.GROUP)
+        return here + [
+            name for folder in below for name in self.choices(group, f"{prefix}{folder}/")
+        ]
 
     def _load_single_config(self, default: Any, repo: Any) -> Any:
         """Read a file of the defaults list: of several with one name, the first."""
@@ -54,11 +75,14 @@ class CheckingLoader(ConfigLoaderImpl):
         own = [folder / name for folder in folders if folder != CONF and (folder / name).is_file()]
         read = Path(found.path.removeprefix("file://"), name)
         if read in own:
-            keep_text(found.config, read, default.package, self.command)
+            try:
+                keep_text(found.config, read, default.package, self.command)
+            except ValueError as error:
+                self.refused = f"in {name}: {error}"
         for file in own:
             if file != read and not (read.is_file() and file.read_bytes() == read.read_bytes()):
                 first = f"{read} comes first" if read in own else f"toyfcn has a {name} of its own"
-                self.hidden = f"{file} is not used: {first}, so give yours another name"
+                self.refused = f"{file} is not used: {first}, so give yours another name"
         return found
 
 

@@ -127,8 +127,13 @@ def keep_text(config: Any, file: Path, package: str, command: str) -> None:
     """Put texts as they stand in a YAML file in the place of what YAML has made of them.
 
     ``config`` is what was read from the file, at its place ``package`` in the whole config.
+
+    Raises:
+        ValueError: keys with values stand where a text does, or a list.
     """
     root = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    if root is not None and not isinstance(root, yaml.MappingNode):
+        raise ValueError("a config has keys with values")
     prefix = f"{package}." if package else ""
     for key, text in text_options(command).items():
         if not key.startswith(prefix):
@@ -139,8 +144,13 @@ def keep_text(config: Any, file: Path, package: str, command: str) -> None:
             node = next((value for name, value in pairs if name.value == part), None)
         if isinstance(node, yaml.ScalarNode):
             null = node.tag == "tag:yaml.org,2002:null" and (text.optional or not node.value)
+            if text.listed and not text.optional and not null and "${" not in node.value:
+                raise ValueError(f"{key} is a list: [a, b, …], not {node.value}")
             if not null:
                 OmegaConf.update(config, key, node.value)
+        elif isinstance(node, yaml.MappingNode) and "." in key:
+            kind = "a list: [a, b, …]" if text.listed else "a text"
+            raise ValueError(f"{key} is {kind}, not keys with values")
         elif isinstance(node, yaml.SequenceNode) and text.listed:
             items = [item.value for item in node.value]
             if all(isinstance(item, str) for item in items):  # of a list in it, that is nodes

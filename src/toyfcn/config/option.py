@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 Choices = tuple[str | int, ...]
@@ -70,5 +71,7 @@ def expanded(path: Any) -> Any:
     """Put the home folder in the place of ~, in a path or in each of a list."""
     if isinstance(path, list):
         return [expanded(item) for item in path]
-    # which leaves a last slash, and the ~ of an unknown user, as they are
-    return os.path.expanduser(path) if isinstance(path, str) else path  # noqa: PTH111
+    if not isinstance(path, str) or path[:1] != "~":
+        return path
+    found = os.path.expanduser(path)  # noqa: PTH111  # which leaves a last slash, and ~nobody
+    return str(Path(found).absolute()) if found == path else found

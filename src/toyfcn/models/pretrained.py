@@ -103,6 +103,11 @@ def load_weights(net: FCN, source: str) -> Transplant:
     if isinstance(net.backbone, TimmBackbone):
         return copy_weights(net, timm_weights(net.backbone, source), key)
     state = imagenet() if source == "imagenet" else read(Path(source).expanduser())
+    if "features.1.running_mean" in state:
+        raise ValueError(
+            f"{key} is a VGG-16 with batch normalization, which this one is without: take "
+            "torchvision's vgg16 (model.weights=imagenet)"
+        )
     if "features.0.weight" in state:
         given, mean, std = from_torchvision(state), IMAGENET_MEAN, IMAGENET_STD
     elif "conv1_1.weight" in state:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,10 @@ def read_tensors(path: Path, option: str, old_format: bool = False) -> Any:
         raise ValueError(f"{option}={path} needs safetensors: pip install safetensors") from None
     except Exception as error:  # the unpickler raises whatever the bytes provoke
         reason = first_line(error, 120)
+        if isinstance(error, pickle.UnpicklingError):  # torch's own advice is to run what is in it
+            code = re.search(r"GLOBAL ([\w.]+)", str(error))
+            damaged = "it is damaged, or no file that torch.save wrote"
+            reason = f"it names code, {code[1][:80]}, beside its tensors" if code else damaged
         raise ValueError(f"{option}={path} cannot be read safely: {reason}") from None
 
 
