@@ -8,6 +8,7 @@ import pytest
 from conftest import Command
 
 import toyfcn
+from toyfcn.cli.compose import compose_train
 from toyfcn.cli.help import groups_in
 from toyfcn.config.commands import COMMANDS
 from toyfcn.config.data import KINDS
@@ -71,3 +72,30 @@ def test_scoring_has_no_option_of_training_alone(command: Command, option: str) 
 def test_what_would_have_no_effect(command: Command, words: str, told: str) -> None:
     answer = command(*words.split())
     assert answer.code == 2 and answer.err.count("\n") == 1 and told in answer.err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("data.augment=false data.flip=0.3", ["data.flip has no effect without data.augment=true"]),
+        ("data.augment=false", []),
+        ("data.flip=0.3", []),
+        ("recipe.adam_lr_factor=1", ["recipe.adam_lr_factor has no effect without recipe.opt"]),
+        ("recipe=muon recipe.adam_lr_factor=1", []),
+        ("recipe.schedule=constant recipe.warmup=0.3", ["recipe.warmup has no effect without"]),
+        ("recipe.pretrain_patches=3", ["recipe.pretrain_patches has no effect without"]),
+        ("data=folder data.lists=x data.val_fraction=0.3", ["data.val_fraction has no effect"]),
+        ("trainer.sync_batchnorm=true", ["trainer.sync_batchnorm has no effect without several"]),
+        (
+            "data.val_split=null optimized_metric=test.miou logger.panels=3",
+            ["logger.panels has no"],
+        ),
+    ],
+)
+def test_what_has_no_effect_beside_others_is_warned_of(
+    caplog: pytest.LogCaptureFixture, words: str, told: list[str]
+) -> None:
+    compose_train(words.split())
+    assert len(caplog.messages) == len(told)
+    for message, text in zip(caplog.messages, told, strict=True):
+        assert message.startswith(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from hydra import compose, initialize_config_dir
@@ -11,6 +12,9 @@ from toyfcn.cli import CONF, config_store, resolvers
 from toyfcn.cli.errors import MISTAKES, explain
 from toyfcn.cli.typed_text import as_typed
 from toyfcn.config.commands import TrainConfig
+from toyfcn.config.no_effect import without_effect
+
+log = logging.getLogger(__name__)
 
 
 def compose_train(overrides: Sequence[str]) -> TrainConfig:
@@ -31,4 +35,6 @@ def compose_train(overrides: Sequence[str]) -> TrainConfig:
         raise ValueError(explain(error)) from None
     assert isinstance(config, TrainConfig)
     config.sweep.refuse_alone()
+    for told in without_effect(config, overrides):
+        log.warning("%s", told)
     return config

@@ -1,0 +1,40 @@
+"""Which options have no effect beside others: what was chosen and does nothing is warned of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from toyfcn.config.commands import TrainConfig
+from toyfcn.config.data import FolderConfig
+
+Needs = tuple[str, Callable[[TrainConfig], bool]]
+
+AUGMENT: Needs = "data.augment=true", lambda config: config.data.augment
+SPLIT_BY_FRACTIONS: Needs = (
+    "data.lists=null",
+    lambda config: not isinstance(config.data, FolderConfig) or config.data.lists is None,
+)
+NEEDS: dict[str, Needs] = {  # what an option needs to have an effect
+    "data.scale": AUGMENT,
+    "data.flip": AUGMENT,
+    "data.turn": AUGMENT,
+    "data.colour": AUGMENT,
+    "data.val_fraction": SPLIT_BY_FRACTIONS,
+    "data.test_fraction": SPLIT_BY_FRACTIONS,
+    "data.split_seed": SPLIT_BY_FRACTIONS,
+    "recipe.adam_lr_factor": ("recipe.optimizer=muon", lambda c: c.recipe.optimizer == "muon"),
+    "recipe.warmup": ("recipe.schedule=onecycle", lambda c: c.recipe.schedule == "onecycle"),
+    "recipe.pretrain_patches": ("recipe.pretrain_steps", lambda c: c.recipe.pretrain_steps > 0),
+    "trainer.sync_batchnorm": ("several trainer.devices", lambda c: c.trainer.processes > 1),
+    "trainer.keep_mb": ("trainer.reuse_memory=false", lambda c: not c.trainer.reuse_memory),
+    "logger.panels": ("a data.val_split", lambda c: c.data.val_split is not None),
+}
+
+
+def without_effect(config: TrainConfig, chosen: Iterable[str]) -> list[str]:
+    """Return a sentence for each of the chosen ``key=value`` that nothing heeds in a config."""
+    keys = [word.lstrip("+").partition("=")[0] for word in chosen]
+    needs = {key: NEEDS[key] for key in keys if key in NEEDS}
+    return [
+        f"{key} has no effect without {n}" for key, (n, has) in needs.items() if not has(config)
+    ]
