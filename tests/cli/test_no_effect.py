@@ -12,6 +12,7 @@ from toyfcn.cli.compose import compose_train
 from toyfcn.cli.help import groups_in
 from toyfcn.config.commands import COMMANDS
 from toyfcn.config.data import KINDS
+from toyfcn.config.no_effect import OF_TRAINING
 from toyfcn.config.trainer import ScoringConfig, TrainerConfig
 
 SOURCE = Path(toyfcn.__file__).parent
@@ -32,6 +33,11 @@ def test_the_code_reads_every_option() -> None:
     options = {item.name for kind in SCHEMAS for item in dataclasses.fields(kind)}
     spelled = {"name"}  # sweep.name is read by conf/train.yaml
     assert options - spelled - read_in(*folders) == set()
+
+
+def test_what_scoring_refuses_is_an_option_of_the_data() -> None:
+    known = {item.name for kind in KINDS.values() for item in dataclasses.fields(kind)}
+    assert set(OF_TRAINING) <= known
 
 
 def test_scoring_reads_every_option_of_its_trainer() -> None:
@@ -63,6 +69,9 @@ def test_scoring_has_no_option_of_training_alone(command: Command, option: str) 
         ("predict ckpt=x.ckpt source=. data.root=x", "data= has an effect with format=voc_server"),
         ("predict ckpt=x.ckpt source=. data=voc2007", "data= has an effect with format=voc_server"),
         ("predict ckpt=x.ckpt source=. split=val", "split= has an effect with format=voc_server"),
+        ("eval ckpt=x.ckpt data.flip=0", "data.flip has no effect here, but in training"),
+        ("eval ckpt=x.ckpt data=shapes data.crop=[64,64]", "data.crop has no effect here"),
+        ("eval ckpt=x.ckpt data.val_split=x", "the list to score is split="),
         ("data draw keep=true", "keep= has no effect here: it is of toyfcn-data download"),
         ("data check mirrors=[x]", "mirrors= has no effect here: it is of toyfcn-data download"),
         ("data download report=x", "report= has no effect here: it is of toyfcn-data check"),

@@ -28,7 +28,7 @@ from toyfcn.cli.job import load
 from toyfcn.cli.typed_text import as_typed
 from toyfcn.config.commands import COMMANDS, AsTrainedConfig, DataCommandConfig, TrainConfig
 from toyfcn.config.data import DataConfig
-from toyfcn.config.no_effect import without_effect
+from toyfcn.config.no_effect import refuse_training, without_effect
 from toyfcn.runs import failures
 from toyfcn.runs.run import LOCK, Pruned, Run
 
@@ -148,6 +148,8 @@ def checked(composed: Any, command: str, name: str) -> Any:
     refuse_without_sweep(config)
     if isinstance(config, DataCommandConfig):
         config.refuse_others(command.rpartition(" ")[2])
+    if name in ("eval", "predict"):
+        refuse_training(known.overrides.task)
     if isinstance(config, TrainConfig):
         for told in without_effect(config, known.overrides.task):
             log.warning("%s", told)

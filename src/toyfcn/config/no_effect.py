@@ -30,6 +30,24 @@ NEEDS: dict[str, Needs] = {  # what an option needs to have an effect
     "logger.panels": ("a data.val_split", lambda c: c.data.val_split is not None),
 }
 
+OF_TRAINING = (  # options of the data that scoring and predicting do not look at
+    *("train_split", "val_split", "test_split", "sampling", "cache", "cache_folder", "crop"),
+    *("buckets", "scale", "max_share", "augment", "flip", "turn", "colour", "allow_overlap"),
+)
+
+
+def refuse_training(chosen: Iterable[str]) -> None:
+    """Check that none of the chosen ``key=value`` is of training alone.
+
+    Raises:
+        ValueError: naming it.
+    """
+    for word in chosen:
+        group, _, key = word.lstrip("+").partition("=")[0].partition(".")
+        if group == "data" and key in OF_TRAINING:
+            instead = ": the list to score is split=" if key.endswith("_split") else ""
+            raise ValueError(f"data.{key} has no effect here, but in training{instead}")
+
 
 def without_effect(config: TrainConfig, chosen: Iterable[str]) -> list[str]:
     """Return a sentence for each of the chosen ``key=value`` that nothing heeds in a config."""
