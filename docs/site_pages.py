@@ -25,7 +25,7 @@ def options(conf: Path) -> str:
         parts.append(f"### toyfcn-{name}")
         parts.append((inspect.getdoc(schema) or "").partition("\n\n")[0])
         parts.append(table(dataclasses.fields(schema)))
-        groups |= help.groups_in(schema)
+        groups = help.groups_in(schema) | groups  # the trainer has more options than scoring
     parts.append("## Groups")
     for name, kind in groups.items():
         common = dataclasses.fields(kind)

@@ -84,3 +84,9 @@ def test_tags_that_nothing_heeds(refused: Callable[..., str]) -> None:
             distribution(OverridesParser.create().parse_override(text))
     drawn = distribution(OverridesParser.create().parse_override("a=tag(log, range(1, 64))"))
     assert drawn.log and (drawn.low, drawn.high) == (1, 63)
+
+
+def test_what_nothing_heeds_in_a_grid_or_without_validations(refused: Callable[..., str]) -> None:
+    assert "sweep.n_trials=3 has an effect with sweep=optuna" in refused("-m", "sweep.n_trials=3")
+    words = ("sweep=optuna", "recipe.lr=1,2", "data.val_split=null", "optimized_metric=test.loss")
+    assert "set sweep.pruner=none" in refused("-m", *words)

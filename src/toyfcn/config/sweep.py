@@ -91,6 +91,18 @@ class SweepConfig(Checked):
                     f"sweep.{item.name}={shown} has an effect in a sweep alone: add -m"
                 )
 
+    def refuse_of_search(self) -> None:
+        """Check that a grid is not asked for what only a search does, as its meaning says.
+
+        Raises:
+            ValueError: naming the option.
+        """
+        for item in fields(self):
+            value = getattr(self, item.name)
+            of_search = item.metadata.get("meaning", "").startswith("optuna:")
+            if self.method == "grid" and of_search and value != item.default:
+                raise ValueError(f"sweep.{item.name}={value} has an effect with sweep=optuna alone")
+
     def better(self, metric: str) -> str:
         """Return what is better in a figure such as val.loss: maximize or minimize.
 

@@ -42,6 +42,7 @@ def run_sweep(
         ValueError: the folder holds another sweep, or another process runs this one.
     """
     refuse_places(config)
+    settings.refuse_of_search()
     folder = Path(config.hydra.sweep.dir).absolute()
     overrides = parse(loader, settings, arguments)
     definition = define(settings, config.optimized_metric, overrides)
@@ -86,6 +87,9 @@ def refuse_other_sweep(loader: Any, config: Any, overrides: list[str]) -> None:
         ValueError: naming the option of the sweep that the job would have otherwise.
     """
     job = loader.load_sweep_config(config, overrides)
+    search, pruned = job.sweep.method == "optuna", job.sweep.pruner != "none"
+    if search and pruned and job.data.get("val_split") is None:
+        raise ValueError("sweep.pruner needs a data.val_split: set sweep.pruner=none without one")
     for key in ("optimized_metric", *(f"sweep.{name}" for name in job.sweep)):
         here, there = (OmegaConf.select(each, key) for each in (config, job))
         if here != there:
