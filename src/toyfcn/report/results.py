@@ -13,7 +13,7 @@ from typing import Any
 from toyfcn.config.sweep import ClaimConfig
 from toyfcn.files import read_json
 from toyfcn.runs.history import read_history
-from toyfcn.runs.resume import FREE
+from toyfcn.runs.resume import FREE, unquoted
 from toyfcn.runs.run import read_overrides, read_run, read_status
 from toyfcn.text import printable
 
@@ -47,7 +47,7 @@ class Result:
     @property
     def seed(self) -> str:
         """Its seed, written in one way."""
-        text = self.parameters.get("seed", "0")
+        text = str(self.run.get("seed", self.parameters.get("seed") or "0"))
         return str(int(text)) if text.isdecimal() else text
 
     def figure(self, name: str, best: Any = max) -> float | None:
@@ -160,7 +160,7 @@ def differing(folder: Path) -> tuple[list[tuple[str, dict[str, str]]], tuple[str
             if "earlier" in place.parts:
                 continue
             pairs = (line.partition("=") for line in read_overrides(path.parent))
-            found[str(place)] = {key: value for key, _, value in pairs if tells_apart(key)}
+            found[str(place)] = {k: unquoted(value) for k, _, value in pairs if tells_apart(k)}
     keys = dict.fromkeys(key for overrides in found.values() for key in overrides)
     names = tuple(k for k in keys if len({o.get(k, "") for o in found.values()}) > 1)
     jobs = [(run, {k: o.get(k, "") for k in names}) for run, o in found.items()]
