@@ -161,10 +161,10 @@ def test_a_job_out_of_time_goes_on_in_the_next(slurm: None, tmp_path: Path) -> N
     assert 0 < step < 9000
     wait_until(lambda: "PENDING" in ask("squeue", "-h", "-o", "%T"), 60)
     begin_now()
-    wait_until(lambda: status(run) == "running", 120)
-    assert sweep.poll() is None
+    wait_until(lambda: f"going on at step {step}" in (run / "train.log").read_text(), 120)
+    time.sleep(3)  # for a step or more
     ask("scancel", "--user=root")
-    sweep.wait(120)
+    sweep.kill()  # without an accounting of jobs it would wait for them on and on
     wait_until(lambda: status(run) == "interrupted", 60)
     assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] > step
 
@@ -194,7 +194,10 @@ def test_srun_starts_two_processes_that_train_together(slurm: None, tmp_path: Pa
         "trainer.val_every=10",
     ]
     command = [str(BIN / "toyfcn-train"), *words, "model.norm=none"]
-    both = start(tmp_path, "srun", "-n", "2", *command, "hydra.run.dir=srun")
+    refused = start(tmp_path, "srun", "--ntasks=2", *command, "hydra.run.dir=none")
+    assert refused.wait(120) == 2
+    assert "--ntasks-per-node=2 and --nodes=1, not --ntasks" in (tmp_path / "log").read_text()
+    both = start(tmp_path, "srun", "--ntasks-per-node=2", *command, "hydra.run.dir=srun")
     assert both.wait(300) == 0, (tmp_path / "log").read_text()
     two = start(tmp_path, *command, "hydra.run.dir=two")
     assert two.wait(300) == 0, (tmp_path / "log").read_text()

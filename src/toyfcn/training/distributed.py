@@ -53,6 +53,12 @@ def check(trainer: TrainerConfig, run: Run) -> None:
     Raises:
         ValueError: too few GPUs, no address of the first machine, or no folder for all.
     """
+    tasks = os.environ.get("SLURM_NTASKS", "1")
+    if started_elsewhere() and tasks != "1" and "SLURM_NTASKS_PER_NODE" not in os.environ:
+        raise ValueError(
+            f"SLURM starts {tasks} processes, which on each machine it does not say: give srun or "
+            f"sbatch --ntasks-per-node={trainer.devices} and --nodes={trainer.nodes}, not --ntasks"
+        )
     if trainer.processes == 1:
         return
     gpus = hardware.gpu_count() if hardware.use_gpu(trainer.accelerator) else 0
