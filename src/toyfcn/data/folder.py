@@ -152,11 +152,11 @@ def folder_source(config: FolderConfig) -> FolderSource:
     Raises:
         ValueError: an option is missing or does not fit, a folder is not there or holds nothing.
     """
-    root = Path(config.root).expanduser()
+    root = Path(config.root)
     for key in ("images", "masks"):
         if getattr(config, key) is None:
             raise ValueError(f"data.{key} is missing: data=folder needs data.{key}=FOLDER")
-    images, masks = (root / Path(str(p)).expanduser() for p in (config.images, config.masks))
+    images, masks = (root / Path(str(p)) for p in (config.images, config.masks))
     classes = class_names(config, root)
     colors = tuple(triple(color) for color in config.colours or ())
     if config.colours is not None and len(colors) != len(classes):
@@ -166,7 +166,7 @@ def folder_source(config: FolderConfig) -> FolderSource:
         )
     void_color = triple(config.void_colour) if config.void_colour is not None else None
     void = VOID if colors or config.void is None else config.void
-    lists = root / Path(config.lists).expanduser() if config.lists is not None else images
+    lists = root / config.lists if config.lists is not None else images
     if config.lists is not None and not lists.is_dir():
         raise ValueError(f"data.lists={config.lists}: {lists} is not a folder")
     source = FolderSource(
@@ -248,7 +248,7 @@ def class_names(config: FolderConfig, root: Path) -> tuple[str, ...]:
     if config.classes_file is not None:
         if names:
             raise ValueError("data.classes and data.classes_file are both given: choose one")
-        option = str(path := root / Path(config.classes_file).expanduser())
+        option = str(path := root / config.classes_file)
         names = read_class_file(path, config.void)
     if not 2 <= len(names) <= 255:
         raise ValueError(

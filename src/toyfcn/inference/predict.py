@@ -165,7 +165,7 @@ def find_photos(source: str | list[str] | None) -> list[Path]:
         raise ValueError("source= is missing: name a photo, a folder of photos or a glob")
     if isinstance(source, list):
         return list(dict.fromkeys(photo for item in source for photo in find_photos(item)))
-    path = Path(source).expanduser()
+    path = Path(source)
     if path.is_file():
         return [path]
     if path.is_dir():

@@ -22,7 +22,7 @@ ARCHIVES = {2007: ("2007", "2007-test"), 2011: ("2011",), 2012: ("2012",)}  # to
 
 def download_voc(config: DataCommandConfig) -> str:
     """Bring what is missing of a VOC year below ``data.root``; ValueError where it cannot be."""
-    data, root, done = config.data, Path(config.data.root).expanduser(), "is there already"
+    data, root, done = config.data, Path(config.data.root), "is there already"
     if not isinstance(data, VOCConfig) or data.year not in ARCHIVES:
         raise ValueError(f"cannot download data={data.name}: set data=voc2007, voc2011 or voc2012")
     archives = {DATASET_YEAR_DICT[key]["filename"]: key for key in ARCHIVES[data.year]}

@@ -31,7 +31,7 @@ def run(config: DataCommandConfig) -> int:
     )
     print_report(report)
     if config.report is not None:
-        path = Path(config.report).expanduser()
+        path = Path(config.report)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, report)

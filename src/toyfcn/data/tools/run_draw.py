@@ -20,7 +20,7 @@ def run(config: DataCommandConfig) -> int:
     data = config.data
     if not isinstance(data, ShapesConfig):
         raise ValueError(f"draw makes shapes worlds, not data={data.name}: set data=shapes")
-    folder = Path(data.root).expanduser()
+    folder = Path(data.root)
     existed = (folder / "world.json").is_file()
     with progress("drawing") as advance:
         try:
