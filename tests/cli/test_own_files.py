@@ -7,8 +7,8 @@ import pytest
 import yaml
 from conftest import Answer, Command
 
-from toyfcn.runs.resume import stored_config
-from toyfcn.runs.run import OVERRIDES
+from toyfcn.runs.resume import free, stored_config
+from toyfcn.runs.run import CONFIG, OVERRIDES
 
 TINY = """# @package _global_
 data: {train_images: 4, val_images: 1, test_images: 1, size: [48, 48], batch_size: 2}
@@ -98,9 +98,13 @@ def test_what_cannot_be_is_told_in_one_line(train: Command, words: str, told: st
 def test_what_is_free_on_resume_is_read_as_typed(train: Command, own: Path) -> None:
     train("-cd", "own", "experiment=mine", "hydra.run.dir=run")
     run = own.parent / "run"
-    free = ["data.root=2024_11", "trainer.save_every=3", "trainer.progress=false"]
-    config = stored_config(run, free)
+    chosen = ["data.root=2024_11", "trainer.save_every=3", "trainer.progress=false"]
+    config = stored_config(run, chosen)
     assert (config.data.root, config.trainer.save_every) == ("2024_11", 3)
     assert config.trainer.progress is False
     assert stored_config(run, ["trainer.save_every=null"]).trainer.save_every is None
+    assert free(["data.root='it\\'s'", "seed=1"]) == ["data.root=it's"]
+    older = (run / CONFIG).read_text().replace("val.miou", "val.loss")
+    (run / CONFIG).write_text(older.replace("direction: null", "direction: maximize"))
+    assert stored_config(run).watched == ("loss", True)  # as nobody had chosen otherwise
     assert yaml.safe_load((run / OVERRIDES).read_text()) == ["experiment=mine"]

@@ -139,6 +139,8 @@ def typed_config(stored: Any, overrides: Sequence[str] = ()) -> TrainConfig:
     schema = OmegaConf.structured(TrainConfig(data=kind()))
     for key in REMOVED:  # of a version before
         stored.data.pop(key, None)
+    if str(OmegaConf.select(stored, "optimized_metric")).endswith(".loss"):
+        stored.sweep.direction = "minimize"  # version 0.1 said maximize where nobody chose
     merged = OmegaConf.merge(schema, stored)
     for key, _, value in (item.partition("=") for item in overrides):
         OmegaConf.update(merged, key, None if value == "null" else value)
@@ -155,7 +157,9 @@ def free(overrides: Iterable[str]) -> list[str]:
 
 def unquoted(value: str) -> str:
     """Take the quotes off a value of the command line."""
-    return value[1:-1] if len(value) > 1 and value[0] == value[-1] in "'\"" else value
+    if len(value) < 2 or value[0] != value[-1] or value[0] not in "'\"":
+        return value
+    return value[1:-1].replace(f"\\{value[0]}", value[0])
 
 
 def fingerprint(config: TrainConfig) -> dict[str, Any]:
