@@ -10,7 +10,10 @@ import pytest
 import torch
 from conftest import Command
 
+from toyfcn.config.model import ModelConfig
+from toyfcn.models.build import build_network
 from toyfcn.runs import checkpoint
+from toyfcn.training.device import compile_backbone
 from toyfcn.training.task import SegmentationTask
 
 pytest.importorskip("timm", reason="timm: pip install 'toyfcn[backbones]'")
@@ -69,21 +72,28 @@ def test_stopped_and_continued_it_ends_alike(
 
 
 @pytest.mark.slow
-def test_compiled_and_exported_it_computes_the_same(command: Command, trained: Command) -> None:
-    assert trained(*TINY, "trainer.compile=true", "hydra.run.dir=compiled").code == 0
-    plain, compiled = weights("run"), weights("compiled")
-    for name, value in plain.items():
-        torch.testing.assert_close(compiled[name], value, rtol=1e-3, atol=1e-3)
-    pytest.importorskip("onnxruntime", reason="needs toyfcn[export]")
-    answer = command("export", f"ckpt={BEST}")  # which compares three sizes with torch
-    assert answer.code == 0, answer.err
-    assert Path("run/checkpoints/best.onnx").is_file()
+@pytest.mark.usefixtures("one_thread")
+def test_compiled_it_computes_the_same() -> None:
+    config = ModelConfig(name="fcn_timm", backbone="test_efficientnet", stride=8, dropout=0)
+    net = build_network(config, 3).eval()  # statistics of so few cells would magnify roundings
+    for head in net.heads:
+        torch.nn.init.normal_(head.weight, std=0.1)
+    photo, found = torch.randint(0, 256, (2, 3, 45, 70), dtype=torch.uint8), []
+    for compiled in (False, True):
+        if compiled:
+            compile_backbone(net.backbone, "cpu")
+        net.zero_grad()
+        scores = net(photo)
+        scores.square().mean().backward()
+        found.append([scores.detach(), *(p.grad.clone() for p in net.backbone.parameters())])
+    for eager, fast in zip(*found, strict=True):
+        assert (fast - eager).abs().max() <= 1e-4 * eager.abs().max()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "test_resnet"])
-def test_padding_at_run_time_is_exported(command: Command, train: Command, name: str) -> None:
+def test_exported_it_computes_the_same(command: Command, train: Command, name: str) -> None:
     pytest.importorskip("onnxruntime", reason="needs toyfcn[export]")
     assert train(*TINY, f"model.backbone={name}", "hydra.run.dir=run").code == 0
     answer = command("export", f"ckpt={BEST}")
-    assert answer.code == 0, answer.err
+    assert answer.code == 0, answer.err  # it has compared three sizes with torch
