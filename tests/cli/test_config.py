@@ -98,6 +98,7 @@ def test_the_papers_recipe_is_one_unit():
         options = f"recipe=paper model=fcn_vgg16 model.{rung}".split()
         assert made(*options).recipe.lr == lr
     assert made("recipe=paper", "recipe.lr=1e-8").recipe.lr == 1e-8
+    assert made("recipe=paper", "model=fcn_timm", "model.stride=4").recipe.lr == 1e-14  # as 8s
     assert (recipe.momentum, recipe.weight_decay, recipe.bias_lr_factor) == (0.99, 5e-4, 2)
     assert (recipe.schedule, config.data.batch_size) == ("constant", 1)
 
@@ -262,6 +263,8 @@ def test_debug_overfits_on_what_it_scores():
     [
         ("model.weights=imagenet", "not an option of model=fcn_lenet"),
         ("model=fcn_vgg16 model.activation=tanh", "not an option of model=fcn_vgg16"),
+        ("model=fcn_timm model.backbone=null", "needs model.backbone=NAME"),
+        ("model=fcn_timm model.width=0.5", "not an option of model=fcn_timm"),
         ("model=fcn_vgg16 model.weights=imagenet ckpt=a.ckpt", "ckpt= brings weights, and so does"),
         ("model=fcn_vgg16 recipe.pretrain_steps=5", "needs model=fcn_lenet"),
         ("model=unet model.upsample=dense", "not an option of model=unet"),
