@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from conftest import Command
 from killer import same_end
 
@@ -58,6 +59,7 @@ VALUES = {  # of the options that are numbers, lists or texts; beside some, what
     "model.last_learned": "false",
     "model.dropout": "0.2",
     "model.backbone": "resnet10t",
+    "model.pad": "16",
     "recipe.lr": "0.001",
     "recipe.backbone_lr_factor": "0.1",
     "recipe.momentum": "0.5",
@@ -90,7 +92,7 @@ SAME_FOR_ALL = {  # names and places, what SMALL sets, and what a test of its ow
         "data.world_seed",
     ),
     *("data.size", "data.allow_overlap"),
-    *("model.name", "model.width", "model.weights", "recipe.name"),
+    *("model.name", "model.width", "model.weights", "model.target", "model.args", "recipe.name"),
     *("trainer.accelerator", "trainer.devices", "trainer.nodes", "trainer.sync_batchnorm"),
     *("trainer.max_steps", "trainer.val_every", "trainer.threads", "trainer.progress"),
     *("trainer.compile", "trainer.profile", "trainer.save_failed"),
@@ -142,6 +144,20 @@ SLOW = [f"{model} {recipe}" for model in MODELS for recipe in RECIPES] + options
 CELLS = [*QUICK, *(pytest.param(words, marks=pytest.mark.slow) for words in SLOW)]
 
 
+class Custom(torch.nn.Module):
+    """A network of the user's own."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        conv = torch.nn.Conv2d(3, 6, 3, 2, 1)
+        self.layers = torch.nn.Sequential(conv, torch.nn.BatchNorm2d(6), torch.nn.ReLU())
+        self.drop, self.scores = torch.nn.Dropout(0.2), torch.nn.Conv2d(6, classes, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        scores: torch.Tensor = self.scores(self.drop(self.layers(x)))
+        return scores
+
+
 @pytest.fixture
 def stop_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Sends this process SIGTERM in the middle of a step."""
@@ -164,12 +180,19 @@ def stop_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 def test_promises(
     train: Command, tmp_path: Path, stop_at: Callable[[int], None], words: str
 ) -> None:
+    trust: list[str] = []
     small = [word for word in SMALL if word.split("=")[0] not in words]
     given = [*small, *words.split()]
     if "model=fcn_timm" in words:
         given = [word for word in given if not word.startswith("model.width")]
         if "backbone" not in words:
             given.append("model.backbone=test_resnet.r160_in1k")
+    if "model=custom" in words:
+        given = [word for word in given if not word.startswith("model.width")]
+        given.append("model.target=test_promises:Custom")
+        if "freeze" in words:
+            pytest.skip("a network of one's own has no backbone to freeze")
+        trust = ["test_promises"]
     if words.startswith("recipe=paper"):
         given.append("recipe.lr=1e-8")  # its own are for VGG's strides
     # left alone
@@ -178,17 +201,17 @@ def test_promises(
     # stopped in its third step and continued, with another number of workers
     stop_at(2)
     assert train(*given, "hydra.run.dir=run").code == 143
-    answer = train("resume=run", "data.workers=1")
+    answer = train("resume=run", "data.workers=1", *(f"trust={trust}" for _ in trust))
     assert answer.code == 0, answer.err
     same_end(tmp_path / "run", tmp_path / "whole")
     # repeated
-    answer = train("rerun=whole", "hydra.run.dir=again")
+    answer = train("rerun=whole", "hydra.run.dir=again", *(f"trust={trust}" for _ in trust))
     assert answer.code == 0 and "the same, bit for bit" in answer.out, answer.out + answer.err
     # scored again, and used
     best = tmp_path / "whole" / "checkpoints" / "best.ckpt"
     metrics = json.loads((tmp_path / "whole" / "metrics.json").read_text())
-    trainer = stored_config(tmp_path / "whole").trainer
+    trainer = stored_config(tmp_path / "whole", trust=trust).trainer
     for split in [name for name, figures in metrics.items() if figures is not None]:
-        assert metrics[split] == toyfcn.evaluate(best, split, trainer=trainer)
+        assert metrics[split] == toyfcn.evaluate(best, split, None, trainer, trust)
     photo = np.random.default_rng(0).integers(0, 256, (50, 61, 3), np.uint8)
-    assert toyfcn.load(best).predict(photo).shape == (50, 61)
+    assert toyfcn.load(best, trust=trust).predict(photo).shape == (50, 61)

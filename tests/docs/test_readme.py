@@ -63,7 +63,7 @@ def test_printed_commands_compose(
         if pattern := re.fullmatch(r"glob\((.*)\)", value):
             value = min((ROOT / "conf" / key).glob(f"{pattern[1]}.yaml")).stem
         choices = value.split(",") if "-m" in arguments else [value]
-        value = choices[0] if not re.search(r"[${}]", value) else f"'{value}'".replace("$", "")
+        value = choices[0] if "$" not in value else f"'{value}'".replace("$", "")
         overrides.append(f"{key}={value}")
     register()
     resolvers.register()

@@ -76,7 +76,8 @@ def from_words(name: str, folder: Path, words: Sequence[str]) -> tuple[TrainConf
                 f"{word} cannot be set beside {name}={folder}, which {does}; only "
                 f"{', '.join(allowed)} can"
             )
-    config = stored_config(folder, option=name)
+    trust = [word for word in overrides if word.startswith("trust=")]
+    config = stored_config(folder, trust, name)
     config.resume = str(folder) if name == "resume" else None
     config.rerun = str(folder.absolute()) if name == "rerun" else None
     place = folder if name == "resume" else place or new_folder(config)

@@ -57,6 +57,11 @@ class TrainConfig(Checked):
     rerun: str | None = option(
         None, "folder of a finished run to repeat, and compare with bit for bit", path=True
     )
+    trust: list[str] = option(
+        [],
+        "packages whose code ckpt=, or the run to continue or repeat, may name; also in the "
+        "variable TOYFCN_TRUST",
+    )
     optimized_metric: str = option(
         "val.miou",
         "figure of metrics.json that a sweep looks at: val.… or test.…; best.ckpt, "
@@ -71,6 +76,10 @@ class TrainConfig(Checked):
             recipe.lr = PAPER_LR[min(rung, len(PAPER_LR) - 1)]
         if self.ckpt is not None and model.weights is not None:
             raise ValueError(f"ckpt= brings weights, and so does model.weights={model.weights}")
+        if recipe.freeze and model.name == "custom" and recipe.freeze_steps is None:
+            raise ValueError(
+                "recipe.freeze=backbone leaves nothing to learn: it is all of a model=custom"
+            )
         if recipe.pretrain_steps and (self.ckpt is not None or model.name != "fcn_lenet"):
             raise ValueError("recipe.pretrain_steps needs model=fcn_lenet, and no ckpt=")
         scored = {"val": self.data.val_split, "test": self.data.test_split}
@@ -120,6 +129,9 @@ class EvalConfig(Checked):
     """
 
     ckpt: str | None = option(None, "checkpoint to score (required)", path=True)
+    trust: list[str] = option(
+        [], "packages whose code the checkpoint may name; also in the variable TOYFCN_TRUST"
+    )
     split: str = option("val", "list of the images to score")
     data: Any = None  # conf/eval.yaml chooses data=as_trained
     trainer: ScoringConfig = field(default_factory=ScoringConfig)
@@ -136,6 +148,9 @@ class PredictConfig(Checked):
 
     ckpt: str | None = option(None, "checkpoint to predict with (required)", path=True)
     source: Any = option(None, "photo, folder of photos or glob, or a list of these", path=True)
+    trust: list[str] = option(
+        [], "packages whose code the checkpoint may name; also in the variable TOYFCN_TRUST"
+    )
     out: str = option("outputs/predictions", "folder for the masks and overlays", path=True)
     format: str = option(
         "pictures",
@@ -172,6 +187,9 @@ class ExportConfig(Checked):
     """
 
     ckpt: str | None = option(None, "checkpoint to export (required)", path=True)
+    trust: list[str] = option(
+        [], "packages whose code the checkpoint may name; also in the variable TOYFCN_TRUST"
+    )
     out: str | None = option(None, "file to write; null: beside the checkpoint", path=True)
     output: str = option(
         "scores", "scores of each class, or labels of the best ones", choices=("scores", "labels")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 from toyfcn.config.option import Checked, option
 
@@ -12,14 +13,20 @@ STRIDES = {  # the output strides of each network
     "fcn_vgg16": (32, 16, 8),
     "fcn_timm": (32, 16, 8, 4),
     "unet": (1,),
+    "custom": (1,),
 }
 OF_FCN = ("geometry", "upsample", "upsample_learned", "upsample_init", "last_learned")
 OF_TIMM = ("backbone", "conv_head")
+OF_CUSTOM = ("target", "args", "pad")
 NOT_OF = {  # options that only other networks have
-    "fcn_lenet": (*OF_TIMM, "dropout", "at_once", "weights"),
-    "fcn_vgg16": (*OF_TIMM, "activation", "pool", "maps"),
-    "fcn_timm": ("width", "maps", "geometry", "activation", "norm", "pool", "at_once"),
-    "unet": (*OF_FCN, *OF_TIMM, "activation", "pool", "dropout", "at_once", "weights"),
+    "fcn_lenet": (*OF_TIMM, *OF_CUSTOM, "dropout", "at_once", "weights"),
+    "fcn_vgg16": (*OF_TIMM, *OF_CUSTOM, "activation", "pool", "maps"),
+    "fcn_timm": (*OF_CUSTOM, "width", "maps", "geometry", "activation", "norm", "pool", "at_once"),
+    "unet": (*OF_FCN, *OF_TIMM, *OF_CUSTOM, "activation", "pool", "dropout", "at_once", "weights"),
+    "custom": (
+        *(*OF_FCN, *OF_TIMM, "width", "maps", "activation", "norm", "pool", "dropout", "at_once"),
+        "weights",
+    ),
 }
 
 
@@ -95,6 +102,14 @@ class ModelConfig(Checked):
         path=True,
     )
 
+    target: str | None = option(
+        None, "custom: what makes your network, as package.module:name; it is given classes="
+    )
+    args: Any = option(None, "custom: further arguments of target, such as {width: 32}")
+    pad: int = option(
+        32, "custom: photos are padded to multiples of so many pixels for your network", low=1
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.stride not in STRIDES[self.name]:
@@ -116,6 +131,10 @@ class ModelConfig(Checked):
             )
         if self.at_once and self.stride == max(STRIDES[self.name]):
             raise ValueError(f"model.at_once=true needs skips: model.stride={self.stride} has none")
+        if self.name == "custom" and not self.target:
+            raise ValueError("model=custom needs model.target=package.module:name, your network")
+        if self.args is not None and not isinstance(self.args, dict):
+            raise ValueError(f"model.args={self.args} is not like {{width: 32, deep: true}}")
         if self.name == "fcn_timm" and not self.backbone:
             raise ValueError("model=fcn_timm needs model.backbone=NAME, a network of timm")
         if self.name == "fcn_vgg16" and self.weights is not None and self.norm != "none":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,11 @@ def evaluate(
     split: str = "val",
     data: DataConfig | None = None,
     trainer: ScoringConfig | None = None,
+    trust: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Score a checkpoint on a split of its own data set, or of ``data``.
+
+    ``trust`` are packages whose code the checkpoint may name.
 
     Returns the figures of one entry of metrics.json: ``miou``, ``pixel_acc``, ``iou`` by class, …
 
@@ -39,7 +43,7 @@ def evaluate(
     >>> figures["images"], 0 <= figures["miou"] <= 1
     (4, True)
     """
-    loaded = checkpoint.load(ckpt)
+    loaded = checkpoint.load(ckpt, trust)
     return score_split(loaded, data or loaded.data, split, trainer or ScoringConfig())
 
 
@@ -47,7 +51,7 @@ def run_command(config: EvalConfig, run: Run) -> None:
     """Score ``config.ckpt`` on ``config.split``; write metrics.json into the run's folder."""
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
-    loaded = checkpoint.load(config.ckpt)
+    loaded = checkpoint.load(config.ckpt, config.trust)
     data = as_trained(config.data, loaded.data)
     moved = isinstance(config.data, dict) and "root" not in config.data
     try:

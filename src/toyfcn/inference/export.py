@@ -35,7 +35,7 @@ def run_command(config: ExportConfig) -> None:
         raise ValueError(
             f"{error.name} is missing: pip install 'toyfcn[export]' brings what ONNX needs"
         ) from None
-    loaded = checkpoint.load(config.ckpt)
+    loaded = checkpoint.load(config.ckpt, config.trust)
     net = loaded.net if config.output == "scores" else Labels(loaded.net).eval()
     out = Path(config.out or Path(str(config.ckpt)).with_suffix(".onnx"))
     out.parent.mkdir(parents=True, exist_ok=True)

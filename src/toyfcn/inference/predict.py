@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from glob import glob
 from pathlib import Path
 
@@ -68,10 +69,10 @@ class Predictor:
         return found
 
 
-def load(ckpt: str | Path, accelerator: str = "auto") -> Predictor:
+def load(ckpt: str | Path, accelerator: str = "auto", trust: Sequence[str] = ()) -> Predictor:
     """Read a checkpoint and return what predicts with it; nothing in the file is executed.
 
-    ``accelerator`` is auto, cpu or gpu.
+    ``accelerator`` is auto, cpu or gpu; ``trust`` are packages whose code the checkpoint may name.
 
     >>> toyfcn.load("run/checkpoints/best.ckpt").classes[:2]
     ['background', 'aeroplane']
@@ -79,7 +80,7 @@ def load(ckpt: str | Path, accelerator: str = "auto") -> Predictor:
     Raises:
         ValueError: there is no such file, or none that toyfcn-train wrote.
     """
-    return Predictor(checkpoint.load(ckpt), accelerator)
+    return Predictor(checkpoint.load(ckpt, trust), accelerator)
 
 
 def as_image(photo: NDArray[np.uint8] | str | Path, white: int = WHITE) -> Tensor:
@@ -96,7 +97,7 @@ def as_image(photo: NDArray[np.uint8] | str | Path, white: int = WHITE) -> Tenso
 
 def run_command(config: PredictConfig) -> None:
     """Write <name>.png (labels, VOC palette) and <name>_overlay.png for every photo."""
-    loaded, out = checkpoint.load(config.ckpt), Path(config.out)
+    loaded, out = checkpoint.load(config.ckpt, config.trust), Path(config.out)
     server = config.format == "voc_server"
     if server:
         photos, out = submission(config, loaded)

@@ -6,6 +6,7 @@ import torch
 
 from toyfcn.config.model import ModelConfig
 from toyfcn.models.backbone import Backbone
+from toyfcn.models.custom import CustomNetwork, build_custom
 from toyfcn.models.fcn import FCN
 from toyfcn.models.lenet import MAPS as LENET_MAPS
 from toyfcn.models.lenet import LeNetBackbone
@@ -14,7 +15,7 @@ from toyfcn.models.unet import MAPS as UNET_MAPS
 from toyfcn.models.unet import UNet, UNetBackbone
 from toyfcn.models.vgg import AT_ONCE, VGGBackbone
 
-Network = FCN | UNet
+Network = FCN | UNet | CustomNetwork
 
 
 def build_network(config: ModelConfig, classes: int) -> Network:
@@ -23,6 +24,8 @@ def build_network(config: ModelConfig, classes: int) -> Network:
     Raises:
         ValueError: options that do not go together.
     """
+    if config.name == "custom":
+        return build_custom(config, classes)
     if config.name == "unet":
         channels = config.maps or UNET_MAPS
         unet = UNet(UNetBackbone(config.width, config.norm, channels), classes)

@@ -14,6 +14,7 @@ from torch import nn
 from toyfcn.config.commands import DescribeConfig
 from toyfcn.models.backbone import PROBE
 from toyfcn.models.build import Network, build_network
+from toyfcn.models.custom import CustomNetwork
 from toyfcn.models.fcn import FCN
 from toyfcn.models.geometry import Grid
 from toyfcn.models.grid_tracer import trace
@@ -44,6 +45,8 @@ class Row:
 
 def describe(config: DescribeConfig) -> None:
     """Print the table of a network for photos of a size. No weights are made."""
+    if config.model.name == "custom":
+        raise ValueError("model=custom: toyfcn-model lists the layers of toyfcn's own networks")
     with torch.device("meta"):
         net = build_network(config.model, config.classes)
     model, (height, width) = config.model, config.size
@@ -104,6 +107,7 @@ def layers(net: Network, size: tuple[int, int]) -> list[Row]:
 
 def positions(net: Network) -> tuple[dict[nn.Module, Grid], dict[nn.Module, int]]:
     """Return the grid of each layer's output, and the crop of those that are added to another."""
+    assert not isinstance(net, CustomNetwork)
     _, features, grids = trace(net.backbone, PROBE * max(net.backbone.strides))
     grids |= dict(zip(net.heads, features[::-1], strict=False))  # the coarsest head first
     crops: dict[nn.Module, int] = {}

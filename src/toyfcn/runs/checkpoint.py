@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from toyfcn.config.commands import TrainConfig
 from toyfcn.config.data import KINDS, DataConfig, without_removed
 from toyfcn.config.model import ModelConfig
+from toyfcn.config.target import refuse_untrusted
 from toyfcn.config.trainer import PRECISIONS, ScoringConfig
 from toyfcn.data.datamodule import SegmentationData
 from toyfcn.data.overlap import shared
@@ -90,8 +91,10 @@ def make_metadata(
     }
 
 
-def load(path: str | Path | None) -> Checkpoint:
+def load(path: str | Path | None, trust: Sequence[str] = ()) -> Checkpoint:
     """Read a checkpoint of toyfcn-train and make its network again, on the CPU, in eval mode.
+
+    ``trust`` are packages whose code it may name, where its network is not one of toyfcn's.
 
     Raises:
         ValueError: no file, no checkpoint, or none of toyfcn's; the message says which.
@@ -104,6 +107,10 @@ def load(path: str | Path | None) -> Checkpoint:
         raise ValueError(f"ckpt={path} was not written by this version of toyfcn-train")
     try:
         model, data = checked_configs(metadata)
+    except Exception as error:  # whatever forged metadata may provoke
+        raise ValueError(f"ckpt={path} is damaged: {first_line(error)}") from None
+    refuse_untrusted(model.target, trust, f"ckpt={path}")
+    try:
         net = build_network(model, len(metadata["classes"]))
         weights = {
             name.removeprefix("net."): value
@@ -111,7 +118,7 @@ def load(path: str | Path | None) -> Checkpoint:
             if name.startswith("net.")
         }
         net.load_state_dict(weights)
-    except Exception as error:  # whatever forged metadata or weights may provoke
+    except Exception as error:  # whatever forged weights may provoke
         raise ValueError(f"ckpt={path} is damaged: {first_line(error)}") from None
     return Checkpoint(net.eval(), model, data, metadata)
 

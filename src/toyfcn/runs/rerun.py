@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +32,18 @@ def warn_of_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
         log.warning("the numbers may differ: the code has changes that are not committed")
 
 
-def first_difference(before: Path, now: Path) -> str | None:
-    """Name the first number in which two runs differ; None: they are the same bit for bit."""
+def first_difference(before: Path, now: Path, trust: Sequence[str] = ()) -> str | None:
+    """Name the first number in which two runs differ; None: they are the same bit for bit.
+
+    ``trust``: see ``checkpoint.load``.
+    """
     was, is_ = (flatten(read_json(run / "metrics.json")) for run in (before, now))
     for key in [*was, *(key for key in is_ if key not in was)]:
         if was.get(key, "missing") != is_.get(key, "missing"):
             old, new = (printable(side.get(key, "missing"), 80) for side in (was, is_))
             return f"{key} was {old}, is {new}"
     old_weights, new_weights = (
-        checkpoint.load(run / BEST).net.state_dict() for run in (before, now)
+        checkpoint.load(run / BEST, trust).net.state_dict() for run in (before, now)
     )
     if list(old_weights) != list(new_weights):
         return "the networks have other layers"

@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from toyfcn.config.commands import TrainConfig
 from toyfcn.config.data import KINDS, REMOVED, DataConfig
 from toyfcn.config.sweep import SweepConfig
+from toyfcn.config.target import package_of, refuse_untrusted
 from toyfcn.runs.run import BEST, CONFIG, ENDED, Run, in_use, read_overrides, read_run, running
 from toyfcn.text import first_line, printable
 
@@ -29,6 +30,7 @@ FREE = (  # what may be chosen anew beside resume= and rerun=, because no figure
     "trainer.progress",
     "trainer.save_every",
     "trainer.save_failed",
+    "trust",
 )
 MAX_CONFIG = 1 << 20  # bytes of a config.yaml
 
@@ -43,20 +45,20 @@ def resolve(config: TrainConfig, run: Run) -> tuple[TrainConfig, Run]:
         folder = newest_unfinished(config, run)
         if folder is None:
             return dataclasses.replace(config, resume=None), run
-        return continued(folder, run)
+        return continued(folder, run, named_by(config))
     if config.resume is not None:
         folder = Path(config.resume)
         if run.in_sweep and folder.resolve() != run.folder.resolve():
             raise ValueError(f"resume={folder} is not the folder of this job, {run.folder}")
-        return continued(folder, run)
+        return continued(folder, run, named_by(config))
     if config.rerun is not None:
-        return repeated(Path(config.rerun), run), run
+        return repeated(Path(config.rerun), run, named_by(config)), run
     return config, run
 
 
-def continued(folder: Path, run: Run) -> tuple[TrainConfig, Run]:
+def continued(folder: Path, run: Run, trust: Sequence[str] = ()) -> tuple[TrainConfig, Run]:
     """Return the stored config of a run, with what is free to be chosen anew, and the run."""
-    config = stored_config(folder, free(run.overrides))
+    config = stored_config(folder, free(run.overrides), trust=trust)
     if running(folder):
         raise ValueError(in_use(folder))
     if folder.resolve() != run.folder.resolve():
@@ -65,9 +67,9 @@ def continued(folder: Path, run: Run) -> tuple[TrainConfig, Run]:
     return config, dataclasses.replace(run, resumed=True, overrides=read_overrides(folder))
 
 
-def repeated(folder: Path, run: Run) -> TrainConfig:
+def repeated(folder: Path, run: Run, trust: Sequence[str] = ()) -> TrainConfig:
     """Return the config with which a finished run is done once more, in a folder of its own."""
-    config = stored_config(folder, free(run.overrides), option="rerun")
+    config = stored_config(folder, free(run.overrides), "rerun", trust)
     for needed in ("metrics.json", BEST):
         if not (folder / needed).is_file():
             raise ValueError(f"rerun={folder} has not finished: there is no {needed} to compare")
@@ -86,7 +88,7 @@ def newest_unfinished(config: TrainConfig, run: Run) -> Path | None:
         if record.get("status", ENDED[0]) in ENDED or running(place):
             continue
         try:
-            same = fingerprint(stored_config(place)) == fingerprint(config)
+            same = fingerprint(stored_config(place, trust=named_by(config))) == fingerprint(config)
         except ValueError as error:
             log.warning("passed over: %s", error)
             continue
@@ -106,14 +108,18 @@ def remove_empty(folder: Path) -> None:
 
 # ---- the config that a run's folder holds ----
 def stored_config(
-    folder: Path, overrides: Sequence[str] = (), option: str = "resume"
+    folder: Path,
+    overrides: Sequence[str] = (),
+    option: str = "resume",
+    trust: Sequence[str] = (),
 ) -> TrainConfig:
     """Read the config that a run was started with, through the typed schema.
 
-    ``overrides`` are ``key=value``; ``option`` is what named the folder.
+    ``overrides`` are ``key=value``; ``option`` is what named the folder; ``trust`` are packages
+    whose code the config may name, beside those of trust= among the overrides.
 
     Raises:
-        ValueError: the folder has none, or one that the schema does not know.
+        ValueError: the folder has none, or one that the schema does not know or that names code.
     """
     path = folder / CONFIG
     if not path.is_file():
@@ -122,9 +128,16 @@ def stored_config(
         text = path.read_bytes()
         if len(text) > MAX_CONFIG or b"&" in text:  # an anchor multiplies what it names
             raise ValueError("it is too long, or has anchors")
-        return typed_config(OmegaConf.create(text.decode()), overrides)
+        config = typed_config(OmegaConf.create(text.decode()), overrides)
     except Exception as error:  # the YAML reader raises whatever the bytes provoke
         raise ValueError(f"{path} is not a config of toyfcn-train: {first_line(error)}") from None
+    refuse_untrusted(config.model.target, (*trust, *config.trust), f"{option}={folder}")
+    return config
+
+
+def named_by(config: TrainConfig) -> list[str]:
+    """Return the packages whose code a config names or trusts: its own checkpoints may name it."""
+    return [*config.trust, *map(package_of, filter(None, [config.model.target]))]
 
 
 def typed_config(stored: Any, overrides: Sequence[str] = ()) -> TrainConfig:
@@ -137,13 +150,17 @@ def typed_config(stored: Any, overrides: Sequence[str] = ()) -> TrainConfig:
     if kind is None:
         raise ValueError("data.kind is missing, or unknown")
     schema = OmegaConf.structured(TrainConfig(data=kind()))
+    OmegaConf.update(stored, "trust", [])  # which no file says of itself
     for key in REMOVED:  # of a version before
         stored.data.pop(key, None)
     if str(OmegaConf.select(stored, "optimized_metric")).endswith(".loss"):
         stored.sweep.direction = "minimize"  # version 0.1 said maximize where nobody chose
     merged = OmegaConf.merge(schema, stored)
     for key, _, value in (item.partition("=") for item in overrides):
-        OmegaConf.update(merged, key, None if value == "null" else value)
+        texts = [unquoted(text.strip()) for text in value.strip("[]").split(",") if text.strip()]
+        OmegaConf.update(
+            merged, key, texts if key == "trust" else None if value == "null" else value
+        )
     config = OmegaConf.to_object(merged)
     assert isinstance(config, TrainConfig)
     return config

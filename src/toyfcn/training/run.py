@@ -31,7 +31,7 @@ from toyfcn.runs import checkpoint, checkpointing, failures, rerun
 from toyfcn.runs.failures import optional
 from toyfcn.runs.interrupt import Interrupted, Interruption
 from toyfcn.runs.record import RunRecord
-from toyfcn.runs.resume import digest, fingerprint, resolve
+from toyfcn.runs.resume import digest, fingerprint, named_by, resolve
 from toyfcn.runs.run import Pruned, Run, read_run
 from toyfcn.training import callbacks, device, distributed, tensorboard
 from toyfcn.training.initial_weights import bring_weights, score_first
@@ -85,7 +85,7 @@ def train_here(config: TrainConfig, run: Run) -> Metrics:
                     print(told, file=sys.stderr)
                 raise failures.told(error) or error from None
         if config.rerun is not None:
-            difference = rerun.first_difference(Path(config.rerun), run.folder)
+            difference = rerun.first_difference(Path(config.rerun), run.folder, named_by(config))
             print(f"repeats {config.rerun}: {difference or 'the same, bit for bit'}")
             if difference:
                 sys.exit(1)
@@ -194,7 +194,7 @@ def build(config: TrainConfig) -> Parts:
     Raises:
         ValueError: data that cannot be read, or options that do not fit them.
     """
-    start = checkpoint.load(config.ckpt) if config.ckpt else None
+    start = checkpoint.load(config.ckpt, config.trust) if config.ckpt else None
     source = open_source(config.data)
     data = SegmentationData(source, config.data, config.model.short_side, config.seed)
     data.setup()
@@ -272,7 +272,8 @@ def score_best(
 
     Writes metrics.json, predictions.png and the last of the curves; returns the metrics.
     """
-    chosen, data, best = checkpoint.load(run.best_checkpoint), parts.data, run.best_checkpoint
+    data, best = parts.data, run.best_checkpoint
+    chosen = checkpoint.load(best, named_by(config))
     metrics: Metrics = {"val": None, "test": None}
     matrices = {}
     for split, name in (("val", config.data.val_split), ("test", config.data.test_split)):

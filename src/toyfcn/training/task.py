@@ -16,10 +16,10 @@ from toyfcn.data.collate import Batch
 from toyfcn.data.loader import sample_seed
 from toyfcn.evaluation.scoring import Scorer
 from toyfcn.hardware import process_count
+from toyfcn.models.build import Network
 from toyfcn.models.fcn import FCN
 from toyfcn.models.kernels.upsampled_loss import upsampled_cross_entropy
 from toyfcn.models.losses import cross_entropy_sums, last_upsampling
-from toyfcn.models.unet import UNet
 from toyfcn.training.lr_schedule import learning_rate_schedule
 from toyfcn.training.optimizers import make_optimizer
 
@@ -93,7 +93,7 @@ class SegmentationTask(pl.LightningModule):
 
     def freeze_backbone(self) -> None:
         """Keep the backbone, or the statistics of its norms alone, as the recipe says."""
-        assert isinstance(self.net, FCN | UNet)
+        assert isinstance(self.net, Network)
         until = (self.recipe.freeze_steps or math.inf) if self.recipe.freeze else 0
         frozen = self.global_step < until
         for module in self.net.backbone.modules():

@@ -1,0 +1,84 @@
+"""Code of the user's own, named as ``package.module:name`` with arguments.
+
+Only the command line and the user's own config files name code. What a file names that was only
+loaded (a checkpoint, a run's stored config) is imported where the user trusts its package.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+
+def package_of(target: str) -> str:
+    """Return the package that a target is of: what ``trust=`` names."""
+    return target.partition(":")[0].partition(".")[0]
+
+
+def refuse_untrusted(target: str | None, trust: Sequence[str], where: str) -> None:
+    """Check that a target which a file names is of a package that the user trusts.
+
+    ``trust`` is what trust= says; the environment variable TOYFCN_TRUST (a,b,…) is heeded too.
+
+    Raises:
+        ValueError: it is not; nothing was imported.
+    """
+    allowed = (*trust, *os.environ.get("TOYFCN_TRUST", "").split(","))
+    if target is not None and package_of(target) not in {*allowed} - {""}:
+        raise ValueError(
+            f"{where} wants to run code of yours or of others, {target[:80]}: if you trust it, add "
+            f"trust=[{package_of(target)[:80]}]"
+        )
+
+
+def call(name: str, made: Callable[..., Any], args: Mapping[str, Any]) -> Any:
+    """Call what ``find`` has imported; ``name`` is its option.
+
+    Raises:
+        ValueError: it does not take these arguments.
+    """
+    signature = inspect.signature(made)
+    try:
+        signature.bind(**args)
+    except TypeError as error:
+        takes = ", ".join(signature.parameters) or "nothing"
+        raise ValueError(f"{name} cannot be called: {error} (it takes {takes})") from None
+    return made(**args)
+
+
+def find(name: str, target: str) -> Callable[..., Any]:
+    """Import what a target names, from the current folder too; ``name`` is its option.
+
+    Raises:
+        ValueError: it does not exist, or cannot be called.
+    """
+    module_name, colon, attribute = target.partition(":")
+    if not (colon and module_name and attribute):
+        raise ValueError(f"{name} is not package.module:name, such as mynets:SmallNet")
+    if "" not in sys.path and os.getcwd() not in sys.path:  # noqa: PTH109
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not module_name.startswith(error.name):
+            raise ValueError(f"{name} needs a module that is missing: {error.name}") from None
+        raise ValueError(
+            f"{name}: there is no module {error.name}, neither in {os.getcwd()} nor installed"  # noqa: PTH109
+        ) from None
+    found: Any = module
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            known = [known for known in vars(found) if not known.startswith("_")]
+            close = difflib.get_close_matches(part, known, 3)
+            hint = f": did you mean {' or '.join(close)}?" if close else ""
+            raise ValueError(f"{name}: {module_name} has no {part}{hint}")
+        found = getattr(found, part)
+    if not callable(found):
+        raise ValueError(f"{name} is a {type(found).__name__}, which cannot be called")
+    made: Callable[..., Any] = found
+    return made

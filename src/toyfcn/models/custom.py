@@ -1,0 +1,87 @@
+"""A network of the user's own: model=custom model.target=package.module:name."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from toyfcn.config.model import ModelConfig
+from toyfcn.config.target import call, find
+from toyfcn.models.backbone import Normalize
+from toyfcn.text import first_line
+
+
+class CustomNetwork(nn.Module):
+    """Scores photos by someone else's network, whatever stride its scores have.
+
+    ``network`` maps photos (B, 3, H, W), normalized by ImageNet's mean and standard deviation, to
+    scores (B, classes, h, w), or to a dict that holds them as ``out``, as networks of torchvision
+    do. Photos are padded at the right and the bottom to multiples of ``pad`` pixels; the scores are
+    enlarged bilinearly to the padded photo and cropped.
+    """
+
+    def __init__(self, network: nn.Module, pad: int) -> None:
+        super().__init__()
+        self.normalize = Normalize()
+        self.trunk, self.pad = network, pad
+        self.heads = nn.ModuleList()  # its score layers are not told apart from the rest
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The whole network."""
+        return self.trunk
+
+    def forward(self, image: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """Score photos (B, 3, H, W), RGB in 0..255, of any size from 1x1 up.
+
+        Returns scores (B, classes, H, W), or interpolated bilinearly to ``size``: see ``FCN``.
+        """
+        height, width = image.shape[-2:]
+        padded = [(side + self.pad - 1) // self.pad * self.pad for side in (height, width)]
+        x = F.pad(self.normalize(image), (0, padded[1] - width, 0, padded[0] - height))
+        made = self.trunk(x)
+        scores: Tensor = made["out"] if isinstance(made, dict) else made
+        if list(scores.shape[-2:]) != padded:
+            scores = F.interpolate(scores, size=padded, mode="bilinear", align_corners=False)
+        scores = scores[..., :height, :width]
+        if size is not None and tuple(scores.shape[-2:]) != tuple(size):
+            scores = F.interpolate(scores, size=size, mode="bilinear", align_corners=False)
+        return scores
+
+
+def build_custom(config: ModelConfig, classes: int) -> CustomNetwork:
+    """Return what ``model.target`` makes of ``classes=`` (or num_classes=) and model.args.
+
+    Raises:
+        ValueError: it cannot be made, or does not map photos to scores.
+    """
+    assert config.target is not None  # ModelConfig has seen to it
+    name, args = f"model.target={config.target}", dict[str, Any](config.args or {})
+    maker = find(name, config.target)
+    taken = inspect.signature(maker).parameters
+    key = "num_classes" if "num_classes" in taken and "classes" not in taken else "classes"
+    network = call(name, maker, {key: classes} | args)
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"{name} returns a {type(network).__name__}, not an nn.Module")
+    net = CustomNetwork(network, config.pad)
+    side = 2 * max(config.pad, 32)
+    modes = {module: module.training for module in net.modules()}
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            scores = net.eval()(torch.zeros(1, 3, side, side))
+    except Exception as error:  # whatever code of others may raise
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise ValueError(f"{name} fails on photos of {side}x{side} pixels: {reason}") from None
+    finally:
+        for module, training in modes.items():
+            module.training = training
+    if scores.shape != (1, classes, side, side):
+        raise ValueError(
+            f"{name} returns scores of {scores.shape[1]} classes, but is called with "
+            f"{key}={classes}"
+        )
+    return net
