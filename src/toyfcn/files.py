@@ -56,6 +56,21 @@ def read_json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+def refuse_no_file(path: str | Path | None, option: str) -> None:
+    """Check that the checkpoint or weights that an option names are there.
+
+    Raises:
+        ValueError: they are not, or are a folder.
+    """
+    if not path:
+        raise ValueError(f"{option}= is missing: name a file, such as RUN/checkpoints/best.ckpt")
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{option}={path} is a folder: name a file, such as checkpoints/best.ckpt")
+    if not path.is_file():
+        raise ValueError(f"{option}={path} does not exist")
+
+
 def atomic_copy(source: Path, target: Path) -> None:
     """Make ``target`` the file that ``source`` is now: a second link to it, or else a copy."""
     aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")

@@ -6,8 +6,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
 
 import pytest
+
+from toyfcn.cli.look_first import look_first
 
 BIN = Path(sys.executable).parent
 HEAVY = ("torch", "pytorch_lightning", "torchvision", "matplotlib", "optuna", "onnx", "tensorboard")
@@ -51,6 +55,49 @@ for module, words in {asked!r}:
         assert done.stdout.count(f"toyfcn-{name}") >= 4  # usage and three examples
     assert "no option is called recipe.lrr (did you mean recipe.lr?)" in done.stderr
     assert done.stdout.rstrip().endswith("recipe.loss= recipe.lr=")
+
+
+ABSENT = {  # told before the imports that take seconds
+    "train ckpt=no.ckpt": "ckpt=no.ckpt does not exist",
+    "train data=voc2012 data.root=no": "no VOC2012 found: data.root=no",
+    "train data=folder data.images=a data.masks=b": "data.images=a: a is not a folder",
+    "eval": "ckpt= is missing",
+    "eval here data=voc2012 data.root=no": "no VOC2012 found: data.root=no",
+    "predict a.jpg ckpt=no.ckpt": "ckpt=no.ckpt does not exist",
+    "predict a.jpg ckpt=here": "source=a.jpg does not exist",
+    "export no.ckpt": "ckpt=no.ckpt does not exist",
+    "train debug=null": "there is no debug/null (known: fast, limit",
+    "train trainer=null": "there is no trainer/null (known: auto, cpu",
+}
+
+
+def test_what_is_missing_is_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "here").write_text("no checkpoint")
+    code = f"""
+import contextlib, importlib, io, sys
+for line, told in {ABSENT!r}.items():
+    name, *words = line.split()
+    sys.argv = ["toyfcn-" + name, *words]
+    heard = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(heard):
+            importlib.import_module("toyfcn.commands." + name).main()
+    except SystemExit as stop:
+        assert stop.code == 2, line
+    assert told in heard.getvalue() and heard.getvalue().count("\\n") == 1, (line, heard.getvalue())
+assert "torch" not in sys.modules
+"""
+    done = shell(sys.executable, "-c", code, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_gpu_is_looked_for_with_pytorch_alone() -> None:
+    config = SimpleNamespace(trainer=SimpleNamespace(accelerator="gpu"))
+    with (
+        mock.patch("torch.accelerator.is_available", return_value=False),
+        pytest.raises(ValueError, match=r"trainer\.accelerator=gpu, but PyTorch finds no GPU"),
+    ):
+        look_first(config, "toyfcn-train")
 
 
 def test_hydras_own_flags_still_work(tmp_path: Path) -> None:
@@ -184,6 +231,8 @@ def test_mistakes_in_a_file_of_ones_own_name_it(tmp_path: Path) -> None:
     code = f"""
 import re, sys
 from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
 import io, contextlib
 from toyfcn.commands import train
 for name, (text, words) in {MISTAKES!r}.items():

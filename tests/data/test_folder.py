@@ -254,7 +254,7 @@ def read_all(root: Path, split: str, **options: object) -> None:
         ("other color", {}, r"a0\.png holds 1 color .*\[1,2,3\]"),
         ("other size", {}, r"a0\.jpg is 40 x 32 pixels, but its mask .*a0\.png is 41 x 32"),
         ("", {"images": None}, r"data\.images is missing"),
-        ("", {"images": "fotos"}, r"data\.images: cannot read the folder .*fotos"),
+        ("", {"images": "fotos"}, r"data\.images=fotos: .*fotos is not a folder"),
         ("", {"lists": "lists"}, r"data\.lists=lists: .* is not a folder"),
         ("", {"classes": []}, r"data\.classes names 0 classes"),
         ("", {"classes": ["a", "a"]}, r"data\.classes names 'a' twice"),

@@ -174,7 +174,7 @@ def test_the_baseline_is_the_most_frequent_class_by_name():
     assert figures["baseline_miou"] == pytest.approx((6 / 10) / 3)
     out = io.StringIO()
     print_scores({"val": figures | {"images": 1}, "test": None}, Console(file=out, width=80))
-    assert "all-road mean IU" in out.getvalue() and "20.0" in out.getvalue()
+    assert "all-road mean IU" in out.getvalue() and "0.200" in out.getvalue()
 
 
 def test_nothing_labeled_has_no_figure():

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import shlex
 import statistics
 from html.parser import HTMLParser
 from pathlib import Path
@@ -226,3 +227,44 @@ def test_damaged_files_are_as_good_as_missing(sweep: Path) -> None:
     states = {run.name: run.status for run in collect(sweep).runs}
     assert states["0"] == "finished" and states["1"] == "waiting"
     assert read_history(sweep / "2/history.csv") == []
+
+
+def test_several_folders_are_ranked_together(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, score in {"a/0": 0.5, "a/1": 0.7, "b": 0.6}.items():
+        (tmp_path / name / ".hydra").mkdir(parents=True)
+        lines = f"- recipe.lr={score / 10}\n- recipe=muon\n"
+        (tmp_path / name / ".hydra/overrides.yaml").write_text(lines)
+        (tmp_path / name / "run.json").write_text(
+            json.dumps({"status": "finished", "versions": {"x": 1}, "command": ["t", "a='b c'"]})
+        )
+        scores = {"miou": score, "baseline_miou": 0.25, "baseline_class": "sky"}
+        (tmp_path / name / "metrics.json").write_text(json.dumps({"val": scores, "test": None}))
+    code, out, err = command("report", "a", "b", "--out", "both")
+    assert code == 0, err
+    rows = [line.split() for line in out.splitlines() if re.match(r" *[ab]\b.*finished", line)]
+    assert [(row[0], row[1], row[3]) for row in rows[:3]] == [
+        ("a/1", "0.07", "0.7000"),
+        ("b", "0.06", "0.6000"),
+        ("a/0", "0.05", "0.5000"),
+    ]
+    assert "all sky" in out and "0.2500" in out  # the baseline stands in the table itself
+    assert (
+        "| all sky |  | baseline | 0.2500 | – | – |" in (tmp_path / "both/results.md").read_text()
+    )
+    text = Page((tmp_path / "both/report.html").read_text()).text
+    assert "all sky" in text and shlex.join(["t", "a='b c'"]) in text
+    (tmp_path / "b/sweep.json").write_text(
+        json.dumps(
+            {
+                "metric": "val.loss",
+                "direction": "minimize",
+                "parameters": {},
+                "jobs": [{"name": ".", "parameters": {}}],
+            }
+        )
+    )
+    answer = command("report", "a", "b")
+    assert answer.code == 2 and "val.loss (minimize) and val.miou (maximize)" in answer.err

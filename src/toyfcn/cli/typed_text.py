@@ -46,7 +46,9 @@ class Text(NamedTuple):
 def text_options(command: str) -> dict[str, Text]:
     """Return the options of a command that are text, by key; of all commands for another name."""
     schemas = [COMMANDS[command]] if command in COMMANDS else list(COMMANDS.values())
-    found = dict.fromkeys((path.name for path in CONF.iterdir() if path.is_dir()), Text(True, True))
+    found = dict.fromkeys(
+        (path.name for path in CONF.iterdir() if path.is_dir()), Text(False, True)
+    )
     for schema in schemas:
         found |= texts_in(schema, "")
     for kind in KINDS.values():

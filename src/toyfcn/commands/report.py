@@ -1,4 +1,4 @@
-"""toyfcn-report DIR: the table, plots and page of a run, of a sweep, or of a folder of runs."""
+"""toyfcn-report DIR …: the table, plots and page of a run, of a sweep, or of folders of runs."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ def main() -> None:
     keep_open()
     parser = argparse.ArgumentParser(
         "toyfcn-report",
-        description="Rank the runs of a folder, finished or not: a table here, and in the folder "
-        "results.csv, results.md, plots/*.png and report.html.",
+        description="Rank the runs of one folder or several, finished or not: a table here, and "
+        "results.csv, results.md, plots/*.png and report.html in the folder.",
         epilog="example: toyfcn-report outputs/sweeps/NAME",
     )
-    parser.add_argument(
-        "folder", metavar="DIR", help="folder of a run, of a sweep, or that holds runs"
-    )
-    folder = Path(parser.parse_args().folder)
+    what = "folder of a run, of a sweep, or that holds runs"
+    parser.add_argument("folders", metavar="DIR", nargs="+", type=Path, help=what)
+    where = "folder to write into: DIR, or outputs/report where several are named"
+    parser.add_argument("--out", metavar="DIR", type=Path, help=where)
+    given = parser.parse_args()
     with one_line("toyfcn-report"):
-        load("toyfcn.report.write:write_report")(folder)
+        load("toyfcn.report.write:write_report")(*given.folders, out=given.out)

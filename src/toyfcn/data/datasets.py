@@ -7,10 +7,11 @@ from pathlib import Path
 
 from toyfcn.config.data import DataConfig, FolderConfig, ShapesConfig, VOCConfig
 from toyfcn.data.folder import folder_source
+from toyfcn.data.places import find_voc
 from toyfcn.data.progress import progress
 from toyfcn.data.shapes import scene, world
 from toyfcn.data.source import Source
-from toyfcn.data.voc import find_voc, voc_source
+from toyfcn.data.voc import voc_source
 
 log = logging.getLogger(__name__)
 

@@ -20,6 +20,7 @@ from toyfcn.data.class_files import read_class_file
 from toyfcn.data.color_masks import read_colors
 from toyfcn.data.image_io import WHITE, read_image, read_mask
 from toyfcn.data.palettes import Color, palette
+from toyfcn.data.places import refuse_missing
 from toyfcn.data.source import VOID, Source
 from toyfcn.data.splits import DRAWN, draw_splits, id_fault
 
@@ -153,9 +154,7 @@ def folder_source(config: FolderConfig) -> FolderSource:
         ValueError: an option is missing or does not fit, a folder is not there or holds nothing.
     """
     root = Path(config.root)
-    for key in ("images", "masks"):
-        if getattr(config, key) is None:
-            raise ValueError(f"data.{key} is missing: data=folder needs data.{key}=FOLDER")
+    refuse_missing(config)
     images, masks = (root / Path(str(p)) for p in (config.images, config.masks))
     classes = class_names(config, root)
     colors = tuple(triple(color) for color in config.colours or ())
@@ -167,8 +166,6 @@ def folder_source(config: FolderConfig) -> FolderSource:
     void_color = triple(config.void_colour) if config.void_colour is not None else None
     void = VOID if colors or config.void is None else config.void
     lists = root / config.lists if config.lists is not None else images
-    if config.lists is not None and not lists.is_dir():
-        raise ValueError(f"data.lists={config.lists}: {lists} is not a folder")
     source = FolderSource(
         name=config.name,
         images=images,

@@ -14,6 +14,7 @@ from typing import ClassVar, TypedDict
 import numpy as np
 from torch import Tensor
 
+from toyfcn.data.places import find_voc
 from toyfcn.data.source import Source
 from toyfcn.data.splits import no_file
 
@@ -24,29 +25,6 @@ CLASSES = (
 )
 AUGMENTED = "SegmentationClassAug"  # SBD's masks, converted to VOC's format: they add to VOC's own
 LISTS = Path(__file__).parent / "lists"  # trainaug and seg11valid, which no VOC archive holds
-
-
-def find_voc(root: str | Path, year: int | str) -> Path:
-    """Return the folder of one VOC year below (or at) ``root``.
-
-    ``root`` may be the folder above ``VOCdevkit`` (or above the 2011 archive's ``TrainVal``),
-    ``VOCdevkit`` itself, or the year's folder.
-
-    Raises:
-        ValueError: no such folder; the message names every folder that was tried.
-    """
-    root, name = Path(root).expanduser(), f"VOC{year}"
-    below = [root / part / name for part in (".", "VOCdevkit", "TrainVal/VOCdevkit")]
-    other_year = root.name.startswith("VOC2") and root.name != name
-    for folder in below if other_year else [root, *below]:
-        if (folder / "ImageSets" / "Segmentation").is_dir():
-            return folder
-    looked = ", ".join(str(folder) for folder in below)
-    raise ValueError(
-        f"no {name} found: data.root={root} is neither the year's folder nor above it (looked for "
-        f"{looked}). Set data.root= or TOYFCN_VOC to the folder that holds VOCdevkit, or get the "
-        f"data with `toyfcn-data download data=voc{year}`"
-    )
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,13 @@ def print_scores(metrics: dict[str, Any], console: Console | None = None) -> Non
     ``metrics`` is the content of metrics.json.
     """
     splits = {name: found for name, found in metrics.items() if found is not None}
-    table = Table(title="intersection over union by class, %", title_justify="left")
+    table = Table(title="intersection over union by class", title_justify="left")
     table.add_column("class")
     for name, found in splits.items():
         table.add_column(Text(f"{name} ({found['images']} images)"), justify="right")
 
     def row(label: str, values: list[float | None], **style: Any) -> None:
-        cells = ["–" if value is None else f"{100 * value:.1f}" for value in values]
+        cells = ["–" if value is None else f"{value:.3f}" for value in values]
         table.add_row(Text(label), *cells, **style)
 
     for name in next(iter(splits.values()))["iou"]:

@@ -20,6 +20,7 @@ from toyfcn.config.data import VOCConfig
 from toyfcn.data.datasets import open_source
 from toyfcn.data.folder import PHOTOS
 from toyfcn.data.image_io import WHITE, read_image
+from toyfcn.data.places import refuse_missing_source
 from toyfcn.data.preflight import tell_of_16_bits
 from toyfcn.data.splits import sound_ids
 from toyfcn.data.transforms import resize_image, working_size
@@ -172,10 +173,8 @@ def find_photos(source: str | list[str] | None) -> list[Path]:
     if path.is_dir():
         found = sorted(path.iterdir())
     else:
+        refuse_missing_source(source)
         found = sorted(map(Path, glob(str(path), recursive=True)))
-        if not found or path.is_symlink():  # a dangling one
-            link = f", a link to {path.readlink()}," if path.is_symlink() else ""
-            raise ValueError(f"source={source}{link} does not exist")
     found = [p for p in found if not p.name.startswith(".")]
     photos = [p for p in found if p.suffix.lower() in SUFFIXES and p.is_file()]
     known = set(photos)

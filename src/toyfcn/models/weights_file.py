@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from toyfcn.files import refuse_no_file
 from toyfcn.text import first_line
 
 MAX_PICKLE = 64 << 20  # bytes of what stands beside the tensors; 20,000 photos take 0.3 MB
@@ -27,10 +28,7 @@ def read_tensors(path: Path, option: str, old_format: bool = False) -> Any:
     Raises:
         ValueError: no file, or none that can be read safely; the message says why.
     """
-    if path.is_dir():
-        raise ValueError(f"{option}={path} is a folder: name a file, such as checkpoints/best.ckpt")
-    if not path.is_file():
-        raise ValueError(f"{option}={path} does not exist")
+    refuse_no_file(path, option)
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file  # of the extra toyfcn[backbones]

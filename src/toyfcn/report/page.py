@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import html
 import platform
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
@@ -18,6 +19,7 @@ from toyfcn.report.claims import judge, lines
 from toyfcn.report.results import Result, Results, clean, over_seeds
 from toyfcn.report.tables import (
     UNFINISHED,
+    baseline_cells,
     cells,
     duration,
     group_cells,
@@ -147,6 +149,7 @@ def table(results: Results) -> str:
             at = names.index(ranked)
             row[at] = f'<span class="score" style="--share:{100 * share:.1f}%">{row[at]}</span>'
         rows.append(row)
+    rows += [[safe(cell) for cell in row] for row in baseline_cells(results)]
     return rows_of(names, rows, best=results.best is not None)
 
 
@@ -199,7 +202,7 @@ def origin(results: Results) -> str:
         command = run.run.get("command")
         versions, machine = run.run.get("versions"), run.run.get("hardware")
         if isinstance(command, list):
-            facts["command"] = " ".join(str(word) for word in command)
+            facts["command"] = shlex.join(str(word) for word in command)
         facts["commit"] = str(run.run.get("git_commit") or "–")
         if isinstance(versions, dict):
             facts["versions"] = ", ".join(f"{k} {v}" for k, v in versions.items())

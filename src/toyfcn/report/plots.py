@@ -87,14 +87,12 @@ def curves(results: Results, theme: Theme) -> Figure | None:
         if own:
             handles.append(line)
             labels.append(plain(label(run, results.parameters)))
-    scored = [found for run in runs if isinstance(found := run.metrics.get("val"), dict)]
-    baselines = {found["baseline_miou"] for found in scored if found.get("baseline_miou")}
-    names = {str(found.get("baseline_class", "background")) for found in scored}
-    if len(baselines) == 1:
-        axes[0].axhline(min(baselines), color=theme.muted, linewidth=1, linestyle=(0, (1, 2)))
+    if baseline := results.baseline("val"):
+        name, score = baseline
+        axes[0].axhline(score, color=theme.muted, linewidth=1, linestyle=(0, (1, 2)))
         axes[0].annotate(
-            f"all {plain(names.pop())}" if len(names) == 1 else "one class everywhere",
-            (1, min(baselines)),
+            f"all {plain(name)}",
+            (1, score),
             xycoords=("axes fraction", "data"),
             xytext=(0, 3),
             textcoords="offset points",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -87,6 +88,19 @@ class Results:
         """Return the figure that runs are ranked by."""
         return run.figure(self.metric, max if self.direction == "maximize" else min)
 
+    def baseline(self, split: str) -> tuple[str, float] | None:
+        """Return a split's most frequent class, and the mean IU of that class everywhere.
+
+        None where runs differ in these, or do not tell.
+        """
+        figures = (run.metrics.get(split) for run in self.runs)
+        found = {
+            (clean(scores.get("baseline_class", "background")), scores["baseline_miou"])
+            for scores in figures
+            if isinstance(scores, dict) and scores.get("baseline_miou")
+        }
+        return found.pop() if len(found) == 1 else None
+
     @property
     def best(self) -> Result | None:
         """The best finished run."""
@@ -104,12 +118,14 @@ class Group:
     boundary: float | None  # mean boundary IU on the same split
 
 
-def collect(folder: Path) -> Results:
-    """Read whatever a folder holds.
+def collect(folder: Path, *others: Path) -> Results:
+    """Read whatever a folder holds, or several, whose runs are then ranked together.
 
     Raises:
-        ValueError: there is no run in it.
+        ValueError: there is no run in one, or they are ranked by different figures.
     """
+    if others:
+        return together([folder, *others])
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder")
     plan = read_json(folder / "sweep.json")
@@ -120,21 +136,42 @@ def collect(folder: Path) -> Results:
     elif (folder / "run.json").is_file():
         jobs, names = [(".", {})], ()
     else:
-        jobs, names = differing(folder)
+        found, names = differing(runs_below(folder))
+        jobs = [(str(place.relative_to(folder)), parameters) for place, parameters in found]
     if not jobs:
         raise ValueError(f"{folder} holds no run: no run.json in it or {DEPTH} folders below")
     runs = [read(folder, name, parameters) for name, parameters in jobs]
     claim = ClaimConfig(**plan.get("claim", {}))
     results = Results(folder.name, folder, metric, direction, names, (), bool(plan), claim)
+    return ranked(results, runs)
+
+
+def together(folders: Sequence[Path]) -> Results:
+    """Read several folders as if their runs lay in one."""
+    each = [collect(folder) for folder in folders]
+    aims = {f"{found.metric} ({found.direction})" for found in each}
+    if len(aims) > 1:
+        raise ValueError(f"these folders have no common rank: {' and '.join(sorted(aims))}")
+    places = {str(run.folder): run for found in each for run in found.runs}
+    jobs, names = differing([run.folder for run in places.values()])
+    runs = [
+        dataclasses.replace(run, name=os.path.relpath(run.folder), parameters=parameters)
+        for run, (_, parameters) in zip(places.values(), jobs, strict=True)
+    ]
+    title = ", ".join(dict.fromkeys(found.title for found in each))
+    return ranked(Results(title, Path(), each[0].metric, each[0].direction, names, (), False), runs)
+
+
+def ranked(results: Results, runs: Sequence[Result]) -> Results:
+    """Put runs into results, best first: finished ones, others with a figure so far, the rest."""
 
     def rank(run: Result) -> tuple[int, float]:
         score = results.score(run)
         if score is None or math.isnan(score):
             return 2, 0.0
-        return 0 if run.finished else 1, -score if direction == "maximize" else score
+        return 0 if run.finished else 1, -score if results.direction == "maximize" else score
 
-    ranked = tuple(sorted(runs, key=rank))
-    return dataclasses.replace(results, runs=ranked)
+    return dataclasses.replace(results, runs=tuple(sorted(runs, key=rank)))
 
 
 def read(folder: Path, name: str, parameters: dict[str, str]) -> Result:
@@ -151,20 +188,26 @@ def read(folder: Path, name: str, parameters: dict[str, str]) -> Result:
     )
 
 
-def differing(folder: Path) -> tuple[list[tuple[str, dict[str, str]]], tuple[str, ...]]:
-    """Find runs below a folder, with those of their overrides in which they differ."""
-    found: dict[str, dict[str, str]] = {}
-    for depth in range(1, DEPTH + 1):
-        for path in sorted(folder.glob("*/" * depth + "run.json")):
-            place = path.parent.relative_to(folder)
-            if "earlier" in place.parts:
-                continue
-            pairs = (line.partition("=") for line in read_overrides(path.parent))
-            found[str(place)] = {k: unquoted(value) for k, _, value in pairs if tells_apart(k)}
-    keys = dict.fromkeys(key for overrides in found.values() for key in overrides)
-    names = tuple(k for k in keys if len({o.get(k, "") for o in found.values()}) > 1)
-    jobs = [(run, {k: o.get(k, "") for k in names}) for run, o in found.items()]
-    return jobs, tuple(clean(name) for name in names)
+def runs_below(folder: Path) -> list[Path]:
+    """Find the folders of runs below a folder."""
+    paths = [
+        path.parent
+        for depth in range(1, DEPTH + 1)
+        for path in sorted(folder.glob("*/" * depth + "run.json"))
+    ]
+    return [path for path in paths if "earlier" not in path.relative_to(folder).parts]
+
+
+def differing(runs: Sequence[Path]) -> tuple[list[tuple[Path, dict[str, str]]], tuple[str, ...]]:
+    """Return runs with those of their overrides in which they differ, and these options."""
+    found: list[dict[str, str]] = []
+    for path in runs:
+        pairs = (line.partition("=") for line in read_overrides(path))
+        found.append({k: unquoted(value) for k, _, value in pairs if tells_apart(k)})
+    keys = dict.fromkeys(key for overrides in found for key in overrides)
+    names = tuple(k for k in keys if len({o.get(k, "") for o in found}) > 1)
+    chosen = [{clean(k): clean(o.get(k, "")) for k in names} for o in found]
+    return list(zip(runs, chosen, strict=True)), tuple(clean(name) for name in names)
 
 
 def tells_apart(key: str) -> bool:

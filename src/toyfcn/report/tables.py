@@ -38,6 +38,19 @@ def cells(results: Results, run: Result) -> list[str]:
     return [clean(run.name), *values, run.status, *map(number, scores), duration(run.seconds)]
 
 
+def baseline_cells(results: Results) -> list[list[str]]:
+    """Return a row with the scores of the most frequent class everywhere; none where runs differ.
+
+    No run's score that is close to it says anything.
+    """
+    found = {f"{split} mean IU": results.baseline(split) for split in ("val", "test")}
+    names = dict.fromkeys(baseline[0] for baseline in found.values() if baseline)
+    scores = {name: number(baseline[1]) for name, baseline in found.items() if baseline}
+    texts = {"run": f"all {' / '.join(names)}", "status": "baseline", "time": "–"} | scores
+    empty = dict.fromkeys((*found, results.metric), "–")
+    return [[(empty | texts).get(name, "") for name in headings(results)]] if scores else []
+
+
 def brief(value: str) -> str:
     """Write a parameter for reading: a drawn number to four digits. results.csv has all of them."""
     try:
@@ -85,6 +98,7 @@ def print_results(results: Results, console: Console | None = None) -> None:
     table = Table(title=Text(f"{clean(results.title)}: {results.metric}"), title_justify="left")
     table.box = box.SIMPLE_HEAD
     names, rows = headings(results), [cells(results, run) for run in results.runs[:MOST]]
+    rows += baseline_cells(results)
     short = {name: name.rpartition(".")[2] for name in results.parameters}
     if len(set(short.values())) < len(short):
         short = {}
@@ -98,10 +112,10 @@ def print_results(results: Results, console: Console | None = None) -> None:
         wide = 16 if name == "parameters" else None
         table.add_column(heading, justify=side, no_wrap=fixed, min_width=wide)
     at = names.index("status")
-    for place, (run, texts) in enumerate(zip(results.runs, rows, strict=False)):
+    for place, texts in enumerate(rows):
         row = [Text(text) for text in texts]
-        row[at].stylize(STYLE.get(run.status, "dim"))
-        table.add_row(*row, style="bold" if place == 0 and run.finished else "")
+        row[at].stylize(STYLE.get(texts[at], "dim"))
+        table.add_row(*row, style="bold" if place == 0 and results.runs[0].finished else "")
     console.print(table)
     if len(results.runs) > MOST:
         console.print(Text(f"… {len(results.runs) - MOST} more in results.csv"))
@@ -163,7 +177,8 @@ def _no_formula(text: str) -> str:
 def markdown(results: Results) -> str:
     """Return the tables as Markdown."""
     parts = [f"# {_escaped(results.title)}", ""]
-    parts += _rows(headings(results), [cells(results, run) for run in results.runs])
+    rows = [cells(results, run) for run in results.runs]
+    parts += _rows(headings(results), rows + baseline_cells(results))
     if groups := over_seeds(results):
         parts += ["", "## Over seeds", ""]
         parts += _rows(group_headings(results), [group_cells(group) for group in groups])

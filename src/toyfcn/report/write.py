@@ -7,15 +7,21 @@ from pathlib import Path
 from toyfcn.report import page, plots, tables, theme
 from toyfcn.report.results import collect
 
+SEVERAL = Path("outputs/report")  # for runs of several folders
 
-def write_report(folder: Path) -> None:
-    """Print the ranked table of a folder's runs; write results.csv, results.md, plots, report.html.
+
+def write_report(*folders: Path, out: Path | None = None) -> None:
+    """Print the ranked table of folders' runs; write results.csv, results.md, plots, report.html.
+
+    These come into ``out``, or else into the folder, where there is one.
 
     Raises:
-        ValueError: there is no run in the folder.
+        ValueError: there is no run in a folder.
     """
-    results = collect(folder)
+    results = collect(*folders)
     tables.print_results(results)
+    folder = out or (folders[0] if len(folders) == 1 else SEVERAL)
+    folder.mkdir(parents=True, exist_ok=True)
     tables.write_csv(results, folder / "results.csv")
     (folder / "results.md").write_text(tables.markdown(results), encoding="utf-8")
     light, dark = plots.draw_all(results), plots.draw_all(results, theme.DARK)

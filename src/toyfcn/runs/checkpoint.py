@@ -24,6 +24,7 @@ from toyfcn.data.overlap import shared
 from toyfcn.data.progress import counted
 from toyfcn.data.source import Source
 from toyfcn.evaluation import scoring
+from toyfcn.files import refuse_no_file
 from toyfcn.models.build import Network, build_network
 from toyfcn.models.fcn import FCN
 from toyfcn.models.pretrained import Transplant
@@ -99,9 +100,8 @@ def load(path: str | Path | None, trust: Sequence[str] = ()) -> Checkpoint:
     Raises:
         ValueError: no file, no checkpoint, or none of toyfcn's; the message says which.
     """
-    if not path:
-        raise ValueError("ckpt= is missing: name a checkpoint, such as …/checkpoints/best.ckpt")
-    content = read(Path(path))
+    refuse_no_file(path, "ckpt")
+    content = read(Path(str(path)))
     metadata = content.get(KEY)
     if not isinstance(metadata, dict) or metadata.get("version") != VERSION:
         raise ValueError(f"ckpt={path} was not written by this version of toyfcn-train")

@@ -11,9 +11,9 @@ from torchvision.datasets.voc import DATASET_YEAR_DICT
 
 from toyfcn.config.commands import DataCommandConfig
 from toyfcn.config.data import VOCConfig
+from toyfcn.data.places import find_voc
 from toyfcn.data.progress import progress
 from toyfcn.data.tools.unpack import LISTS, MAX_BYTES, unpack
-from toyfcn.data.voc import find_voc
 from toyfcn.text import printable
 
 TIMEOUT = 30.0  # seconds that a server may be silent

@@ -1,0 +1,37 @@
+"""What can be missed before the imports of seconds: a checkpoint, data, a photo, a GPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from toyfcn.config.commands import DataCommandConfig, PredictConfig, TrainConfig
+from toyfcn.config.data import DataConfig
+from toyfcn.data.places import refuse_missing, refuse_missing_source
+from toyfcn.files import refuse_no_file
+
+
+def look_first(config: Any, command: str) -> None:
+    """Check that the files, folders and the GPU that a config names are there.
+
+    Raises:
+        ValueError: naming the option.
+    """
+    needed = hasattr(config, "ckpt") and not isinstance(config, TrainConfig)
+    if needed or getattr(config, "ckpt", None):
+        refuse_no_file(config.ckpt, "ckpt")
+    if isinstance(config, PredictConfig) and config.source:
+        listed = config.source if isinstance(config.source, list) else [config.source]
+        for source in listed:
+            refuse_missing_source(source)
+    reads = not isinstance(config, DataCommandConfig) or command.endswith("check")
+    if reads and isinstance(data := getattr(config, "data", None), DataConfig):
+        refuse_missing(data)
+    trainer = getattr(config, "trainer", None)
+    for option, value in (
+        ("trainer.accelerator", getattr(trainer, "accelerator", None)),
+        ("device", getattr(config, "device", None)),
+    ):
+        if value == "gpu":
+            from toyfcn import hardware  # PyTorch alone, a third of all imports
+
+            hardware.use_gpu(value, option)

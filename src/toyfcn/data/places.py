@@ -1,0 +1,61 @@
+"""Whether the data of a config is there. Nothing heavy is imported, so that it is told at once."""
+
+from __future__ import annotations
+
+from glob import glob
+from pathlib import Path
+
+from toyfcn.config.data import DataConfig, FolderConfig, VOCConfig
+
+
+def refuse_missing(config: DataConfig) -> None:
+    """Check that a data set's folders are there; a shapes world is drawn where it is missing.
+
+    Raises:
+        ValueError: naming the option and where it was looked for.
+    """
+    if isinstance(config, VOCConfig):
+        find_voc(config.root, config.year)
+    elif isinstance(config, FolderConfig):
+        for key in ("images", "masks", "lists"):
+            value = getattr(config, key)
+            if value is not None and not (folder := Path(config.root, value)).is_dir():
+                raise ValueError(f"data.{key}={value}: {folder} is not a folder")
+            if value is None and key != "lists":
+                raise ValueError(f"data.{key} is missing: data=folder needs data.{key}=FOLDER")
+
+
+def refuse_missing_source(source: str) -> None:
+    """Check that a file, a folder or a glob names something.
+
+    Raises:
+        ValueError: it does not.
+    """
+    path = Path(source)
+    if not path.exists() and not glob(source, recursive=True):
+        raise ValueError(f"source={source} does not exist")
+    if path.is_symlink() and not path.exists():
+        raise ValueError(f"source={source}, a link to {path.readlink()}, does not exist")
+
+
+def find_voc(root: str | Path, year: int | str) -> Path:
+    """Return the folder of one VOC year below (or at) ``root``.
+
+    ``root`` may be the folder above ``VOCdevkit`` (or above the 2011 archive's ``TrainVal``),
+    ``VOCdevkit`` itself, or the year's folder.
+
+    Raises:
+        ValueError: no such folder; the message names every folder that was tried.
+    """
+    root, name = Path(root).expanduser(), f"VOC{year}"
+    below = [root / part / name for part in (".", "VOCdevkit", "TrainVal/VOCdevkit")]
+    other_year = root.name.startswith("VOC2") and root.name != name
+    for folder in below if other_year else [root, *below]:
+        if (folder / "ImageSets" / "Segmentation").is_dir():
+            return folder
+    looked = ", ".join(str(folder) for folder in below)
+    raise ValueError(
+        f"no {name} found: data.root={root} is neither the year's folder nor above it (looked for "
+        f"{looked}). Set data.root= or TOYFCN_VOC to the folder that holds VOCdevkit, or get the "
+        f"data with `toyfcn-data download data=voc{year}`"
+    )
