@@ -58,11 +58,12 @@ clean: ## remove the environment and caches (runs under outputs/ and data/ stay)
 	@touch $@
 
 .venv/.run: requirements.lock | .venv/.uv
-	$(UV) pip install -q --require-hashes --compile-bytecode -r requirements.lock
+	@echo "installing into .venv: 5 GB, most of it PyTorch for GPUs, in minutes"
+	$(UV) pip install --require-hashes --compile-bytecode -r requirements.lock
 	@touch $@
 
 .venv/.dev: requirements-dev.lock | .venv/.uv
-	$(UV) pip install -q --require-hashes --compile-bytecode -r requirements-dev.lock
+	$(UV) pip install --require-hashes --compile-bytecode -r requirements-dev.lock
 	@touch $@
 
 .venv/.editable: pyproject.toml | .venv/.run

@@ -112,7 +112,7 @@ def start(home: Path, *arguments: str, deadly: str | None = None) -> Any:
 
 def lines(home: Path) -> int:
     """How often a training was begun."""
-    return (home / "log").read_text().count("parameters, in") if (home / "log").exists() else 0
+    return (home / "log").read_text().count(" parameters, ") if (home / "log").exists() else 0
 
 
 def stamp(path: Path) -> int:

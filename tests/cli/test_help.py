@@ -11,7 +11,10 @@ from unittest import mock
 
 import pytest
 
+from toyfcn.cli import CONF
+from toyfcn.cli.completion import offered
 from toyfcn.cli.look_first import look_first
+from toyfcn.config.commands import TrainConfig
 
 BIN = Path(sys.executable).parent
 HEAVY = ("torch", "pytorch_lightning", "torchvision", "matplotlib", "optuna", "onnx", "tensorboard")
@@ -59,15 +62,12 @@ for module, words in {asked!r}:
 
 ABSENT = {  # told before the imports that take seconds
     "train ckpt=no.ckpt": "ckpt=no.ckpt does not exist",
-    "train data=voc2012 data.root=no": "no VOC2012 found: data.root=no",
     "train data=folder data.images=a data.masks=b": "data.images=a: a is not a folder",
     "eval": "ckpt= is missing",
     "eval here data=voc2012 data.root=no": "no VOC2012 found: data.root=no",
     "predict a.jpg ckpt=no.ckpt": "ckpt=no.ckpt does not exist",
     "predict a.jpg ckpt=here": "source=a.jpg does not exist",
-    "export no.ckpt": "ckpt=no.ckpt does not exist",
     "train debug=null": "there is no debug/null (known: fast, limit",
-    "train trainer=null": "there is no trainer/null (known: auto, cpu",
 }
 
 
@@ -173,6 +173,26 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
 """
     done = shell("bash", "-c", script, cwd=tmp_path)
     assert expected <= set(done.stdout.split()), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("experiment=paper/sk", ["experiment=paper/skips", "experiment=paper/skips_vgg"]),
+        ("trainer=", ["trainer=auto", "trainer=cpu", "trainer=ddp", "trainer=gpu"]),
+        ("model.geometry=", ["model.geometry=same", "model.geometry=paper"]),
+        ("trainer.test_views=", ["trainer.test_views=1", "trainer.test_views=2"]),
+        ("data.kind=v", ["data.kind=voc"]),
+        ("trainer.fused=f", ["trainer.fused=false"]),
+        ("recipe.lr=", []),
+        ("-cd own experiment=", []),  # Hydra knows the files there
+    ],
+)
+def test_choices_are_offered(
+    monkeypatch: pytest.MonkeyPatch, word: str, expected: list[str]
+) -> None:
+    monkeypatch.setenv("COMP_LINE", f"toyfcn-train seed=1 {word}")
+    assert offered(TrainConfig, CONF)[: len(expected) or 1] == expected
 
 
 MISTAKES = {

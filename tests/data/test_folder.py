@@ -107,7 +107,7 @@ def test_white_that_would_be_void_is_pointed_out(
     by_value = {"colours": None, "void_colour": None}
     recode(own_folder, Image.fromarray)
     source_of(own_folder, **by_value)
-    assert not caplog.messages
+    assert "if it stands for" not in caplog.text
     for path in (own_folder / "masks").iterdir():
         Image.fromarray((np.asarray(Image.open(path)) == 1) * np.uint8(255)).save(path)
     source_of(own_folder, **by_value)
@@ -329,6 +329,42 @@ def test_check_finds_every_file_without_its_partner(
     printed = capsys.readouterr().out
     for words in ("photos/a3.jpg: is missing", "masks/a7.png: is missing", "2 faults"):
         assert words in printed
+
+
+def test_masks_with_an_ending_of_their_own_are_told_of_once(
+    own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for mask in list((own_folder / "masks").iterdir()):
+        mask.rename(mask.with_stem(f"{mask.stem}_mask"))
+    told = "all masks end in _mask: rename them, a0_mask.png to a0.png"
+    with pytest.raises(ValueError, match=told):
+        source_of(own_folder, **COLOURS).ids("train")
+    config = FolderConfig(
+        root=str(own_folder), images="photos", masks="masks", classes=["a", "cat"], **COLOURS
+    )
+    assert run_check.run(DataCommandConfig(data=config, report=None)) == 1
+    printed = capsys.readouterr().out
+    assert told in printed and "24 faults" in printed
+    assert printed.count("is missing") == 10 and printed.count("7 more files are missing") == 2
+
+
+def test_check_tells_of_void_alone_and_of_16_bits(
+    own_folder: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    for mask in (own_folder / "masks").iterdir():
+        Image.new("L", Image.open(mask).size, 255).save(mask)
+    photo = next((own_folder / "photos").glob("*.jpg"))
+    deep = Image.fromarray(np.full((32, 40), 4095, np.uint16))
+    deep.save(photo.with_suffix(".tif"))
+    photo.unlink()
+    (own_folder / "photos/x.heic").write_bytes(b"")
+    config = FolderConfig(
+        root=str(own_folder), images="photos", masks="masks", classes=["a", "cat"]
+    )
+    assert run_check.run(DataCommandConfig(data=config, report=None)) == 1
+    assert "the training split train has no labeled pixel" in capsys.readouterr().out
+    assert "1 photos have 16 bits" in caplog.text
+    assert f"left out of {own_folder / 'photos'}: 1 .heic" in caplog.text
 
 
 def test_more_classes_than_voc_has(own_folder: Path) -> None:

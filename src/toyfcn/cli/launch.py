@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from toyfcn import __version__
 from toyfcn.cli import CONF, config_store, loader, output, resolvers
 from toyfcn.cli.arguments import complete
+from toyfcn.cli.completion import offered
 from toyfcn.cli.errors import explain, hint, one_line, stop, written_in
 from toyfcn.cli.help import describe, help_topic, option_names
 from toyfcn.cli.job import load
@@ -65,6 +66,9 @@ def launch(
     if "--experimental-rerun" in words:  # it unpickles, and so runs, whatever is in a file
         stop(command, ValueError("--experimental-rerun is switched off"))
     completing = {"-sc", "--shell_completion"} & set(words)
+    if completing and "query=bash" in words and (found := offered(schema, CONF)):
+        print(" ".join(found))
+        return
     config_store.register()
     loader.install()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let exceptions through to us

@@ -2,12 +2,13 @@
 
 Both folders are flat. A photo ``a.jpg`` (or another suffix of ``PHOTOS``) belongs to the mask
 ``a.png`` (or one of ``MASKS``); ``a`` is its id. Files with other endings, and those whose names
-begin with a dot, are ignored.
+begin with a dot, are left out, the former with a warning.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,10 +107,11 @@ class FolderSource(Source):
             if (left := sorted(set(own) - set(other)))
         ]
         if wrong:
-            raise ValueError(
-                f"{' and '.join(wrong)}: a mask is called like its photo up to the suffix; to use "
-                "some of the photos only, name them in data.lists"
+            advice = shared_ending(self.photos, self.labels) or (
+                "a mask is called like its photo up to the suffix; to use some of the photos only, "
+                "name them in data.lists"
             )
+            raise ValueError(f"{' and '.join(wrong)}: {advice}")
         return super().ids(split)
 
     def image_path(self, name: str) -> Path:
@@ -218,10 +220,14 @@ def suffixes(folder: Path, key: str, endings: Sequence[str]) -> dict[str, str]:
     except OSError as error:
         raise ValueError(f"data.{key}: cannot read the folder {folder}: {error.strerror}") from None
     found: dict[str, str] = {}
+    others = Counter[str]()
     shared = {ending: ending for ending in endings}  # one string for all files
     for name in names:
         stem, suffix = Path(name).stem, Path(name).suffix
-        if suffix.lower() not in endings or name.startswith("."):
+        if name.startswith("."):
+            continue
+        if suffix.lower() not in endings:
+            others[suffix.lower() or "without suffix"] += 1
             continue
         if stem in found:
             both = f"{stem}{found[stem]} and {name}"
@@ -232,7 +238,24 @@ def suffixes(folder: Path, key: str, endings: Sequence[str]) -> dict[str, str]:
             f"data.{key}: {folder} holds no {what} (looked for {', '.join(endings)}, not in "
             "folders below it)"
         )
+    if others:
+        left_out = ", ".join(f"{count} {ending}" for ending, count in sorted(others.items()))
+        log.warning("left out of %s: %s (a %s is %s)", folder, left_out, what, ", ".join(endings))
     return found
+
+
+def shared_ending(photos: Container[str], labels: Mapping[str, str]) -> str | None:
+    """Say what to do where all masks are called like their photos and an ending, as in a_mask."""
+    first = next(iter(labels))
+    for cut in range(len(first) - 1, 0, -1):
+        ending = first[cut:]
+        if all(name.removesuffix(ending) in photos and name not in photos for name in labels):
+            name = first[:cut]
+            return (
+                f"all masks end in {ascii(ending)[1:-1]}: rename them, {first}{labels[first]} to "
+                f"{name}{labels[first]}"
+            )
+    return None
 
 
 def class_names(config: FolderConfig, root: Path) -> tuple[str, ...]:

@@ -148,8 +148,14 @@ def fit_and_score(
             photos = parts.data.scoring_loader(config.data.train_split).dataset
             with optional("the network's graph in TensorBoard"):
                 tensorboard.log_graph(logger, parts.net, photos[Key(0, 0)][0])
-    size = f"{len(parts.train_ids)} images, {sum(p.numel() for p in parts.net.parameters())}"
-    log.info("%s: %s parameters, in %s", parts.data.source.name, size, run.folder)
+    log.info(
+        "%s: %d images, %d parameters, %d steps (fewer: trainer.max_steps=), in %s",
+        parts.data.source.name,
+        len(parts.train_ids),
+        sum(p.numel() for p in parts.net.parameters()),
+        parts.steps,
+        run.folder,
+    )
 
     if config.trainer.precision == "64-true":
         parts.task.double()  # Lightning does so too, but only once it has read last.ckpt

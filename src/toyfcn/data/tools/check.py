@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from toyfcn.data.folder import FolderSource
-from toyfcn.data.image_io import image_size, opened, read_mask_and_palette
+from toyfcn.data.image_io import WHITE, image_size, opened, read_mask_and_palette
 from toyfcn.data.overlap import canonical
 from toyfcn.data.palettes import ADVICE, Used, disagreements, used_colors, warn_of_reordered_voc
+from toyfcn.data.preflight import tell_of_16_bits
 from toyfcn.data.progress import progress
 from toyfcn.data.source import Source
 from toyfcn.text import printable
@@ -207,13 +208,15 @@ def check_source(
     if not allow_overlap:
         faults += overlaps(source, ids, train_split, scoring_splits)
     names = sorted({name for split in ids.values() for name in split})
-    totals = Totals(faults)
+    totals, labeled = Totals(faults), dict[str, bool]()
     pool = ThreadPoolExecutor(workers or os.cpu_count() or 1)  # decoding lets other threads run
     try:
         with progress("checking") as advance:
             pairs = pool.map(partial(read_pair, source), names)
             for done, (name, pair) in enumerate(zip(names, pairs, strict=True), 1):
                 totals.add(pair, source.mask_path(name))
+                if pair.counts is not None:
+                    labeled[name] = bool(pair.counts.sum() > pair.counts[source.void])
                 advance(done, len(names))
     finally:
         pool.shutdown(cancel_futures=True)
@@ -221,6 +224,12 @@ def check_source(
         warn_of_reordered_voc(mask, used)
     for mask, why in disagreements(totals.colors).items():
         faults.append(fault(mask, f"its palette {why}; {ADVICE}"))
+    of_training = [labeled[name] for name in ids.get(train_split, ()) if name in labeled]
+    if of_training and not any(of_training):
+        reason = f"the training split {train_split} has no labeled pixel: all of it is void"
+        faults.append(fault(source.list_path(train_split), reason))
+    white = source.white if isinstance(source, FolderSource) else WHITE
+    tell_of_16_bits(map(source.image_path, labeled), white)
     return report_of(source, ids, len(names), totals, time.perf_counter() - start)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from rich.console import Console
@@ -10,8 +11,11 @@ from rich.text import Text
 
 from toyfcn.config.commands import DataCommandConfig
 from toyfcn.data.datasets import open_source
+from toyfcn.data.folder import FolderSource, shared_ending
 from toyfcn.data.tools.check import Report, check_source
 from toyfcn.files import write_json
+
+SHOWN = 5  # missing files of a folder
 
 
 def run(config: DataCommandConfig) -> int:
@@ -21,8 +25,9 @@ def run(config: DataCommandConfig) -> int:
         ValueError: the data set is not there, or the report cannot be written.
     """
     data = config.data
+    source = open_source(data)
     report = check_source(
-        open_source(data),
+        source,
         train_split=data.train_split,
         scoring_splits=[split for split in (data.val_split, data.test_split) if split is not None],
         allow_overlap=data.allow_overlap,
@@ -30,6 +35,8 @@ def run(config: DataCommandConfig) -> int:
         workers=config.workers,
     )
     print_report(report)
+    if isinstance(source, FolderSource) and (advice := shared_ending(source.photos, source.labels)):
+        print(advice)
     if config.report is not None:
         path = Path(config.report)
         try:
@@ -42,7 +49,10 @@ def run(config: DataCommandConfig) -> int:
 
 
 def print_report(report: Report) -> None:
-    """Print what the data set holds, then every bad file with its reason, one line each."""
+    """Print what the data set holds, then every bad file with its reason, one line each.
+
+    Of files that are missing in a folder, the first are printed; the JSON report has all.
+    """
     print(f"{report['data']}: {report['images']} images, read in {report['seconds']:.1f} s")
     print("lists:  " + ", ".join(f"{name} {n}" for name, n in report["splits"].items()))
     for side, found in (("width", report["width"]), ("height", report["height"])):
@@ -59,7 +69,14 @@ def print_report(report: Report) -> None:
         table.add_row(Text(name), f"{100 * of_class['share']:.2f}", str(of_class["images"]))
     Console().print(table)
     print(f"void:   {100 * report['void_share']:.2f} % of all pixels")
+    missing = Counter[Path]()
     for wrong in report["faults"]:
-        print(f"{wrong['file']}: {wrong['reason']}")
+        folder = Path(wrong["file"]).parent
+        missing[folder] += wrong["reason"] == "is missing"
+        if wrong["reason"] != "is missing" or missing[folder] <= SHOWN:
+            print(f"{wrong['file']}: {wrong['reason']}")
+    for folder, count in missing.items():
+        if count > SHOWN:
+            print(f"{folder}: {count - SHOWN} more files are missing")
     total = len(report["faults"])
     print(f"{total} fault{'s' * (total > 1)}" if total else "every file is sound")
