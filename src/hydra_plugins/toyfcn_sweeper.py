@@ -37,6 +37,7 @@ class ToyfcnSweeper(Sweeper):
 
         settings = typed(self.config.sweep, self.config.hydra)
         settings.space = as_typed(settings.space, "train")
+        settings.stages = [" ".join(as_typed(s.split(), "train")) for s in settings.stages]
         loader = self.context.config_loader
         run_sweep(self.config, settings, loader, self.launcher, arguments)
 

@@ -20,12 +20,20 @@ DRAWN = """
 
 
 def run(train: Command, home: Path, experiment: str, *words: str) -> None:
-    """Run an experiment; one that is a sweep runs once, without sweeping."""
-    data = ["data.root=."] if experiment.startswith(("voc", "folder")) else DRAWN.split()
-    here = ["hydra.mode=RUN", "launcher=basic", "hydra.run.dir=run"]
+    """Run an experiment in the folder run; of one that is a sweep, a single job (or ladder)."""
+    photos = experiment.startswith(("voc", "folder", "paper/real"))
+    here = ["data.root=."] if photos else DRAWN.split()
     here += ["trainer.accelerator=cpu", "trainer.threads=1"]
-    answer = train(f"experiment={experiment}", *data, *words, *here)
+    sweep = "sweep:" in (HOME / f"{experiment}.yaml").read_text()
+    if sweep:
+        few = ["sweep.n_trials=1"] if experiment == "voc2007_search" else ["sweep.space=[]"]
+        here += ["hydra.sweep.dir=sweep", "launcher=basic", *few]
+    else:
+        here += ["hydra.run.dir=run"]
+    answer = train(f"experiment={experiment}", *words, *here)
     assert answer.code == 0, answer.err
+    if sweep:
+        (home / "sweep" / "0").rename(home / "run")
     assert json.loads((home / "run" / "run.json").read_text())["status"] == "finished"
 
 
@@ -44,10 +52,13 @@ def test_every_experiment_runs(train: Command, tiny_voc: Path, name: str) -> Non
     shutil.copytree(devkit / "VOC2012/SegmentationClass", devkit / "VOC2012/SegmentationClassAug")
     shutil.copy(year / lists / "train.txt", devkit / "VOC2012" / lists / "trainaug.txt")
     shutil.copy(year / lists / "val.txt", devkit / "VOC2012" / lists / "seg11valid.txt")
-    words = ["model.weights=null"] if name == "voc2012_fcn32s" or "finetune" in name else []
-    if "finetune" in name:
+    pretrained = "finetune" in name or name == "voc2007_ladder" or name.startswith("paper/real")
+    words = ["model.weights=null"] if name == "voc2012_fcn32s" or pretrained else []
+    if pretrained:
         pytest.importorskip("timm", reason="timm: pip install 'toyfcn[backbones]'")
         words += ["model.backbone=test_efficientnet"]
+    if name == "voc2007_ladder":
+        words += ["trainer.max_steps=4"]  # which its stages say themselves
     if name.startswith("folder"):
         folders = {"images": year / "JPEGImages", "masks": year / "SegmentationClass"}
         words += [f"data.{key}={folder}" for key, folder in folders.items()]

@@ -47,6 +47,11 @@ class SweepConfig(Checked):
     space: list[str] = option(
         [], "what to sweep besides the command line: key=values, as there; for experiment files"
     )
+    stages: list[str] = option(
+        [],
+        "grid: runs that follow each other, each like 'model.stride=16 recipe.lr=0.001'; each "
+        "starts from best.ckpt of the one before, unless it has a ckpt= (or ckpt=null) itself",
+    )
     n_trials: int = option(20, "optuna: trials in all, those before a resume included", low=1)
     sampler: str = option(
         "tpe",
@@ -91,17 +96,24 @@ class SweepConfig(Checked):
                     f"sweep.{item.name}={shown} has an effect in a sweep alone: add -m"
                 )
 
-    def refuse_of_search(self) -> None:
-        """Check that a grid is not asked for what only a search does, as its meaning says.
+    def refuse_of_other_method(self) -> None:
+        """Check that only what this method heeds is asked for, as the options' meanings say.
 
         Raises:
             ValueError: naming the option.
         """
         for item in fields(self):
             value = getattr(self, item.name)
-            of_search = item.metadata.get("meaning", "").startswith("optuna:")
-            if self.method == "grid" and of_search and value != item.default:
-                raise ValueError(f"sweep.{item.name}={value} has an effect with sweep=optuna alone")
+            owner = item.metadata.get("meaning", "").partition(": ")[0]
+            other = "optuna" if self.method == "grid" else "grid"
+            if (
+                owner == other
+                and item.name != "method"
+                and value != getattr(SweepConfig(), item.name)
+            ):
+                raise ValueError(
+                    f"sweep.{item.name}={value} has an effect with sweep={other} alone"
+                )
 
     def better(self, metric: str) -> str:
         """Return what is better in a figure such as val.loss: maximize or minimize.

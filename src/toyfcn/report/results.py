@@ -102,6 +102,11 @@ class Results:
         return found.pop() if len(found) == 1 else None
 
     @property
+    def staged(self) -> bool:
+        """Whether runs follow each other, each from the weights of the one before."""
+        return self.sweep and "stage" in self.parameters
+
+    @property
     def best(self) -> Result | None:
         """The best finished run."""
         return next((r for r in self.runs if r.finished and self.score(r) is not None), None)

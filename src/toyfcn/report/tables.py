@@ -18,6 +18,7 @@ from toyfcn.report.results import Group, Result, Results, clean, over_seeds
 
 MOST = 40  # rows in the terminal
 UNFINISHED = ("failed", "interrupted")
+OF_STAGES = {"boundary IU": "boundary_miou", "pixel acc": "pixel_acc"}  # beside mean IU
 STYLE = {"finished": "green", "pruned": "yellow", "failed": "red", "interrupted": "magenta"}
 
 
@@ -26,7 +27,8 @@ def headings(results: Results) -> list[str]:
     scores = ["val mean IU", "test mean IU"]
     if results.metric not in ("val.miou", "test.miou"):
         scores.insert(0, results.metric)
-    return ["run", *results.parameters, "status", *scores, "time"]
+    more = OF_STAGES if results.staged else []
+    return ["run", *results.parameters, "status", *scores, *more, "time"]
 
 
 def cells(results: Results, run: Result) -> list[str]:
@@ -35,6 +37,9 @@ def cells(results: Results, run: Result) -> list[str]:
     if results.metric not in ("val.miou", "test.miou"):
         scores.insert(0, results.score(run))
     values = [brief(run.parameters.get(name, "")) for name in results.parameters]
+    if results.staged:
+        split = results.metric.partition(".")[0]
+        scores += [run.figure(f"{split}.{key}") for key in OF_STAGES.values()]
     return [clean(run.name), *values, run.status, *map(number, scores), duration(run.seconds)]
 
 
@@ -105,7 +110,7 @@ def print_results(results: Results, console: Console | None = None) -> None:
     if sum(max(map(len, column)) + 2 for column in zip(names, *rows, strict=True)) > console.width:
         names, rows = in_one_column(results.parameters, short, names, rows)
     for name in names:
-        right = name in (results.metric, "val mean IU", "test mean IU", "time")
+        right = name in (results.metric, "val mean IU", "test mean IU", *OF_STAGES, "time")
         side: Any = "right" if right else "left"
         fixed = right or name == "status"
         heading = Text(clean(short.get(name, name).replace(" mean IU", " IU")))

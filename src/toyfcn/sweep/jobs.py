@@ -21,11 +21,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Job:
-    """A run of a sweep: its folder's name, all its overrides, and the swept ones among them."""
+    """A run of a sweep: its folder's name, all its overrides, and the swept ones among them.
+
+    ``former`` is the job whose weights it starts from, if there is one.
+    """
 
     name: str
     overrides: tuple[str, ...]
     parameters: dict[str, str]
+    former: str | None = None
 
 
 def save(folder: Path, definition: dict[str, Any], jobs: Sequence[Job]) -> None:
@@ -66,6 +70,9 @@ def start(folder: Path, jobs: Sequence[Job], launcher: Any) -> None:
             continue
         if status == "running":
             log.warning("job %s is still being run by another process: left alone", job.name)
+            continue
+        if job.former is not None and read_status(folder / job.former) not in ENDED:
+            log.warning("job %s has to wait for job %s, which has not ended", job.name, job.former)
             continue
         where = [f"hydra.sweep.dir={quoted(folder)}", f"hydra.sweep.subdir={quoted(job.name)}"]
         if status == "interrupted" and (place / LAST).is_file():

@@ -24,6 +24,7 @@ from toyfcn.files import lock
 from toyfcn.runs.resume import unquoted
 from toyfcn.runs.run import ENDED, read_run, read_status
 from toyfcn.sweep.jobs import Job, save, start
+from toyfcn.sweep.stages import COLUMN, Stage, in_stages, read_stages
 
 log = logging.getLogger(__name__)
 
@@ -42,17 +43,18 @@ def run_sweep(
         ValueError: the folder holds another sweep, or another process runs this one.
     """
     refuse_places(config)
-    settings.refuse_of_search()
+    settings.refuse_of_other_method()
     folder = Path(config.hydra.sweep.dir).absolute()
     overrides = parse(loader, settings, arguments)
-    definition = define(settings, config.optimized_metric, overrides)
+    stages = read_stages(settings.stages, {key_of(override) for override in overrides})
+    definition = define(settings, config.optimized_metric, overrides, stages)
     with alone_in(folder):
         agree(folder, definition)
         log.info("sweep in %s", folder)
         validate = partial(refuse_other_sweep, loader, config)
         try:
             if settings.method == "grid":
-                run_grid(folder, definition, overrides, launcher, validate)
+                run_grid(folder, definition, overrides, stages, launcher, validate)
             else:
                 from toyfcn.sweep.search import run_search  # Optuna is heavy
 
@@ -111,7 +113,14 @@ def parse(loader: Any, settings: SweepConfig, arguments: Sequence[str]) -> list[
     return list({override.get_key_element(): override for override in parsed}.values())
 
 
-def define(settings: SweepConfig, metric: str, overrides: Sequence[Any]) -> dict[str, Any]:
+def key_of(override: Any) -> str:
+    """Return the key of one of Hydra's overrides."""
+    return str(override.get_key_element()).lstrip("+")
+
+
+def define(
+    settings: SweepConfig, metric: str, overrides: Sequence[Any], stages: Sequence[Stage]
+) -> dict[str, Any]:
     """Return what makes a sweep this one and no other: it must be equal for it to be resumed."""
     parameters, fixed = {}, {}
     for override in overrides:
@@ -119,7 +128,7 @@ def define(settings: SweepConfig, metric: str, overrides: Sequence[Any]) -> dict
         if override.is_sweep_override() and key in ("launcher", "sweep", "resume"):
             raise ValueError(f"{override.input_line}: a sweep has one {key}")
         if override.is_sweep_override():
-            parameters[key.lstrip("+")] = value
+            parameters[key_of(override)] = value
         elif not key.startswith("sweep") and key not in ("launcher", "resume"):
             fixed[key] = value
     if settings.method == "optuna" and not parameters:
@@ -127,6 +136,8 @@ def define(settings: SweepConfig, metric: str, overrides: Sequence[Any]) -> dict
             "sweep=optuna has nothing to search: give a key several values or an interval, such as "
             "'recipe.lr=tag(log, interval(0.001, 0.1))'"
         )
+    if stages:
+        parameters[COLUMN] = "; ".join(stage.label for stage in stages)
     search = {"sampler": settings.sampler, "seed": settings.seed}
     return {
         "method": settings.method,
@@ -186,10 +197,11 @@ def run_grid(
     folder: Path,
     definition: dict[str, Any],
     overrides: Sequence[Any],
+    stages: Sequence[Stage],
     launcher: Any,
     validate: Callable[[list[str]], Any],
 ) -> None:
-    """Run every combination; a job's number is its place in the grid.
+    """Run every combination, stage by stage; a job's number is its place in the grid.
 
     ``validate`` composes a job's config: a misspelt key is told before anything runs.
 
@@ -205,15 +217,19 @@ def run_grid(
     jobs = []
     for number, combination in enumerate(combinations):
         swept = dict(text.lstrip("+").split("=", 1) for text in combination)
-        parameters = {key: unquoted(swept[key]) for key in definition["parameters"]}
+        known = definition["parameters"]
+        parameters = {key: unquoted(swept[key]) for key in known if key in swept}
         jobs.append(Job(str(number), combination, parameters))
+    rows = in_stages(jobs, stages, folder) if stages else [jobs]
+    jobs = [job for row in rows for job in row]
     seen: set[str] = set()
     for job in jobs:
         if not seen.issuperset(job.overrides):  # each value once is enough, and quicker
             validate(list(job.overrides))
             seen.update(job.overrides)
     save(folder, definition, jobs)
-    start(folder, jobs, launcher)
+    for row in rows:
+        start(folder, row, launcher)
 
 
 def words(override: Any) -> list[str]:
@@ -230,7 +246,7 @@ def in_order(folder: Path, overrides: Sequence[Any]) -> list[Any]:
     known = list(json.loads(path.read_text())["parameters"]) if path.exists() else []
 
     def place(override: Any) -> int:
-        key = override.get_key_element().lstrip("+")
+        key = key_of(override)
         return known.index(key) if key in known else -1
 
     return sorted(overrides, key=place)
