@@ -23,3 +23,12 @@ def first_line(error: BaseException, longest: int = 160) -> str:
     lines = str(error).splitlines() or [type(error).__name__]
     whole = " ".join(map(str.strip, lines[:2])) if lines[0].endswith(":") else lines[0]
     return printable(whole, longest)
+
+
+def no_formula(text: str) -> str:
+    """Keep a spreadsheet from computing what a cell says; numbers stay as they are."""
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
+    return text

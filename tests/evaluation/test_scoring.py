@@ -58,14 +58,15 @@ def validated(
 def test_score_equals_a_lightning_validation(data: SegmentationData, precision: Precision) -> None:
     source, net = data.source, network().train()
     before = {name: weight.clone() for name, weight in net.state_dict().items()}
-    figures, matrix = score(
+    figures, counts = score(
         net, source.classes, source.void, data.scoring_loader("trainval"), precision=precision
     )
     after = net.state_dict()
     assert net.training and next(net.parameters()).dtype == torch.float32
     assert all(torch.equal(after[name], before[name]) for name in before)
     labeled = sum(int((source.mask(name) != 255).sum()) for name in source.ids("trainval"))
-    assert matrix.sum() == labeled and figures["images"] == 6
+    assert counts.matrices.sum() == labeled and figures["images"] == 6
+    assert figures.pop("intervals")["miou"][0] <= figures["miou"]
     assert figures == validated(net, data, precision)
 
 

@@ -133,6 +133,9 @@ class EvalConfig(Checked):
         [], "packages whose code the checkpoint may name; also in the variable TOYFCN_TRUST"
     )
     split: str = option("val", "list of the images to score")
+    resamples: int = option(
+        2000, "draws of the bootstrap behind the 95 % intervals of the scores", low=100
+    )
     data: Any = None  # conf/eval.yaml chooses data=as_trained
     trainer: ScoringConfig = field(default_factory=ScoringConfig)
 

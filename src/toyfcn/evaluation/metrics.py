@@ -118,13 +118,15 @@ class ConfusionMatrix(Metric):
         return self.matrix
 
 
-def boundary(labels: Tensor, distance: int) -> Tensor:
-    """Tell which pixels lie within ``distance`` of another label, or of the image's end.
+def boundary(labels: Tensor, distance: int, ends: bool = True) -> Tensor:
+    """Tell which pixels lie within ``distance`` of another label, or with ``ends`` the image's end.
 
     ``labels`` integers (B, H, W); returns bool (B, H, W). Distances count diagonal steps as one: a
     class's boundary is the class without what a 3x3 erosion leaves after so many turns.
     """
-    around = F.pad(labels.float(), (distance,) * 4, value=-1)[:, None]
+    mode = "constant" if ends else "replicate"
+    value = -1 if ends else None
+    around = F.pad(labels.float()[:, None], (distance,) * 4, mode, value)
     highest = F.max_pool2d(around, 2 * distance + 1, 1)
     lowest = -F.max_pool2d(-around, 2 * distance + 1, 1)
     return (highest != lowest)[:, 0]

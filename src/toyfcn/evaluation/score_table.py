@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -14,7 +15,7 @@ from toyfcn.text import printable
 def print_scores(metrics: dict[str, Any], console: Console | None = None) -> None:
     """Print IU by class for each scored split, and below it the totals beside the baseline.
 
-    ``metrics`` is the content of metrics.json.
+    ``metrics`` is the content of metrics.json. In brackets stand the bounds of 95 % intervals.
     """
     splits = {name: found for name, found in metrics.items() if found is not None}
     table = Table(title="intersection over union by class", title_justify="left")
@@ -22,12 +23,12 @@ def print_scores(metrics: dict[str, Any], console: Console | None = None) -> Non
     for name, found in splits.items():
         table.add_column(Text(f"{name} ({found['images']} images)"), justify="right")
 
-    def row(label: str, values: list[float | None], **style: Any) -> None:
-        cells = ["–" if value is None else f"{value:.3f}" for value in values]
+    def row(label: str, *keys: str, **style: Any) -> None:
+        cells = [Text(cell(found, *keys)) for found in splits.values()]
         table.add_row(Text(label), *cells, **style)
 
     for name in next(iter(splits.values()))["iou"]:
-        row(printable(name), [found["iou"].get(name) for found in splits.values()])
+        row(printable(name), "iou", name)
     table.add_section()
     # earlier versions took label 0, and did not name it
     most = dict.fromkeys(found.get("baseline_class", "background") for found in splits.values())
@@ -40,9 +41,22 @@ def print_scores(metrics: dict[str, Any], console: Console | None = None) -> Non
         ("mean_acc", "mean accuracy"),
         ("fwiou", "frequency-weighted IU"),
     ):
-        row(
-            label,
-            [found.get(key) for found in splits.values()],
-            style="bold" if key == "miou" else "",
-        )
+        row(label, key, style="bold" if key == "miou" else "")
     (console or Console()).print(table)
+
+
+def cell(found: dict[str, Any], *keys: str) -> str:
+    """Return a figure of one entry of metrics.json, with its interval if it has one."""
+    value: Any = found
+    interval: Any = found.get("intervals", {})
+    for key in keys:
+        value, interval = value.get(key, {}), interval.get(key) or {}
+    if not isinstance(value, float | int):
+        return "–"
+    return f"{value:.3f}" + between(interval)
+
+
+def between(interval: Sequence[float], scale: float = 1, digits: int = 3) -> str:
+    """Return an interval in brackets behind its figure; nothing where there is none."""
+    texts = [f"{scale * value:.{digits}f}" for value in interval]
+    return f" [{', '.join(texts)}]" if texts else ""

@@ -6,7 +6,8 @@ recipe trains with: the same in validations during training as in metrics.json.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -15,7 +16,9 @@ from torch import Tensor, nn
 
 from toyfcn.config.trainer import Precision
 from toyfcn.data.collate import Batch
+from toyfcn.evaluation.bootstrap import RESAMPLES, intervals
 from toyfcn.evaluation.metrics import BoundaryIU, ConfusionMatrix, Scores
+from toyfcn.evaluation.per_image import ImageCounter, ImageCounts
 from toyfcn.evaluation.test_time_augmentation import augmented_probabilities
 from toyfcn.hardware import device as device_of
 from toyfcn.hardware import process_count
@@ -24,13 +27,16 @@ from toyfcn.models.kernels.argmax import argmax_labels
 from toyfcn.models.kernels.upsampled_loss import upsampled_labels
 from toyfcn.models.losses import cross_entropy_sums, last_upsampling
 
+Found = tuple[Tensor, Tensor, Tensor]
+
 
 class Scorer(nn.Module):
     """Counts what a network predicts on a data set; in several processes, the sum over all.
 
     ``classes`` are the names by label; ``test_views`` is how often each image is seen (see
-    ``test_time_augmentation.py``); ``boundary`` adds the boundary IU; ``fused`` takes labels and
-    loss without storing scores at full size, where the network and the sizes allow it.
+    ``test_time_augmentation.py``); ``boundary`` adds the boundary IU; ``images`` counts photo
+    by photo too; ``fused`` takes labels and loss without storing scores at full size, where the
+    network and the sizes allow it.
     """
 
     def __init__(
@@ -40,11 +46,12 @@ class Scorer(nn.Module):
         *,
         test_views: int = 1,
         boundary: bool = False,
+        images: ImageCounter | None = None,
         fused: bool = True,
     ) -> None:
         super().__init__()
         self.classes, self.void = tuple(classes), void
-        self.test_views, self.fused = test_views, fused
+        self.test_views, self.images, self.fused = test_views, images, fused
         self.matrix = ConfusionMatrix(len(self.classes), void)
         self.boundary = BoundaryIU(len(self.classes), void) if boundary else None
         self.sums = torch.zeros(3, dtype=torch.float64)  # Σ ℓ, labeled pixels, images
@@ -68,26 +75,39 @@ class Scorer(nn.Module):
             together = count if images.is_cuda else 1
             for start in range(0, count, together):
                 image, target = images[start : start + together], masks[start : start + together]
-                prediction, total, pixels = self.predict(net, image, target)
+                found = self.predict(net, image, target)
+                prediction, total, pixels = found(slice(None))
                 self.matrix.update(target, prediction)
                 if self.boundary is not None:
                     self.boundary.update(target, prediction)
                 seen = torch.full_like(total, len(target))
                 self.sums += torch.stack([total, pixels, seen]).double()
+                if self.images is not None:
+                    for i, name in enumerate(batch["id"][start : start + together]):
+                        loss = total if len(target) == 1 else found(slice(i, i + 1))[1]
+                        self.images.update(name, target[i], prediction[i], loss.item())
 
-    def predict(
-        self, net: nn.Module, image: Tensor, target: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the labels of the highest scores, uint8 like the target; Σ ℓ; labeled pixels."""
+    def predict(self, net: nn.Module, image: Tensor, target: Tensor) -> Callable[[slice], Found]:
+        """Run the network on a batch; return a function of the part of it that is asked for.
+
+        It gives the labels of the highest scores, uint8 like the target; Σ ℓ; labeled pixels.
+        """
         weights = torch.ones(len(self.classes), device=image.device)
         size = (target.shape[-2], target.shape[-1])
         if self.test_views > 1:
-            mean = augmented_probabilities(net, image, size, self.test_views)
-            return argmax_labels(mean), *cross_entropy_sums(mean.log(), target, weights, self.void)
-        if self.fused and isinstance(net, FCN) and image.shape[-2:] == target.shape[-2:]:
-            return upsampled_labels(last_upsampling(net, image, target, weights, self.void))
-        scores = net(image, size)
-        return argmax_labels(scores), *cross_entropy_sums(scores, target, weights, self.void)
+            ranked = augmented_probabilities(net, image, size, self.test_views)
+            scores = ranked.log()
+        elif self.fused and isinstance(net, FCN) and image.shape[-2:] == target.shape[-2:]:
+            of = last_upsampling(net, image, target, weights, self.void)
+            return lambda part: upsampled_labels(
+                dataclasses.replace(of, scores=of.scores[part], target=target[part])
+            )
+        else:
+            ranked = scores = net(image, size)
+        return lambda part: (
+            argmax_labels(ranked[part]),
+            *cross_entropy_sums(scores[part], target[part], weights, self.void),
+        )
 
     def confusion(self) -> Tensor:
         """Return the confusion matrix, int64 (C, C), rows the ground truth."""
@@ -118,17 +138,19 @@ def score(
     test_views: int = 1,
     boundary: bool = True,
     fused: bool = True,
-) -> tuple[dict[str, Any], Tensor]:
+    resamples: int = RESAMPLES,
+) -> tuple[dict[str, Any], ImageCounts]:
     """Score a network on all that a scoring loader (``SegmentationData.scoring_loader``) gives.
 
     ``precision`` is a value of trainer.precision; 16-mixed means bf16-mixed on a CPU, which has no
-    float16. The network is left as it was found.
+    float16. The network is left as it was found. ``resamples`` is how often the bootstrap draws.
 
-    Returns the figures of one entry of metrics.json, and the confusion matrix, int64 (C, C).
+    Returns the figures of one entry of metrics.json, and what was counted on each photo.
     """
-    device = device_of(accelerator)
-    scorer = Scorer(classes, void, test_views=test_views, boundary=boundary, fused=fused)
-    scorer = scorer.to(device)
+    device, images = device_of(accelerator), ImageCounter(classes, void)
+    scorer = Scorer(
+        classes, void, test_views=test_views, boundary=boundary, images=images, fused=fused
+    ).to(device)
     scorer.reset()
     with prepared(net, device, precision), torch.inference_mode():
         for batches in loader:
@@ -142,7 +164,8 @@ def score(
             ]
             with number_format(device, precision):
                 scorer.update(net, moved)
-        return scorer.compute(), scorer.confusion().cpu()
+        found = images.compute()
+        return scorer.compute() | {"intervals": intervals(found, resamples)}, found
 
 
 @contextmanager

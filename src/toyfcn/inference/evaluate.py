@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from toyfcn.config.trainer import ScoringConfig
 from toyfcn.data import preflight
 from toyfcn.data.datamodule import SegmentationData
 from toyfcn.data.datasets import open_source
+from toyfcn.evaluation.bootstrap import RESAMPLES
+from toyfcn.evaluation.per_image import ImageCounts, write_images
 from toyfcn.evaluation.score_table import print_scores
 from toyfcn.evaluation.test_scorings import note_scoring
 from toyfcn.files import write_json
@@ -44,18 +47,21 @@ def evaluate(
     (4, True)
     """
     loaded = checkpoint.load(ckpt, trust)
-    return score_split(loaded, data or loaded.data, split, trainer or ScoringConfig())
+    return score_split(loaded, data or loaded.data, split, trainer or ScoringConfig())[0]
 
 
 def run_command(config: EvalConfig, run: Run) -> None:
-    """Score ``config.ckpt`` on ``config.split``; write metrics.json into the run's folder."""
+    """Score ``config.ckpt`` on ``config.split``.
+
+    Writes metrics.json, images.csv and images.npz into the run's folder.
+    """
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
     loaded = checkpoint.load(config.ckpt, config.trust)
     data = as_trained(config.data, loaded.data)
     moved = isinstance(config.data, dict) and "root" not in config.data
     try:
-        found = score_split(loaded, data, config.split, config.trainer)
+        found, images = score_split(loaded, data, config.split, config.trainer, config.resamples)
     except ValueError as error:
         if not moved or Path(data.root).is_absolute() or str(config.ckpt) in str(error):
             raise
@@ -64,14 +70,20 @@ def run_command(config: EvalConfig, run: Run) -> None:
             f"{error}; {where}: set data.root=, or run it where it was trained"
         ) from None
     note_scoring(run.folder, str(config.ckpt), data, config.split, found)
+    ckpt = os.path.relpath(Path(str(config.ckpt)).resolve(), run.folder.resolve())
+    write_images(run.folder, {config.split: images}, ckpt)
     write_json(run.folder / "metrics.json", {config.split: found})
     print_scores({config.split: found})
-    print(f"wrote {run.folder / 'metrics.json'}")
+    print(f"wrote {run.folder / 'metrics.json'}, images.csv and images.npz")
 
 
 def score_split(
-    loaded: Checkpoint, config: DataConfig, split: str, trainer: ScoringConfig
-) -> dict[str, Any]:
+    loaded: Checkpoint,
+    config: DataConfig,
+    split: str,
+    trainer: ScoringConfig,
+    resamples: int = RESAMPLES,
+) -> tuple[dict[str, Any], ImageCounts]:
     """Score a checkpoint on a split of a data set that has its classes."""
     source = open_source(config)
     if list(source.classes) != loaded.classes:
@@ -82,8 +94,7 @@ def score_split(
     data = SegmentationData(source, config, loaded.model.short_side)
     preflight.look_at(source, data.split_ids(split))
     checkpoint.warn_of_trained(loaded, data, split)
-    figures, _ = loaded.score(data, split, trainer)
-    return figures
+    return loaded.score(data, split, trainer, resamples)
 
 
 def as_trained(chosen: Any, trained: DataConfig) -> DataConfig:

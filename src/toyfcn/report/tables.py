@@ -15,6 +15,7 @@ from rich.text import Text
 from toyfcn.config.commands import FIGURES
 from toyfcn.report.claims import judge, lines
 from toyfcn.report.results import Group, Result, Results, clean, over_seeds
+from toyfcn.text import no_formula
 
 MOST = 40  # rows in the terminal
 UNFINISHED = ("failed", "interrupted")
@@ -166,17 +167,8 @@ def write_csv(results: Results, path: Path) -> None:
             values = [run.parameters.get(name, "") for name in results.parameters]
             scores = [run.figure(name) for name in figures]
             said = [clean(run.run.get("error", ""))]
-            texts = [_no_formula(text) for text in (clean(run.name), run.status, *values)]
-            writer.writerow([rank, *texts, *scores, run.seconds, *map(_no_formula, said)])
-
-
-def _no_formula(text: str) -> str:
-    """Keep a spreadsheet from computing what a cell says; numbers stay as they are."""
-    try:
-        float(text)
-    except ValueError:
-        return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
-    return text
+            texts = [no_formula(text) for text in (clean(run.name), run.status, *values)]
+            writer.writerow([rank, *texts, *scores, run.seconds, *map(no_formula, said)])
 
 
 def markdown(results: Results) -> str:

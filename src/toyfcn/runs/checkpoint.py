@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
-from torch import Tensor
 
 from toyfcn.config.commands import TrainConfig
 from toyfcn.config.data import KINDS, DataConfig, without_removed
@@ -24,6 +23,8 @@ from toyfcn.data.overlap import shared
 from toyfcn.data.progress import counted
 from toyfcn.data.source import Source
 from toyfcn.evaluation import scoring
+from toyfcn.evaluation.bootstrap import RESAMPLES
+from toyfcn.evaluation.per_image import ImageCounts
 from toyfcn.files import refuse_no_file
 from toyfcn.models.build import Network, build_network
 from toyfcn.models.fcn import FCN
@@ -52,12 +53,13 @@ class Checkpoint:
         return list(self.metadata["classes"])
 
     def score(
-        self, data: SegmentationData, split: str, config: ScoringConfig
-    ) -> tuple[dict[str, Any], Tensor]:
-        """Score the network on a split.
-
-        Returns the figures of one entry of metrics.json, and the confusion matrix, int64 (C, C).
-        """
+        self,
+        data: SegmentationData,
+        split: str,
+        config: ScoringConfig,
+        resamples: int = RESAMPLES,
+    ) -> tuple[dict[str, Any], ImageCounts]:
+        """Score the network on a split; see ``scoring.score``."""
         assert config.precision in PRECISIONS
         loader, photos = data.scoring_loader(split), len(data.split_ids(split))
         return scoring.score(
@@ -69,6 +71,7 @@ class Checkpoint:
             precision=config.precision,
             test_views=config.test_views,
             fused=config.fused,
+            resamples=resamples,
         )
 
 

@@ -23,6 +23,7 @@ from toyfcn.data.datasets import open_source
 from toyfcn.data.overlap import identities
 from toyfcn.data.sampler import Key
 from toyfcn.evaluation import pictures
+from toyfcn.evaluation.per_image import write_images
 from toyfcn.evaluation.score_table import print_scores
 from toyfcn.evaluation.test_scorings import note_scoring
 from toyfcn.files import read_json, write_json
@@ -32,7 +33,7 @@ from toyfcn.runs.failures import optional
 from toyfcn.runs.interrupt import Interrupted, Interruption
 from toyfcn.runs.record import RunRecord
 from toyfcn.runs.resume import digest, fingerprint, named_by, resolve
-from toyfcn.runs.run import Pruned, Run, read_run
+from toyfcn.runs.run import BEST, Pruned, Run, read_run
 from toyfcn.training import callbacks, device, distributed, tensorboard
 from toyfcn.training.initial_weights import bring_weights, score_first
 from toyfcn.training.smallest_batch import refuse_too_small
@@ -276,20 +277,22 @@ def score_best(
 ) -> Metrics:
     """Score the best checkpoint, read back from its file as toyfcn-eval does.
 
-    Writes metrics.json, predictions.png and the last of the curves; returns the metrics.
+    Writes metrics.json, images.csv, images.npz, predictions.png and the last of the curves;
+    returns the metrics.
     """
     data, best = parts.data, run.best_checkpoint
     chosen = checkpoint.load(best, named_by(config))
     metrics: Metrics = {"val": None, "test": None}
-    matrices = {}
+    counts = {}
     for split, name in (("val", config.data.val_split), ("test", config.data.test_split)):
         if name is not None:
-            metrics[split], matrices[split] = chosen.score(data, name, config.trainer)
+            metrics[split], counts[split] = chosen.score(data, name, config.trainer)
             note_scoring(run.folder, best, config.data, name, metrics[split])
+    write_images(run.folder, counts, str(BEST))
     write_json(run.metrics, metrics)
     with optional("the last of the curves"):
         logger.attempt(
-            lambda: tensorboard.log_results(logger, config, run.overrides, metrics, matrices, steps)
+            lambda: tensorboard.log_results(logger, config, run.overrides, metrics, counts, steps)
         )
     with optional("the end of the curves"):
         logger.finalize("success")

@@ -27,6 +27,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from toyfcn.config.commands import TrainConfig
 from toyfcn.evaluation import pictures
+from toyfcn.evaluation.per_image import ImageCounts
 from toyfcn.runs.resume import flatten
 
 log = logging.getLogger(__name__)
@@ -164,13 +165,14 @@ def log_results(
     config: TrainConfig,
     chosen: Iterable[str],
     metrics: dict[str, Any],
-    matrices: dict[str, Tensor],
+    counts: dict[str, ImageCounts],
     step: int,
 ) -> None:
     """Show how a run ended: a row of the HParams tab, and a confusion matrix for each split.
 
     ``chosen`` are the overrides of the command line, which a sweep has alike in all of its jobs;
-    ``metrics`` is the content of metrics.json, of the best checkpoint; ``matrices`` int64 (C, C).
+    ``metrics`` is the content of metrics.json, of the best checkpoint; ``counts`` has what was
+    counted on each photo, by split.
     """
     found = {
         f"best/{split}_{key}": float(scores[key])
@@ -180,11 +182,9 @@ def log_results(
         if scores[key] is not None
     }
     logger.log_hyperparams(parameters(config, chosen), found, step)
-    for split, matrix in matrices.items():
-        names = list(metrics[split]["iou"])
-        picture = pictures.confusion(
-            matrix.cpu().numpy(), names, f"{split}: share of each true class, %"
-        )
+    for split, images in counts.items():
+        title = f"{split}: share of each true class, %"
+        picture = pictures.confusion(images.matrices.sum(0), images.classes, title)
         logger.add_image(f"confusion/{split}", picture, step)
 
 

@@ -1,0 +1,174 @@
+"""Figures of each photo: images.npz (a confusion matrix a photo) and images.csv (what it says).
+
+The figures of a data set follow from the sums of what is counted here.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from toyfcn.evaluation.metrics import boundary, confusion
+from toyfcn.files import atomic_write, write_text
+from toyfcn.text import first_line, no_formula
+
+FILE = "images.npz"
+KINDS = ("missed", "false", "confused", "boundary")
+DISTANCE = 2  # pixels from a true boundary
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ImageCounts:
+    """What was counted on each of N photos.
+
+    ``sizes`` (N, 2): height and width in pixels; ``matrices`` (N, C, C): confusion matrices, rows
+    the ground truth; ``boundary`` (N, C): wrong pixels within 2 pixels of a true boundary, by true
+    class; ``losses`` (N,): cross-entropy summed over the labeled pixels.
+    """
+
+    classes: tuple[str, ...]
+    ids: tuple[str, ...]
+    sizes: NDArray[np.int64]
+    matrices: NDArray[np.int64]
+    boundary: NDArray[np.int64]
+    losses: Numbers
+
+    def marginals(self) -> Numbers:
+        """Return hits, pixels of the target and of the prediction by class, (N, 3, C)."""
+        hits = self.matrices.diagonal(axis1=1, axis2=2)
+        return np.stack([hits, self.matrices.sum(2), self.matrices.sum(1)], 1).astype(float)
+
+    def kinds(self) -> NDArray[np.int64]:
+        """Return the wrong pixels by kind and class, (N, 4, C): see ``KINDS``.
+
+        Those missed and confused count to their true class, those that are false to the predicted
+        one. These three are all errors; boundary is the part of them that lies near one. Label 0
+        is the background.
+        """
+        missed, false = self.matrices[:, :, 0].copy(), self.matrices[:, 0].copy()
+        missed[:, 0] = false[:, 0] = 0
+        wrong = self.matrices.sum(2) - self.matrices.diagonal(axis1=1, axis2=2)
+        wrong[:, 0] = 0
+        return np.stack([missed, false, wrong - missed, self.boundary], 1)
+
+    def figures(self) -> dict[str, Numbers]:
+        """Return the figures of each photo by name, (N,), and ``iou`` (N, C); NaN: not defined."""
+        pixels = self.matrices.sum((1, 2)).astype(float)
+        iou, miou, pixel_acc = figures_of(self.marginals())
+        with np.errstate(invalid="ignore"):
+            shares = self.kinds().sum(2) / pixels[:, None]
+            loss = self.losses / pixels
+        named = dict(zip(KINDS, shares.T, strict=True))
+        return {"pixel_acc": pixel_acc, "miou": miou, "loss": loss, **named, "iou": iou}
+
+
+def figures_of(marginals: Numbers) -> tuple[Numbers, Numbers, Numbers]:
+    """Return IU by class (…, C), its mean over those that occur, and pixel accuracy (…).
+
+    ``marginals`` (…, 3, C) are those of ``ImageCounts.marginals``, of photos or of sums over them.
+    What is not defined is NaN.
+    """
+    hits, target, predicted = np.moveaxis(marginals, -2, 0)
+    with np.errstate(invalid="ignore"):
+        iou = hits / (target + predicted - hits)
+        mean = np.nansum(iou, -1) / np.isfinite(iou).sum(-1)
+        return iou, mean, hits.sum(-1) / target.sum(-1)
+
+
+class ImageCounter:
+    """Counts photo by photo what a network predicts; see ``ImageCounts``."""
+
+    def __init__(self, classes: Sequence[str], void: int) -> None:
+        self.classes, self.void = tuple(classes), void
+        self.rows: list[tuple[str, list[int], Tensor, Tensor, float]] = []
+
+    def update(self, name: str, target: Tensor, prediction: Tensor, loss: float) -> None:
+        """Count a photo: target uint8 (H, W), void included, and the labels predicted (H, W)."""
+        wrong = (target != prediction) & (target != self.void)
+        near = target[wrong & boundary(target[None], DISTANCE, ends=False)[0]]
+        matrix = confusion(target, prediction, len(self.classes), self.void)
+        counts = torch.bincount(near.long(), minlength=len(self.classes))
+        self.rows.append((name, list(target.shape), matrix.cpu().int(), counts.cpu().int(), loss))
+
+    def compute(self) -> ImageCounts:
+        """Return the counts of all photos, by id: batches of other sizes bring another order."""
+        rows = sorted(self.rows, key=lambda row: row[0])
+        ids, sizes, matrices, near, losses = zip(*rows, strict=True)
+        size, matrix, wrong = (np.stack(c).astype(np.int64) for c in (sizes, matrices, near))
+        return ImageCounts(self.classes, ids, size, matrix, wrong, np.array(losses, float))
+
+
+def write_images(
+    folder: Path, scored: Mapping[str, ImageCounts], checkpoint: str | None = None
+) -> None:
+    """Write images.npz and images.csv, of one or several splits by name.
+
+    ``checkpoint`` is the path of the network's, as seen from the folder.
+    """
+    parts = list(scored.values())
+    counts: dict[str, Any] = {
+        item.name: np.concatenate([np.array(getattr(part, item.name)) for part in parts])
+        for item in fields(ImageCounts)
+        if item.name != "classes"
+    }
+    for name, whole in counts.items():
+        if whole.dtype == np.int64:
+            counts[name] = whole.astype(np.min_scalar_type(int(whole.max(initial=0))))
+    splits = np.repeat(list(scored), [len(part.ids) for part in parts])
+    told = {"classes": np.array(parts[0].classes), "checkpoint": np.array(checkpoint or "")}
+    with atomic_write(folder / FILE) as file:
+        np.savez_compressed(file, allow_pickle=False, splits=splits, **counts, **told)
+    write_text(folder / "images.csv", as_csv(scored))
+
+
+def read_images(folder: Path) -> tuple[dict[str, ImageCounts], str]:
+    """Read images.npz: the counts by split, and the checkpoint's path as seen from the folder.
+
+    Raises:
+        ValueError: there is no such file, or it was not written by ``write_images``.
+    """
+    path = folder / FILE
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found = {name: file[name] for name in file.files}
+        classes, splits = tuple(found.pop("classes").tolist()), found.pop("splits")
+        checkpoint = str(found.pop("checkpoint"))
+        scored = {}
+        for split in dict.fromkeys(splits.tolist()):
+            part = {name: values[splits == split] for name, values in found.items()}
+            ids = tuple(part.pop("ids").tolist())
+            losses = part.pop("losses")
+            whole = {name: values.astype(np.int64) for name, values in part.items()}
+            scored[split] = ImageCounts(classes, ids, **whole, losses=losses)
+    except FileNotFoundError:
+        raise ValueError(f"{folder} has no {FILE}: toyfcn-train and toyfcn-eval write it") from None
+    except Exception as error:  # whatever a damaged file may provoke
+        raise ValueError(f"{path} is damaged: {first_line(error)}") from None
+    return scored, checkpoint
+
+
+def as_csv(scored: Mapping[str, ImageCounts]) -> str:
+    """Return a line a photo: its size in pixels and its figures, empty where not defined."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    for number, (split, counts) in enumerate(scored.items()):
+        figures = counts.figures()
+        iou = figures.pop("iou")
+        names = [f"iou_{name}" for name in counts.classes]
+        if number == 0:
+            writer.writerow(["split", "id", "width", "height", *figures, *names])
+        for i, (name, (height, width)) in enumerate(zip(counts.ids, counts.sizes, strict=True)):
+            values = [*(column[i] for column in figures.values()), *iou[i]]
+            cells = ["" if np.isnan(value) else f"{value:.6f}" for value in values]
+            writer.writerow([split, no_formula(name), width, height, *cells])
+    return file.getvalue()
