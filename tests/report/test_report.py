@@ -131,6 +131,23 @@ def test_the_command_writes_everything(sweep: Path, command: Command) -> None:
     assert "<script" not in text and "](" not in text.replace("\\](", "")
 
 
+def test_tables_have_intervals(sweep: Path) -> None:
+    path = sweep / "3/metrics.json"
+    metrics = json.loads(path.read_text())
+    metrics["val"]["intervals"] = {"miou": [0.6512, 0.7444], "pixel_acc": None}
+    metrics["val"]["intervals"]["iou"] = {"background": [0.8, 0.95], HOSTILE: None}
+    path.write_text(json.dumps(metrics))
+    write_report(sweep)
+    write_report(sweep / "3")
+    said = "0.7000 [0.651, 0.744]"
+    assert said in Page((sweep / "report.html").read_text()).text
+    assert "95 % interval [0.651, 0.744]" in Page((sweep / "3/report.html").read_text()).text
+    assert said.replace("[", r"\[").replace("]", r"\]") in (sweep / "results.md").read_text()
+    rows = list(csv.DictReader((sweep / "results.csv").open()))
+    assert (rows[0]["val.miou low"], rows[0]["val.miou high"]) == ("0.6512", "0.7444")
+    assert rows[0]["val.pixel_acc low"] == rows[1]["val.miou low"] == ""
+
+
 def test_the_page_needs_nothing_and_runs_nothing(sweep: Path) -> None:
     write_report(sweep)
     text = (sweep / "report.html").read_text()

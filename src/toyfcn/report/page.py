@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from string import Template
 
+from toyfcn.evaluation.score_table import between
 from toyfcn.report.claims import judge, lines
 from toyfcn.report.results import Result, Results, clean, over_seeds
 from toyfcn.report.tables import (
@@ -96,7 +97,9 @@ def tiles(results: Results) -> list[str]:
     if best is not None:
         said = ", ".join(f"{key}={value}" for key, value in best.parameters.items())
         where = f"best {results.metric}, run {best.name}" if results.sweep else results.metric
-        tile(number(results.score(best)), f"{where}{': ' if said else ''}{said}")
+        bounds = between(best.interval(results.metric), 1, 3)
+        about = f", 95 % interval{bounds}" if bounds else ""
+        tile(number(results.score(best)), f"{where}{': ' if said else ''}{said}{about}")
         test = best.figure("test.miou")
         if test is not None and results.metric != "test.miou":
             tile(number(test), "its test mean IU")

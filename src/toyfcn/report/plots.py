@@ -132,7 +132,17 @@ def iou_by_class(results: Results, theme: Theme) -> Figure | None:
         for row, name in enumerate(names):
             value = best[name]
             text = "does not occur" if value is None else f"{value:.3f}"
-            ax.text((value or 0) + 0.01, row, text, va="center", fontsize=9, color=theme.muted)
+            bounds = runs[0].interval(f"{split}.iou", name)
+            if bounds:
+                ax.plot(bounds, [row, row], color=theme.ink, linewidth=1.2)
+            ax.text(
+                max(value or 0, *bounds, 0) + 0.01,
+                row,
+                text,
+                va="center",
+                fontsize=9,
+                color=theme.muted,
+            )
     else:
         values = [[run.iou()[1].get(name) for run in runs] for name in names]
         for row, found in enumerate(values):

@@ -62,6 +62,12 @@ class Result:
         values = [row[column] for row in self.history if column and not math.isnan(row[column])]
         return best(values) if values else None
 
+    def interval(self, name: str, of_class: str | None = None) -> list[float]:
+        """Return the bounds of a figure such as val.miou, or of a class's IU; [] without any."""
+        split, _, key = name.partition(".")
+        found = (self.metrics.get(split) or {}).get("intervals", {}).get(key) or {}
+        return list(found.get(of_class) or [] if of_class else found)
+
     def iou(self) -> tuple[str, dict[str, float | None]]:
         """Return the split that was scored last, and IU by class on it."""
         for split in ("test", "val"):

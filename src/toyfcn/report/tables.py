@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from toyfcn.config.commands import FIGURES
+from toyfcn.evaluation.score_table import between
 from toyfcn.report.claims import judge, lines
 from toyfcn.report.results import Group, Result, Results, clean, over_seeds
 from toyfcn.text import no_formula
@@ -34,14 +35,17 @@ def headings(results: Results) -> list[str]:
 
 def cells(results: Results, run: Result) -> list[str]:
     """Return the texts of a run's row, in the order of ``headings``."""
-    scores = [run.figure("val.miou"), run.figure("test.miou")]
+    scores = [
+        number(run.figure(name)) + between(run.interval(name), 1, 3)
+        for name in ("val.miou", "test.miou")
+    ]
     if results.metric not in ("val.miou", "test.miou"):
-        scores.insert(0, results.score(run))
+        scores.insert(0, number(results.score(run)) + between(run.interval(results.metric), 1, 3))
     values = [brief(run.parameters.get(name, "")) for name in results.parameters]
     if results.staged:
         split = results.metric.partition(".")[0]
-        scores += [run.figure(f"{split}.{key}") for key in OF_STAGES.values()]
-    return [clean(run.name), *values, run.status, *map(number, scores), duration(run.seconds)]
+        scores += [number(run.figure(f"{split}.{key}")) for key in OF_STAGES.values()]
+    return [clean(run.name), *values, run.status, *scores, duration(run.seconds)]
 
 
 def baseline_cells(results: Results) -> list[list[str]]:
@@ -157,15 +161,21 @@ def in_one_column(
 
 
 def write_csv(results: Results, path: Path) -> None:
-    """Write a line a run, best first, with every figure of metrics.json but those by class."""
+    """Write a line a run, best first, with every figure of metrics.json but those by class.
+
+    Bounds of 95 % intervals stand behind their figures.
+    """
     figures = [f"{split}.{key}" for split in ("val", "test") for key in FIGURES]
+    bounded = [name for name in figures if name.endswith((".miou", ".pixel_acc"))]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         first = ["rank", "run", "status", *results.parameters]
-        writer.writerow([*first, *figures, "seconds", "error"])
+        ends = [f"{name} {end}" for name in bounded for end in ("low", "high")]
+        writer.writerow([*first, *figures, *ends, "seconds", "error"])
         for rank, run in enumerate(results.runs, 1):
             values = [run.parameters.get(name, "") for name in results.parameters]
             scores = [run.figure(name) for name in figures]
+            scores += [end for name in bounded for end in run.interval(name) or (None, None)]
             said = [clean(run.run.get("error", ""))]
             texts = [no_formula(text) for text in (clean(run.name), run.status, *values)]
             writer.writerow([rank, *texts, *scores, run.seconds, *map(no_formula, said)])
