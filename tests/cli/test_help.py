@@ -21,6 +21,7 @@ HEAVY = ("torch", "pytorch_lightning", "torchvision", "matplotlib", "optuna", "o
 COMMANDS = {
     "train": "toyfcn.commands.train",
     "eval": "toyfcn.commands.eval",
+    "compare": "toyfcn.commands.compare",
     "predict": "toyfcn.commands.predict",
     "export": "toyfcn.commands.export",
     "data": "toyfcn.commands.data",

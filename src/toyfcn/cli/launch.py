@@ -154,7 +154,7 @@ def checked(composed: Any, command: str, name: str) -> Any:
     refuse_without_sweep(config)
     if isinstance(config, DataCommandConfig):
         config.refuse_others(command.rpartition(" ")[2])
-    if name in ("eval", "predict"):
+    if name in ("eval", "compare", "predict"):
         refuse_training(known.overrides.task)
     if isinstance(config, TrainConfig):
         for told in without_effect(config, known.overrides.task):

@@ -141,6 +141,38 @@ class EvalConfig(Checked):
 
 
 @dataclass
+class CompareConfig(Checked):
+    """Compare scores on the same photos: a paired bootstrap, and the photos that differ most.
+
+    toyfcn-compare RUN_A RUN_B                                # the others against the first
+    toyfcn-compare outputs/sweeps/A outputs/sweeps/B          # over seeds and photos
+    toyfcn-compare old/best.ckpt new/best.ckpt split=test fail_below=0.01
+    """
+
+    of: Any = option(
+        None,
+        "two or more runs, checkpoints, sweeps over seeds, or folders with images.npz; the others "
+        "are compared with the first (required)",
+        path=True,
+    )
+    split: str | None = option(
+        None, "list to compare on; null: val, or the one that all were scored on"
+    )
+    resamples: int = option(2000, "draws of the bootstrap", low=100)
+    fail_below: float | None = option(
+        None,
+        "exit code 1 where the mean IU of one is surely, by its 95 % interval, worse than the "
+        "first's by more than this; null: never",
+        low=0,
+    )
+    photos: int = option(
+        10, "photos in the sheet of those that differ most; 0: no sheet", low=0, high=64
+    )
+    data: Any = None  # of checkpoints; conf/compare.yaml chooses data=as_trained
+    trainer: ScoringConfig = field(default_factory=ScoringConfig)
+
+
+@dataclass
 class PredictConfig(Checked):
     """Palette masks and overlays of any photos, from a checkpoint alone.
 
@@ -253,6 +285,7 @@ class DataCommandConfig(Checked):
 COMMANDS: dict[str, type[Checked]] = {  # by the name of their file in conf/
     "train": TrainConfig,
     "eval": EvalConfig,
+    "compare": CompareConfig,
     "predict": PredictConfig,
     "export": ExportConfig,
     "data": DataCommandConfig,

@@ -36,9 +36,13 @@ def resampled(counts: ImageCounts, weights: Numbers) -> Numbers:
 
     A class that a resample lacks is NaN there, and left out of the mean.
     """
-    photos, _, classes = (marginals := counts.marginals()).shape
-    sums = weights @ marginals.reshape(photos, -1)  # integers below 2^53: exact
-    iou, miou, pixel_acc = figures_of(sums.reshape(-1, 3, classes))
+    marginals = counts.marginals()
+    return scores_of(np.tensordot(weights, marginals, 1))  # integers below 2^53: exact
+
+
+def scores_of(marginals: Numbers) -> Numbers:
+    """Return mean IU, pixel accuracy and IU by class, (N, 2 + C), of marginals (N, 3, C)."""
+    iou, miou, pixel_acc = figures_of(marginals)
     return np.concatenate([miou[:, None], pixel_acc[:, None], iou], 1)
 
 

@@ -31,10 +31,14 @@ def panel(
     photo: Pixels, target: Pixels, prediction: Pixels, palette: Sequence[int], void: int
 ) -> Pixels:
     """Put photo | ground truth | prediction | errors side by side: uint8 (H, 4·W + gaps, 3)."""
-    gap = np.full((len(photo), max(2, photo.shape[1] // 48), 3), 255, np.uint8)
-    parts = (photo, colored(target, palette), colored(prediction, palette))
-    row = [piece for part in parts for piece in (part, gap)]
-    return np.concatenate([*row, errors(target, prediction, void)], axis=1)
+    masks = (colored(target, palette), colored(prediction, palette))
+    return side_by_side([photo, *masks, errors(target, prediction, void)])
+
+
+def side_by_side(parts: Sequence[Pixels]) -> Pixels:
+    """Put pictures of one size, uint8 (H, W, 3), into a row with gaps."""
+    gap = np.full((len(parts[0]), max(2, parts[0].shape[1] // 48), 3), 255, np.uint8)
+    return np.concatenate([parts[0], *(p for part in parts[1:] for p in (gap, part))], axis=1)
 
 
 def sheet(
@@ -43,10 +47,12 @@ def sheet(
     palette: Sequence[int],
     title: str = "",
     width: int = 1000,
+    headings: Sequence[str] = HEADINGS,
 ) -> Image.Image:
     """Stack titled panels under their headings, with a legend of the classes below.
 
-    Each row is (title, panel); panels are brought to ``width`` pixels, or twice that in height.
+    Each row is (title, panel of as many pictures as there are headings); panels are brought to
+    ``width`` pixels, or twice that in height.
     """
     margin, line = 24, 22
     small, large = ImageFont.load_default(13), ImageFont.load_default(18)
@@ -63,8 +69,8 @@ def sheet(
     draw = ImageDraw.Draw(page)
     if title:
         draw.text((margin, margin), title, INK, large)
-    for i, heading in enumerate(HEADINGS):
-        draw.text((margin + i * width // 4, top - line), heading, MUTED, small)
+    for i, heading in enumerate(headings):
+        draw.text((margin + i * width // len(headings), top - line), heading, MUTED, small)
     for name, picture in pictures:
         page.paste(picture, (margin, top))
         draw.text((margin, top + picture.height + 2), name, MUTED, small)

@@ -16,9 +16,12 @@ from torch import Tensor, nn
 
 from toyfcn.config.trainer import Precision
 from toyfcn.data.collate import Batch
+from toyfcn.data.datamodule import SegmentationData
+from toyfcn.data.transforms import resize_image, working_size
 from toyfcn.evaluation.bootstrap import RESAMPLES, intervals
 from toyfcn.evaluation.metrics import BoundaryIU, ConfusionMatrix, Scores
 from toyfcn.evaluation.per_image import ImageCounter, ImageCounts
+from toyfcn.evaluation.pictures import Pixels
 from toyfcn.evaluation.test_time_augmentation import augmented_probabilities
 from toyfcn.hardware import device as device_of
 from toyfcn.hardware import process_count
@@ -166,6 +169,20 @@ def score(
                 scorer.update(net, moved)
         found = images.compute()
         return scorer.compute() | {"intervals": intervals(found, resamples)}, found
+
+
+@torch.no_grad()
+def predictions(
+    net: nn.Module, data: SegmentationData, ids: Iterable[str]
+) -> Iterator[tuple[str, Pixels, Pixels, Pixels]]:
+    """Predict photos of a data set: id, photo (H, W, 3), target and labels (H, W), all uint8."""
+    device = next(net.parameters()).device
+    for name in ids:
+        photo, mask = data.source.pair(name)
+        image = resize_image(photo, working_size(mask.shape, data.short_side))
+        scores = net(image[None].to(device), tuple(mask.shape))
+        labels = scores.max(1).indices[0].byte().cpu().numpy()
+        yield name, photo.permute(1, 2, 0).numpy(), mask.numpy(), labels
 
 
 @contextmanager

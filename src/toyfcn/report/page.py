@@ -52,13 +52,20 @@ def page(results: Results, light: dict[str, bytes], dark: dict[str, bytes]) -> s
         if name in light
     ]
     sections += [pictures(results), failures(results), origin(results)]
+    kind = "sweep" if results.sweep else "run" if len(results.runs) == 1 else "runs"
+    return filled(kind, results.title, subtitle(results), tiles(results), sections)
+
+
+def filled(
+    kind: str, title: str, subtitle: str, tiles: Sequence[str], sections: Sequence[str]
+) -> str:
+    """Fill in the template: ``tiles`` and ``sections`` are HTML, the others are not."""
     template = Template(Path(__file__).with_suffix(".html").read_text(encoding="utf-8"))
-    count = len(results.runs)
     return template.substitute(
-        kind="sweep" if results.sweep else "run" if count == 1 else "runs",
-        title=safe(results.title),
-        subtitle=safe(subtitle(results)),
-        tiles="".join(tiles(results)),
+        kind=kind,
+        title=safe(title),
+        subtitle=safe(subtitle),
+        tiles="".join(tiles),
         sections="\n".join(part for part in sections if part),
     )
 
@@ -91,7 +98,7 @@ def tiles(results: Results) -> list[str]:
     found = []
 
     def tile(value: object, meaning: object) -> None:
-        found.append(f'<div class="tile"><b>{safe(value)}</b><span>{safe(meaning)}</span></div>')
+        found.append(tile_of(value, meaning))
 
     best = results.best
     if best is not None:
@@ -111,6 +118,11 @@ def tiles(results: Results) -> list[str]:
         tile(results.runs[0].status, "status")
     tile(duration(sum(run.seconds or 0 for run in results.runs)), "time, all runs together")
     return found
+
+
+def tile_of(value: object, meaning: object) -> str:
+    """Return a figure at the top, with what it means."""
+    return f'<div class="tile"><b>{safe(value)}</b><span>{safe(meaning)}</span></div>'
 
 
 def section(title: str, content: str) -> str:
@@ -162,9 +174,9 @@ def chip(results: Results, run: Result) -> str:
     return f'<span class="chip" style="--l:{light};--d:{dark}"></span>'
 
 
-def embedded(content: bytes) -> str:
-    """Return a PNG as a URL that holds it."""
-    return "data:image/png;base64," + base64.b64encode(content).decode()
+def embedded(content: bytes, kind: str = "png") -> str:
+    """Return a picture as a URL that holds it."""
+    return f"data:image/{kind};base64," + base64.b64encode(content).decode()
 
 
 def plot(light: bytes, dark: bytes, title: str) -> str:
@@ -183,8 +195,14 @@ def pictures(results: Results) -> str:
     if run is None or not path.is_file():
         return ""
     title = f"Predictions of run {run.name}" if len(results.runs) > 1 else "Predictions"
-    image = f'<img src="{embedded(path.read_bytes())}" alt="photo, truth, prediction and errors">'
-    return section(title, f'<figure class="photo">{image}</figure>')
+    return section(title, photo(path, "photo, truth, prediction and errors"))
+
+
+def photo(path: Path, alt: str) -> str:
+    """Return a file of pictures, PNG or JPEG, as a figure."""
+    kind = "png" if path.suffix == ".png" else "jpeg"
+    image = f'<img src="{embedded(path.read_bytes(), kind)}" alt="{safe(alt)}">'
+    return f'<figure class="photo">{image}</figure>'
 
 
 def failures(results: Results) -> str:

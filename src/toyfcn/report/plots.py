@@ -9,6 +9,7 @@ import io
 import math
 import statistics
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import matplotlib as mpl
@@ -32,14 +33,22 @@ def draw_all(results: Results, theme: Theme = LIGHT) -> dict[str, bytes]:
         "claim": claim,
         "iou_by_class": iou_by_class,
     }
-    with mpl.rc_context(theme.settings()):
-        for name, plot in plots.items():
-            figure = plot(results, theme)
-            if figure is not None:
-                file = io.BytesIO()
-                figure.savefig(file, dpi=150, format="png", metadata={"Software": None})
-                drawn[name] = file.getvalue()
+    for name, plot in plots.items():
+        content = rendered(partial(plot, results), theme)
+        if content is not None:
+            drawn[name] = content
     return drawn
+
+
+def rendered(plot: Callable[[Theme], Figure | None], theme: Theme) -> bytes | None:
+    """Return a plot as PNG; None where there is nothing to draw."""
+    with mpl.rc_context(theme.settings()):
+        figure = plot(theme)
+        if figure is None:
+            return None
+        file = io.BytesIO()
+        figure.savefig(file, dpi=150, format="png", metadata={"Software": None})
+    return file.getvalue()
 
 
 def plain(text: object) -> str:

@@ -183,30 +183,32 @@ def write_csv(results: Results, path: Path) -> None:
 
 def markdown(results: Results) -> str:
     """Return the tables as Markdown."""
-    parts = [f"# {_escaped(results.title)}", ""]
+    parts = [f"# {escaped(results.title)}", ""]
     rows = [cells(results, run) for run in results.runs]
-    parts += _rows(headings(results), rows + baseline_cells(results))
+    parts += rows_of(headings(results), rows + baseline_cells(results))
     if groups := over_seeds(results):
         parts += ["", "## Over seeds", ""]
-        parts += _rows(group_headings(results), [group_cells(group) for group in groups])
+        parts += rows_of(group_headings(results), [group_cells(group) for group in groups])
     if judgement := judge(results):
-        parts += ["", f"## Claim: {_escaped(clean(judgement.text, 400))}", ""]
-        parts += [f"- {_escaped(clean(line))}" for line in lines(judgement)]
+        parts += ["", f"## Claim: {escaped(clean(judgement.text, 400))}", ""]
+        parts += [f"- {escaped(clean(line))}" for line in lines(judgement)]
         parts += ["", f"**Verdict: {judgement.verdict}.**"]
     failed = [r for r in results.runs if r.run.get("error") and r.status in UNFINISHED]
     if failed:
         parts += ["", "## Not finished", ""]
-        parts += [f"- {_escaped(r.name)}: {_escaped(clean(r.run['error'], 300))}" for r in failed]
+        parts += [f"- {escaped(r.name)}: {escaped(clean(r.run['error'], 300))}" for r in failed]
     return "\n".join(parts) + "\n"
 
 
-def _rows(names: list[str], rows: list[list[str]]) -> list[str]:
+def rows_of(names: list[str], rows: list[list[str]]) -> list[str]:
+    """Return a Markdown table, a string a line."""
     lines = [names, ["---"] * len(names), *rows]
-    escaped = [line if i == 1 else [_escaped(c) for c in line] for i, line in enumerate(lines)]
-    return ["| " + " | ".join(line) + " |" for line in escaped]
+    safe = [line if i == 1 else [escaped(c) for c in line] for i, line in enumerate(lines)]
+    return ["| " + " | ".join(line) + " |" for line in safe]
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """Return a text in which nothing is Markdown or HTML."""
     for sign in ("\\", "`", "*", "_", "|", "[", "]", "#"):
         text = text.replace(sign, "\\" + sign)
     return clean(text, 400).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

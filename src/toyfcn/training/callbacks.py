@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from pytorch_lightning.callbacks import Callback, RichProgressBar
 
 from toyfcn.data.collate import Batch
 from toyfcn.data.datamodule import SegmentationData
-from toyfcn.data.transforms import resize_image, working_size
 from toyfcn.evaluation import pictures
+from toyfcn.evaluation.scoring import predictions
 from toyfcn.runs.failures import optional
 from toyfcn.runs.history import read_history, write_history
 from toyfcn.runs.run import Pruned, Pruner
@@ -199,7 +200,8 @@ class PredictionPanels(Callback):
         assert isinstance(pl_module, SegmentationTask) and isinstance(trainer.logger, Curves)
         assert split
         with optional("the panels of a validation"):
-            for name, row in panels(pl_module.net, self.data, split, self.photos):
+            ids = self.data.split_ids(split)[: self.photos]
+            for name, row in panels(pl_module.net, self.data, ids):
                 trainer.logger.add_image(
                     f"panels/{name}", pictures.shrink(row, WIDTH), trainer.global_step
                 )
@@ -227,19 +229,12 @@ class Histograms(Callback):
                 writer.add_histogram(f"gradients/{name}", parameter.grad.float(), step)
 
 
-@torch.no_grad()
 def panels(
-    net: torch.nn.Module, data: SegmentationData, split: str, photos: int
+    net: torch.nn.Module, data: SegmentationData, ids: Iterable[str]
 ) -> list[tuple[str, pictures.Pixels]]:
-    """Predict the first photos of a split: (id, panel at the photo's size) for each."""
-    source, rows = data.source, []
-    device = next(net.parameters()).device
-    for name in data.split_ids(split)[:photos]:
-        photo, mask = source.pair(name)
-        image = resize_image(photo, working_size(mask.shape, data.short_side))
-        scores = net(image[None].to(device), tuple(mask.shape))
-        prediction = scores.max(1).indices[0].byte().cpu().numpy()
-        pixels = photo.permute(1, 2, 0).numpy()
-        row = pictures.panel(pixels, mask.numpy(), prediction, source.palette, source.void)
-        rows.append((name, row))
-    return rows
+    """Predict photos: (id, panel at the photo's size) for each."""
+    palette, void = data.source.palette, data.source.void
+    return [
+        (name, pictures.panel(photo, target, labels, palette, void))
+        for name, photo, target, labels in predictions(net, data, ids)
+    ]

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from torch import Tensor
 from torch.utils import deterministic
 
@@ -301,7 +300,6 @@ def score_best(
     return metrics
 
 
-@torch.no_grad()
 def draw_predictions(
     config: TrainConfig, run: Run, net: Network, data: SegmentationData, metrics: Metrics
 ) -> None:
@@ -310,6 +308,6 @@ def draw_predictions(
     split, found, source = getattr(config.data, f"{which}_split"), metrics[which], data.source
     miou = "–" if found["miou"] is None else f"{found['miou']:.3f}"
     title = f"{source.name}, {split}: mean IU {miou}"
-    rows = callbacks.panels(net, data, split, 6)
+    rows = callbacks.panels(net, data, data.split_ids(split)[:6])
     sheet = pictures.sheet(rows, source.classes, source.palette, title)
     sheet.save(run.folder / "predictions.png")
