@@ -59,12 +59,16 @@ def test_printed_commands_compose(
         key, sign, value = argument.partition("=")
         if name == "compare" and not sign:
             continue  # what is compared
-        assert sign, argument
+        if name == "predict" and not sign:
+            key, value = "source", argument
+        else:
+            assert sign, argument
         if drawn := re.search(r"(?:interval|choice|range)\(([^,)]+)", value):
             value = drawn[1]
         if pattern := re.fullmatch(r"glob\((.*)\)", value):
             value = min((ROOT / "conf" / key).glob(f"{pattern[1]}.yaml")).stem
-        choices = value.split(",") if "-m" in arguments else [value]
+        swept = "-m" in arguments or "experiment=voc2007_ladder" in arguments
+        choices = value.split(",") if swept else [value]
         value = choices[0] if "$" not in value else f"'{value}'".replace("$", "")
         overrides.append(f"{key}={value}")
     register()
