@@ -285,3 +285,22 @@ def test_several_folders_are_ranked_together(
     )
     answer = command("report", "a", "b")
     assert answer.code == 2 and "val.loss (minimize) and val.miou (maximize)" in answer.err
+
+
+def test_words_stand_in_the_order_of_their_scores_each_in_a_color(sweep: Path) -> None:
+    """Means 0.64 and 0.60: the words of the first are right of the other's, whatever they are."""
+    plan = json.loads((sweep / "sweep.json").read_text())
+    for job in plan["jobs"]:
+        lr = job["parameters"]["recipe.lr"]
+        job["parameters"]["recipe.lr"] = {"0.01": "a", "0.03": "b"}.get(lr, "c")
+    (sweep / "sweep.json").write_text(json.dumps(plan))
+    figure = plots.parameters(collect(sweep), theme.LIGHT)
+    assert figure is not None
+    ax = figure.axes[0]
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["b", "a"]
+    colors = {
+        (float(dot.get_offsets()[0][0]), tuple(dot.get_edgecolor()[0]))
+        for dot in ax.collections
+        if len(dot.get_offsets()) and hasattr(dot, "get_sizes")
+    }
+    assert len({x for x, _ in colors}) == len({color for _, color in colors}) == 2

@@ -25,7 +25,7 @@ def log_steps(logger: Curves, steps: range, validated: tuple[int, ...] = ()) -> 
 
 def log_end(logger: Curves, step: int) -> None:
     """Log what stands at the end of a run."""
-    logger.log_hyperparams({"seed": 0}, {"best/val_miou": 0.5}, step)
+    logger.log_hyperparams({"seed": 0}, {"with_best/val_miou": 0.5}, step)
     logger.add_image("confusion/val", BLACK, step)
 
 

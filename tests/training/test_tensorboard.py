@@ -116,7 +116,7 @@ def test_tensorboard_in_a_browser(server: str, browser: Any, sweep: Path) -> Non
                 break
         time.sleep(0.5)
     parameters = ["recipe.lr", "model.name", "fcn_lenet", "seed", "0.0100", "0.0010"]
-    figures = ["best/val_miou", "best/test_miou"]
+    figures = ["with_best/val_miou", "with_best/test_miou"]
     see(browser, f"{server}/#hparams", [*runs, *parameters, *figures], "hparams.png")
     see(browser, f"{server}/#scalars", ["val", "train", "best"], "scalars.png")
     see(browser, f"{server}/#images", ["panels", "confusion"], "images.png")
@@ -130,7 +130,9 @@ def test_what_a_sweep_logs(sweep: Path) -> None:
         events.Reload()
         tags = events.Tags()
         metrics = json.loads((sweep / job / "metrics.json").read_text())
-        assert events.Scalars("best/test_miou")[0].value == pytest.approx(metrics["test"]["miou"])
+        assert events.Scalars("with_best/test_miou")[0].value == pytest.approx(
+            metrics["test"]["miou"]
+        )
         assert {"confusion/val", "confusion/test"} <= set(tags["images"])
         assert len([tag for tag in tags["images"] if tag.startswith("panels/")]) == 2
         assert any(tag.startswith("weights/net.trunk") for tag in tags["histograms"])

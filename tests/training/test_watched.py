@@ -99,4 +99,4 @@ def test_patience_goes_by_the_metric_and_the_steps_are_told(
     content = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
     row = HParamsPluginData.FromString(content).session_start_info.hparams
     assert "resume" not in row and row["recipe.clip"].number_value == 1
-    assert events.Scalars("best/val_miou")[0].step == 3
+    assert events.Scalars("with_best/val_miou")[0].step == 3

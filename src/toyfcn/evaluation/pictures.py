@@ -12,6 +12,7 @@ Pixels = NDArray[np.uint8]
 
 PAPER, INK, MUTED = (255, 255, 255), (32, 33, 36), (112, 117, 122)
 WRONG, RIGHT = (214, 39, 40), (222, 226, 230)
+LARGEST = 1600  # pixels of an overlay's longer side
 HEADINGS = ("photo", "ground truth", "prediction", "errors: red, void: white")
 
 
@@ -79,35 +80,52 @@ def sheet(
     return page
 
 
-def legend(classes: Sequence[str], palette: Sequence[int], width: int) -> Image.Image:
-    """Draw a swatch and name for each class, as many to a line as ``width`` pixels take."""
-    font = ImageFont.load_default(13)
+def legend(
+    classes: Sequence[str], palette: Sequence[int], width: int, scale: float = 1
+) -> Image.Image:
+    """Draw a swatch and name for each class, as many to a line as ``width`` pixels take.
+
+    Names are 13 pixels high, times ``scale``.
+    """
+    font, line = ImageFont.load_default(13 * scale), round(22 * scale)
     spots, x, y = [], 0, 0
     for label, name in enumerate(classes):
-        extent = 30 + int(font.getlength(name)) + 14
+        extent = round(44 * scale) + int(font.getlength(name))
         if x and x + extent > width:
-            x, y = 0, y + 22
+            x, y = 0, y + line
         spots.append((x, y, tuple(palette[3 * label : 3 * label + 3]), name))
         x += extent
-    picture = Image.new("RGB", (width, y + 22), PAPER)
+    picture = Image.new("RGB", (width, y + line), PAPER)
     draw = ImageDraw.Draw(picture)
     for x, y, fill, name in spots:
-        draw.rounded_rectangle((x, y + 2, x + 18, y + 16), 3, fill=fill, outline=MUTED)
-        draw.text((x + 24, y + 1), name, INK, font)
+        box = (x, y + 2 * scale, x + 18 * scale, y + 16 * scale)
+        draw.rounded_rectangle(box, 3 * scale, fill=fill, outline=MUTED)
+        draw.text((x + 24 * scale, y + scale), name, INK, font)
     return picture
 
 
 def overlay(
     photo: Pixels, mask: Pixels, classes: Sequence[str], palette: Sequence[int]
 ) -> Image.Image:
-    """Lay the colored prediction over a photo, background clear, with a legend of what occurs."""
-    painted = colored(mask, palette)
-    mixed = np.where((mask > 0)[..., None], 0.45 * photo + 0.55 * painted, photo).astype(np.uint8)
+    """Lay the colored prediction over a photo, with a legend of what occurs.
+
+    Label 0 stays clear if it is called background, or is black. The longer side is brought to
+    ``LARGEST`` pixels where it is above; the legend grows with the picture.
+    """
+    if (share := LARGEST / max(mask.shape)) < 1:
+        size = (max(1, round(mask.shape[1] * share)), max(1, round(mask.shape[0] * share)))
+        photo = np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.BOX))
+        mask = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
+    mixed = (0.45 * photo + 0.55 * colored(mask, palette)).astype(np.uint8)
+    if classes[0] == "background" or not any(palette[:3]):
+        mixed = np.where((mask > 0)[..., None], mixed, photo)
     found = np.unique(mask)
+    width = max(160, photo.shape[1])
     key = legend(
         [classes[i] for i in found],
         [c for i in found for c in palette[3 * i : 3 * i + 3]],
-        max(160, photo.shape[1]),
+        width,
+        max(1, width / 800),
     )
     page = Image.new("RGB", (key.width, len(photo) + key.height + 8), PAPER)
     page.paste(Image.fromarray(mixed), (0, 0))

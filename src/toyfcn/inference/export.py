@@ -18,6 +18,7 @@ from toyfcn.config.commands import ExportConfig
 from toyfcn.runs import checkpoint
 from toyfcn.runs.checkpoint import Checkpoint
 
+log = logging.getLogger(__name__)
 SIZES = ((1, 64, 96), (2, 97, 75), (1, 33, 50))  # batch, height, width that it is checked at
 TOLERANCE = 1e-4
 
@@ -36,6 +37,12 @@ def run_command(config: ExportConfig) -> None:
             f"{error.name} is missing: pip install 'toyfcn[export]' brings what ONNX needs"
         ) from None
     loaded = checkpoint.load(config.ckpt, config.trust)
+    if config.output == "labels" and loaded.model.short_side is not None:
+        log.warning(
+            "labels come at the size of the resized photo (short side %d pixels): for labels at "
+            "the photo's own size export scores, and enlarge them bilinearly before the argmax",
+            loaded.model.short_side,
+        )
     net = loaded.net if config.output == "scores" else Labels(loaded.net).eval()
     out = Path(config.out or Path(str(config.ckpt)).with_suffix(".onnx"))
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -183,6 +183,7 @@ def parameters(results: Results, theme: Theme) -> Figure | None:
     """Each swept parameter against the score, with the mean of each value where they repeat.
 
     Seeds are shown where nothing else was swept, and never joined: their order means nothing.
+    Runs that one option of words tells apart have a color a word.
     """
     runs = [r for r in results.runs if r.status in ("finished", "pruned")]
     runs = [run for run in runs if results.score(run) is not None]
@@ -198,13 +199,14 @@ def parameters(results: Results, theme: Theme) -> Figure | None:
     axes = figure.subplots(lines, columns, squeeze=False, sharey=True)
     for ax, name in zip(axes.flat, swept, strict=False):
         texts = [run.parameters.get(name, "") for run in runs]
-        places, ticks = _places(texts)
         scores = [results.score(run) or 0.0 for run in runs]
+        places, ticks = _places(texts, scores)
+        by_word = ticks is not None and len(swept) == 1 and len(ticks) < len(runs)
         by_place: dict[float, list[float]] = {}
         for run, x, y in zip(runs, places, scores, strict=True):
             if run.finished:
                 by_place.setdefault(x, []).append(y)
-            colour = colours[run.name]
+            colour = theme.runs[int(x) % len(theme.runs)] if by_word else colours[run.name]
             face = colour if run.finished else theme.paper
             ax.scatter(x, y, s=44, facecolor=face, edgecolor=colour, linewidth=1.5, zorder=3)
         if len(by_place) < sum(run.finished for run in runs) and name != "seed":
@@ -258,15 +260,19 @@ def claim(results: Results, theme: Theme) -> Figure | None:
     return figure
 
 
-def _places(texts: list[str]) -> tuple[list[float], list[str] | None]:
-    """Return where values lie on the axis: numbers as they are, others numbered, with names."""
+def _places(texts: list[str], scores: list[float]) -> tuple[list[float], list[str] | None]:
+    """Return where values lie on the axis: numbers as they are, words by mean score, with names."""
     try:
         numbers = [float(text) for text in texts]
         if all(math.isfinite(value) for value in numbers):
             return numbers, None
     except ValueError:
         pass
-    names = sorted(set(texts))
+    found = {
+        name: statistics.fmean(y for text, y in zip(texts, scores, strict=True) if text == name)
+        for name in sorted(set(texts))
+    }
+    names = sorted(found, key=lambda name: found[name])
     return [float(names.index(text)) for text in texts], names
 
 

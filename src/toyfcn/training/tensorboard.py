@@ -174,8 +174,8 @@ def log_results(
     ``metrics`` is the content of metrics.json, of the best checkpoint; ``counts`` has what was
     counted on each photo, by split.
     """
-    found = {
-        f"best/{split}_{key}": float(scores[key])
+    found = {  # a name that sorts behind val/…: TensorBoard opens on curves, not on single points
+        f"with_best/{split}_{key}": float(scores[key])
         for split, scores in metrics.items()
         if scores is not None
         for key in FIGURES
