@@ -11,9 +11,11 @@ import torch
 from conftest import Command
 from PIL import Image
 
+import toyfcn
 from toyfcn.config.commands import PredictConfig, TrainConfig
 from toyfcn.config.data import VOCConfig
 from toyfcn.config.model import ModelConfig
+from toyfcn.data.transforms import resize_image, working_size
 from toyfcn.data.voc import find_voc, voc_source
 from toyfcn.inference.predict import refuse_collisions
 from toyfcn.models.build import build_network
@@ -104,6 +106,26 @@ def test_onnx_equals_torch_at_other_sizes(best: Path, command: Command, output: 
             assert (got == wanted.max(1).indices.numpy()).mean() > 0.999
         else:
             np.testing.assert_allclose(got, wanted.numpy(), atol=1e-4)
+
+
+@pytest.mark.slow
+def test_onnx_labels_of_a_resized_photo_are_those_of_predict(best: Path, command: Command) -> None:
+    """Enlarged before the argmax, as toyfcn-predict does; the photo itself is not resized there."""
+    ort = pytest.importorskip("onnxruntime", reason="needs toyfcn[export]")
+    content = torch.load(best, weights_only=True)
+    content["toyfcn"]["model"]["short_side"] = 32
+    torch.save(content, best)
+    answer = command("export", str(best), "out=net.onnx", "output=labels")
+    assert answer.code == 0, answer.err
+    session, predictor = ort.InferenceSession("net.onnx"), toyfcn.load(best)
+    for size in ((100, 150), (77, 64), (32, 40)):
+        photo = torch.randint(0, 256, (3, *size), dtype=torch.uint8)
+        seen = resize_image(photo, working_size(size, 32))
+        given = {"photo": seen[None].numpy(), "size": np.array(size)}
+        (got,) = session.run(None, given)
+        wanted = predictor.predict(photo.permute(1, 2, 0).numpy())
+        assert got.dtype == np.uint8 and got.shape == (1, *size)
+        assert (got[0] == wanted).mean() > 0.999
 
 
 def test_a_missing_package_is_told(

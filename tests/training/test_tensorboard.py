@@ -130,7 +130,8 @@ def test_what_a_sweep_logs(sweep: Path) -> None:
         events.Reload()
         tags = events.Tags()
         metrics = json.loads((sweep / job / "metrics.json").read_text())
-        assert events.Scalars("with_best/test_miou")[0].value == pytest.approx(
+        found = events.Scalars("with_best/test_miou")[0].value
+        assert found == pytest.approx(metrics["test"]["miou"])
             metrics["test"]["miou"]
         )
         assert {"confusion/val", "confusion/test"} <= set(tags["images"])

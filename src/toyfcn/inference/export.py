@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.export import Dim
 
 from toyfcn.config.commands import ExportConfig
 from toyfcn.runs import checkpoint
 from toyfcn.runs.checkpoint import Checkpoint
 
-log = logging.getLogger(__name__)
 SIZES = ((1, 64, 96), (2, 97, 75), (1, 33, 50))  # batch, height, width that it is checked at
 TOLERANCE = 1e-4
 
@@ -37,13 +37,9 @@ def run_command(config: ExportConfig) -> None:
             f"{error.name} is missing: pip install 'toyfcn[export]' brings what ONNX needs"
         ) from None
     loaded = checkpoint.load(config.ckpt, config.trust)
-    if config.output == "labels" and loaded.model.short_side is not None:
-        log.warning(
-            "labels come at the size of the resized photo (short side %d pixels): for labels at "
-            "the photo's own size export scores, and enlarge them bilinearly before the argmax",
-            loaded.model.short_side,
-        )
-    net = loaded.net if config.output == "scores" else Labels(loaded.net).eval()
+    net: nn.Module = loaded.net
+    if config.output == "labels":
+        net = (Labels if loaded.model.short_side is None else LabelsOfSize)(loaded.net).eval()
     out = Path(config.out or Path(str(config.ckpt)).with_suffix(".onnx"))
     out.parent.mkdir(parents=True, exist_ok=True)
     write_onnx(net, loaded, config.output, out)
@@ -54,21 +50,29 @@ def run_command(config: ExportConfig) -> None:
 
 
 def write_onnx(net: nn.Module, loaded: Checkpoint, output: str, out: Path) -> None:
-    """Write a network for photos uint8 (B, 3, H, W) of any size; ``output`` names the result."""
+    """Write a network for photos uint8 (B, 3, H, W) of any size; ``output`` names the result.
+
+    Labels of photos that were resized come at the photo's own size, which is a second input.
+    """
     import onnx  # of the extra toyfcn[export]
 
     axes = {0: Dim("batch", min=1), 2: Dim("height", min=8), 3: Dim("width", min=8)}
+    inputs: dict[str, tuple[Tensor, Any]] = {
+        "photo": (torch.zeros(2, 3, 96, 128, dtype=torch.uint8), axes)
+    }
+    if isinstance(net, LabelsOfSize):
+        inputs["size"] = (torch.tensor([120, 160]), {})
     for name in ("onnxscript", "onnx_ir", "torch.onnx"):  # the exporter's own affairs
         logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             net,
-            (torch.zeros(2, 3, 96, 128, dtype=torch.uint8),),
+            tuple(example for example, _ in inputs.values()),
             dynamo=True,
-            input_names=["photo"],
+            input_names=list(inputs),
             output_names=[output],
-            dynamic_shapes=(axes,),
+            dynamic_shapes=tuple(free for _, free in inputs.values()),
             verbose=False,
         )
     assert program is not None
@@ -79,6 +83,8 @@ def write_onnx(net: nn.Module, loaded: Checkpoint, output: str, out: Path) -> No
         "short_side": loaded.model.short_side,
         "input": "uint8 RGB (batch, 3, height, width), its short side brought to short_side",
     }
+    if isinstance(net, LabelsOfSize):
+        facts["size"] = "int64 [height, width] of the photo before, which the labels have"
     onnx.helper.set_model_props(model, {key: json.dumps(value) for key, value in facts.items()})
     onnx.save(model, str(out))
 
@@ -92,9 +98,12 @@ def difference(path: Path, net: nn.Module) -> float:
     for index, (batch, height, width) in enumerate(SIZES):
         rng = np.random.default_rng(index)
         photo = rng.integers(0, 256, (batch, 3, height, width), np.uint8)
-        (got,) = session.run(None, {"photo": photo})
+        given = {"photo": photo}
+        if isinstance(net, LabelsOfSize):
+            given["size"] = np.array([2 * height, 2 * width])
+        (got,) = session.run(None, given)
         with torch.inference_mode():
-            wanted = net(torch.from_numpy(photo)).numpy()
+            wanted = net(*map(torch.from_numpy, given.values())).numpy()
         assert got.shape == wanted.shape
         apart: Any = got != wanted if got.dtype == np.uint8 else np.abs(got - wanted)
         found.append(float(apart.mean() if got.dtype == np.uint8 else apart.max()))
@@ -112,3 +121,15 @@ class Labels(nn.Module):
         """Label photos (B, 3, H, W)."""
         labels: Tensor = self.net(photo).max(1).indices.to(torch.uint8)
         return labels
+
+
+class LabelsOfSize(Labels):
+    """The same for photos that were resized: scores are enlarged bilinearly before the argmax."""
+
+    def forward(self, photo: Tensor, size: Tensor) -> Tensor:
+        """Label photos (B, 3, h, w) at ``size``, int64 [height, width]: uint8 (B, height, width)."""
+        height, width = size.tolist()
+        torch._check(height > 0)
+        torch._check(width > 0)
+        scores = F.interpolate(self.net(photo), (height, width), mode="bilinear")
+        return scores.max(1).indices.to(torch.uint8)
