@@ -243,6 +243,7 @@ class DescribeConfig(Checked):
     model: ModelConfig = field(default_factory=ModelConfig)
     classes: int = option(21, "classes to score, background included", low=2, high=255)
     size: list[int] = option([375, 500], "[height, width] of the photo in pixels", low=1, length=2)
+    batch: int = option(8, "photos in the training step whose memory is estimated", low=1)
 
 
 @dataclass

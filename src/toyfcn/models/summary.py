@@ -18,6 +18,7 @@ from toyfcn.models.custom import CustomNetwork
 from toyfcn.models.fcn import FCN
 from toyfcn.models.geometry import Grid
 from toyfcn.models.grid_tracer import trace
+from toyfcn.models.step_memory import step_memory
 from toyfcn.models.upsampling import Deconvolution
 
 HEADINGS = ("layer", "output", "stride", "field", "first at", "crop", "weights", "Gmadd")
@@ -77,7 +78,19 @@ def describe(config: DescribeConfig) -> None:
     if isinstance(net, FCN):
         upsampling = sum(p.numel() for p in net.ups.parameters())
         note += f"\n{parameters - upsampling:,} parameters without the deconvolutions"
+    found = step_memory(net, config.classes, config.batch, (height, width))
+    note += (
+        f"\na training step of {config.batch} photos: about {megabytes(found.peak)} of memory at "
+        f"its peak, {megabytes(found.weights)} of it weights and {megabytes(found.optimizer)} AdamW's "
+        f"averages; {3 * config.batch * cost / 1e9:,.1f} Gmadd (backward as twice forward). "
+        f"Float32 on a CPU, all weights learned; not counted: what libraries take for a layer."
+    )
     console.print(note, highlight=False)
+
+
+def megabytes(size: int) -> str:
+    """Write a number of bytes."""
+    return f"{size / 1e6:,.0f} MB"
 
 
 def layers(net: Network, size: tuple[int, int]) -> list[Row]:

@@ -26,7 +26,7 @@ from toyfcn.models.kernels.argmax import first_nonzero
 from toyfcn.models.upsampling import Deconvolution
 
 # scores that are in memory at once: few enough for a CPU's cache, enough to keep a GPU busy
-CHUNK = {"cpu": 1 << 20, "cuda": 1 << 26}
+CHUNK = {"cpu": 1 << 20, "meta": 1 << 20, "cuda": 1 << 26}  # meta: where a CPU's is foreseen
 SMALL = 100  # in bits: 2^100, summed over 255 classes, and 2^-100 are normal float32 numbers
 CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))  # of 2x2 cells, in the order of ``as_matrices``
 
