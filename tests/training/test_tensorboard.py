@@ -136,6 +136,7 @@ def test_what_a_sweep_logs(sweep: Path) -> None:
         )
         assert {"confusion/val", "confusion/test"} <= set(tags["images"])
         assert len([tag for tag in tags["images"] if tag.startswith("panels/")]) == 2
+        assert len([tag for tag in tags["images"] if tag.startswith("worst/")]) == 2
         assert any(tag.startswith("weights/net.trunk") for tag in tags["histograms"])
         assert any(tag.startswith("gradients/net.trunk") for tag in tags["histograms"])
         assert [event.step for event in events.Histograms(tags["histograms"][0])] == [2, 4]

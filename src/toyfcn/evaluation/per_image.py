@@ -71,6 +71,11 @@ class ImageCounts:
         named = dict(zip(KINDS, shares.T, strict=True))
         return {"pixel_acc": pixel_acc, "miou": miou, "loss": loss, **named, "iou": iou}
 
+    def ranked(self, values: Numbers) -> list[int]:
+        """Return the numbers of the photos by a figure (N,) of theirs, worst first, without NaN."""
+        order: list[int] = np.argsort(values, kind="stable").tolist()
+        return order[: int(np.isfinite(values).sum())]
+
 
 def figures_of(marginals: Numbers) -> tuple[Numbers, Numbers, Numbers]:
     """Return IU by class (…, C), its mean over those that occur, and pixel accuracy (…).

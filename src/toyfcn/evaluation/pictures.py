@@ -6,13 +6,19 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 Pixels = NDArray[np.uint8]
 
 PAPER, INK, MUTED = (255, 255, 255), (32, 33, 36), (112, 117, 122)
 WRONG, RIGHT = (214, 39, 40), (222, 226, 230)
 LARGEST = 1600  # pixels of an overlay's longer side
+MARKS = {
+    "right": (120, 190, 150),
+    "missed": WRONG,
+    "false": (240, 160, 0),
+    "confused": (140, 40, 190),
+}
 HEADINGS = ("photo", "ground truth", "prediction", "errors: red, void: white")
 
 
@@ -26,6 +32,35 @@ def errors(target: Pixels, prediction: Pixels, void: int) -> Pixels:
     picture = np.where((target == prediction)[..., None], RIGHT, WRONG).astype(np.uint8)
     picture[target == void] = PAPER
     return picture
+
+
+def marked(
+    photo: Pixels, target: Pixels, prediction: Pixels, void: int, label: int | None = None
+) -> Pixels:
+    """Draw the errors of a prediction (H, W) on a pale photo: uint8 (H, W, 3), colors of ``MARKS``.
+
+    With a ``label``, those of one class: its pixels that are missed, and others called it.
+    """
+    labeled, picture = target != void, (photo // 2 + 127).astype(np.uint8)
+    wrong, truth, seen = labeled & (target != prediction), target > 0, prediction > 0
+    if label is not None:
+        truth, seen = target == label, prediction == label
+    kinds = {
+        "right": labeled & ~wrong & truth,
+        "missed": wrong & truth & ~seen,
+        "false": wrong & seen & ~truth,
+        "confused": wrong & seen & truth,
+    }
+    for name, where in kinds.items():
+        picture[where] = picture[where] // 3 + np.array(MARKS[name]) * 2 // 3
+    return picture
+
+
+def boxed(picture: Pixels, size: tuple[int, int]) -> Pixels:
+    """Fit a picture into a white box of (width, height) pixels: uint8 (height, width, 3)."""
+    image = Image.fromarray(picture)
+    kind = Image.Resampling.BOX if image.width > size[0] else Image.Resampling.NEAREST
+    return np.asarray(ImageOps.pad(image, size, kind, PAPER))
 
 
 def panel(

@@ -16,7 +16,7 @@ from rich.text import Text
 from toyfcn.evaluation.compare import Difference
 from toyfcn.report import page, plots, tables
 from toyfcn.report.results import clean
-from toyfcn.report.theme import DARK, LIGHT, Theme
+from toyfcn.report.theme import DARK, LIGHT, Theme, plain
 from toyfcn.text import no_formula
 
 
@@ -115,7 +115,7 @@ def intervals(pair: Pair, theme: Theme) -> Figure:
         color = colors.get(item.verdict, theme.muted)
         ax.plot([item.low, item.high], [row, row], color=color, linewidth=2)
         ax.scatter([item.mean], [row], color=color, s=40, zorder=3)
-    ax.set_yticks(range(len(found)), [plots.plain(item.figure) for item in found], color=theme.ink)
+    ax.set_yticks(range(len(found)), [plain(item.figure) for item in found], color=theme.ink)
     ax.grid(visible=False, axis="y")
-    ax.set_title(plots.plain(f"{pair.second} minus {pair.first}, 95 % intervals"))
+    ax.set_title(plain(f"{pair.second} minus {pair.first}, 95 % intervals"))
     return figure

@@ -35,6 +35,9 @@ CAPTIONS = {
     "curves": "Curves",
     "parameters": "Parameters against the score",
     "iou_by_class": "Classes",
+    "kinds": "Kinds of error",
+    "confusion": "Confusion",
+    "sizes": "Object size",
 }
 NUMERIC = ("val mean IU", "test mean IU", "boundary IU", "time", "n")
 
@@ -195,7 +198,11 @@ def pictures(results: Results) -> str:
     if run is None or not path.is_file():
         return ""
     title = f"Predictions of run {run.name}" if len(results.runs) > 1 else "Predictions"
-    return section(title, photo(path, "photo, truth, prediction and errors"))
+    found = section(title, photo(path, "photo, truth, prediction and errors"))
+    errors = run.folder / "plots" / "photos.jpg"
+    if len(results.runs) == 1 and errors.is_file():
+        found += section("Worst, median and best photos", photo(errors, "photos with their errors"))
+    return found
 
 
 def photo(path: Path, alt: str) -> str:

@@ -16,9 +16,10 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from toyfcn.report import errors
 from toyfcn.report.claims import judge
 from toyfcn.report.results import Results, clean, label
-from toyfcn.report.theme import LIGHT, Theme, run_colours
+from toyfcn.report.theme import LIGHT, Theme, plain, run_colours
 
 SHOWN = 5  # runs compared by class
 NARROWEST = 0.02  # mean IU from bottom to top
@@ -32,6 +33,9 @@ def draw_all(results: Results, theme: Theme = LIGHT) -> dict[str, bytes]:
         "parameters": parameters,
         "claim": claim,
         "iou_by_class": iou_by_class,
+        "kinds": errors.kinds,
+        "confusion": errors.confusion,
+        "sizes": errors.sizes,
     }
     for name, plot in plots.items():
         content = rendered(partial(plot, results), theme)
@@ -49,11 +53,6 @@ def rendered(plot: Callable[[Theme], Figure | None], theme: Theme) -> bytes | No
         file = io.BytesIO()
         figure.savefig(file, dpi=150, format="png", metadata={"Software": None})
     return file.getvalue()
-
-
-def plain(text: object) -> str:
-    """Keep matplotlib from reading a text as mathematics."""
-    return clean(text, 48).replace("$", r"\$")
 
 
 def legend(figure: Figure, handles: list[Any], labels: list[str]) -> None:

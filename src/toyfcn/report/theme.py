@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from toyfcn.report.results import Result, Results
+from toyfcn.report.results import Result, Results, clean
 
 
 @dataclass(frozen=True)
@@ -72,3 +72,8 @@ def run_colours(results: Results, theme: Theme) -> dict[str, str]:
 def colour_of(results: Results, run: Result) -> tuple[str, str]:
     """Return a run's colour on light and on dark paper."""
     return run_colours(results, LIGHT)[run.name], run_colours(results, DARK)[run.name]
+
+
+def plain(text: object) -> str:
+    """Keep matplotlib from reading a text as mathematics."""
+    return clean(text, 48).replace("$", r"\$")

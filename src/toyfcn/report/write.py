@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from toyfcn.report import page, plots, tables, theme
+from toyfcn.report import errors, page, plots, tables, theme
 from toyfcn.report.results import collect
+from toyfcn.runs.failures import optional
 
 SEVERAL = Path("outputs/report")  # for runs of several folders
 
@@ -29,5 +30,8 @@ def write_report(*folders: Path, out: Path | None = None) -> None:
         (folder / "plots").mkdir(exist_ok=True)
     for name, content in light.items():
         (folder / "plots" / f"{name}.png").write_bytes(content)
+    if len(results.runs) == 1:
+        with optional("the pictures of the worst and best photos"):
+            errors.draw_photos(results, folder / "plots" / "photos.jpg")
     (folder / "report.html").write_text(page.page(results, light, dark), encoding="utf-8")
     print(f"report:       {folder / 'report.html'}")

@@ -293,6 +293,11 @@ def score_best(
         logger.attempt(
             lambda: tensorboard.log_results(logger, config, run.overrides, metrics, counts, steps)
         )
+    with optional("the panels of the worst photos"):
+        images = next(iter(counts.values()))
+        worst = images.ranked(images.figures()["miou"])[: config.logger.panels]
+        for name, row in callbacks.panels(chosen.net, data, [images.ids[i] for i in worst]):
+            logger.add_image(f"worst/{name}", pictures.shrink(row, callbacks.WIDTH), steps)
     with optional("the end of the curves"):
         logger.finalize("success")
     with optional("predictions.png"):
