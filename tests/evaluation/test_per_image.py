@@ -14,12 +14,12 @@ from conftest import Command
 from toyfcn.evaluation.metrics import Scores
 from toyfcn.evaluation.per_image import (
     KINDS,
-    ImageCounter,
     ImageCounts,
     as_csv,
     read_images,
     write_images,
 )
+from toyfcn.evaluation.scoring import ImageCounter
 
 NAMES = ("background", "cat", "dog")
 

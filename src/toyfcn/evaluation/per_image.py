@@ -7,23 +7,19 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from toyfcn.evaluation.metrics import boundary, confusion
 from toyfcn.files import atomic_write, write_text
 from toyfcn.text import first_line, no_formula
 
 FILE = "images.npz"
 KINDS = ("missed", "false", "confused", "boundary")
-DISTANCE = 2  # pixels from a true boundary
 Numbers = NDArray[np.float64]
 
 
@@ -88,29 +84,6 @@ def figures_of(marginals: Numbers) -> tuple[Numbers, Numbers, Numbers]:
         iou = hits / (target + predicted - hits)
         mean = np.nansum(iou, -1) / np.isfinite(iou).sum(-1)
         return iou, mean, hits.sum(-1) / target.sum(-1)
-
-
-class ImageCounter:
-    """Counts photo by photo what a network predicts; see ``ImageCounts``."""
-
-    def __init__(self, classes: Sequence[str], void: int) -> None:
-        self.classes, self.void = tuple(classes), void
-        self.rows: list[tuple[str, list[int], Tensor, Tensor, float]] = []
-
-    def update(self, name: str, target: Tensor, prediction: Tensor, loss: float) -> None:
-        """Count a photo: target uint8 (H, W), void included, and the labels predicted (H, W)."""
-        wrong = (target != prediction) & (target != self.void)
-        near = target[wrong & boundary(target[None], DISTANCE, ends=False)[0]]
-        matrix = confusion(target, prediction, len(self.classes), self.void)
-        counts = torch.bincount(near.long(), minlength=len(self.classes))
-        self.rows.append((name, list(target.shape), matrix.cpu().int(), counts.cpu().int(), loss))
-
-    def compute(self) -> ImageCounts:
-        """Return the counts of all photos, by id: batches of other sizes bring another order."""
-        rows = sorted(self.rows, key=lambda row: row[0])
-        ids, sizes, matrices, near, losses = zip(*rows, strict=True)
-        size, matrix, wrong = (np.stack(c).astype(np.int64) for c in (sizes, matrices, near))
-        return ImageCounts(self.classes, ids, size, matrix, wrong, np.array(losses, float))
 
 
 def write_images(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,8 +20,8 @@ from toyfcn.data.collate import Batch
 from toyfcn.data.datamodule import SegmentationData
 from toyfcn.data.transforms import resize_image, working_size
 from toyfcn.evaluation.bootstrap import RESAMPLES, intervals
-from toyfcn.evaluation.metrics import BoundaryIU, ConfusionMatrix, Scores
-from toyfcn.evaluation.per_image import ImageCounter, ImageCounts
+from toyfcn.evaluation.metrics import BoundaryIU, ConfusionMatrix, Scores, boundary, confusion
+from toyfcn.evaluation.per_image import ImageCounts
 from toyfcn.evaluation.pictures import Pixels
 from toyfcn.evaluation.test_time_augmentation import augmented_probabilities
 from toyfcn.hardware import device as device_of
@@ -31,6 +32,30 @@ from toyfcn.models.kernels.upsampled_loss import upsampled_labels
 from toyfcn.models.losses import cross_entropy_sums, last_upsampling
 
 Found = tuple[Tensor, Tensor, Tensor]
+DISTANCE = 2  # pixels from a true boundary
+
+
+class ImageCounter:
+    """Counts photo by photo what a network predicts; see ``ImageCounts``."""
+
+    def __init__(self, classes: Sequence[str], void: int) -> None:
+        self.classes, self.void = tuple(classes), void
+        self.rows: list[tuple[str, list[int], Tensor, Tensor, float]] = []
+
+    def update(self, name: str, target: Tensor, prediction: Tensor, loss: float) -> None:
+        """Count a photo: target uint8 (H, W), void included, and the labels predicted (H, W)."""
+        wrong = (target != prediction) & (target != self.void)
+        near = target[wrong & boundary(target[None], DISTANCE, ends=False)[0]]
+        matrix = confusion(target, prediction, len(self.classes), self.void)
+        counts = torch.bincount(near.long(), minlength=len(self.classes))
+        self.rows.append((name, list(target.shape), matrix.cpu().int(), counts.cpu().int(), loss))
+
+    def compute(self) -> ImageCounts:
+        """Return the counts of all photos, by id: batches of other sizes bring another order."""
+        rows = sorted(self.rows, key=lambda row: row[0])
+        ids, sizes, matrices, near, losses = zip(*rows, strict=True)
+        size, matrix, wrong = (np.stack(c).astype(np.int64) for c in (sizes, matrices, near))
+        return ImageCounts(self.classes, ids, size, matrix, wrong, np.array(losses, float))
 
 
 class Scorer(nn.Module):

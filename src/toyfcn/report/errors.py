@@ -10,13 +10,10 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from toyfcn.data.datamodule import SegmentationData
 from toyfcn.evaluation import pictures
 from toyfcn.evaluation.per_image import FILE, ImageCounts, Numbers, read_images
-from toyfcn.evaluation.scoring import predictions
 from toyfcn.report.results import Results
 from toyfcn.report.theme import Theme, plain
-from toyfcn.runs import checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -125,6 +122,11 @@ def draw_photos(results: Results, path: Path) -> None:
     Raises:
         ValueError: the data or the checkpoint is not there.
     """
+    # here, because they import torch, and the rest of a report takes one second
+    from toyfcn.data.datamodule import SegmentationData
+    from toyfcn.evaluation.scoring import predictions
+    from toyfcn.runs import checkpoint
+
     found, run = images_of(results), results.best
     if found is None or run is None:
         return
