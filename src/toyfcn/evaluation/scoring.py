@@ -197,15 +197,22 @@ def score(
 
 
 @torch.no_grad()
-def predictions(
+def scored(
     net: nn.Module, data: SegmentationData, ids: Iterable[str]
-) -> Iterator[tuple[str, Pixels, Pixels, Pixels]]:
-    """Predict photos of a data set: id, photo (H, W, 3), target and labels (H, W), all uint8."""
+) -> Iterator[tuple[str, Tensor, Tensor, Tensor]]:
+    """Score photos of a data set: id, photo (3, H, W), target (H, W), scores (1, C, H, W)."""
     device = next(net.parameters()).device
     for name in ids:
         photo, mask = data.source.pair(name)
         image = resize_image(photo, working_size(mask.shape, data.short_side))
-        scores = net(image[None].to(device), tuple(mask.shape))
+        yield name, photo, mask, net(image[None].to(device), tuple(mask.shape))
+
+
+def predictions(
+    net: nn.Module, data: SegmentationData, ids: Iterable[str]
+) -> Iterator[tuple[str, Pixels, Pixels, Pixels]]:
+    """Predict photos of a data set: id, photo (H, W, 3), target and labels (H, W), all uint8."""
+    for name, photo, mask, scores in scored(net, data, ids):
         labels = scores.max(1).indices[0].byte().cpu().numpy()
         yield name, photo.permute(1, 2, 0).numpy(), mask.numpy(), labels
 

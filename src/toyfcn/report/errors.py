@@ -114,6 +114,32 @@ def sizes(results: Results, theme: Theme) -> Figure | None:
     return figure
 
 
+def calibration(results: Results, theme: Theme) -> Figure | None:
+    """Reliability: how often pixels are right against how confident the network is of them."""
+    run = results.best
+    if len(results.runs) > 1 or run is None:
+        return None
+    split, _ = run.iou()
+    found = (run.metrics.get(split) or {}).get("calibration")
+    if not found:
+        return None
+    confidence, accuracy, share = np.array(found["bins"]).T
+    figure = Figure(figsize=(6.4, 4.6), layout="constrained")
+    ax = figure.subplots()
+    ax.plot([0, 1], [0, 1], color=theme.muted, linewidth=1, linestyle=(0, (1, 2)))
+    seen = share > 0
+    ax.plot(confidence[seen], accuracy[seen], color=theme.runs[0], linewidth=1.6, zorder=3)
+    size = 12 + 400 * share[seen]
+    ax.scatter(confidence[seen], accuracy[seen], s=size, color=theme.runs[0], alpha=0.6, zorder=3)
+    ax.set_xlim(0, 1)
+    ax.set_ylim(0, 1)
+    ax.set_xlabel("confidence; dots: as large as the share of the pixels")
+    ax.set_ylabel("share that is right")
+    errors = f"{found['ece']:.3f}, {found['ece_at_temperature']:.3f}"
+    ax.set_title(f"Calibration error {errors} at temperature {found['temperature']:.2f}, {split}")
+    return figure
+
+
 def draw_photos(results: Results, path: Path) -> None:
     """Draw the worst, median and best photo, of all classes and of each, with the errors on it.
 

@@ -38,6 +38,7 @@ CAPTIONS = {
     "kinds": "Kinds of error",
     "confusion": "Confusion",
     "sizes": "Object size",
+    "calibration": "Calibration",
 }
 NUMERIC = ("val mean IU", "test mean IU", "boundary IU", "time", "n")
 

@@ -36,6 +36,7 @@ def draw_all(results: Results, theme: Theme = LIGHT) -> dict[str, bytes]:
         "kinds": errors.kinds,
         "confusion": errors.confusion,
         "sizes": errors.sizes,
+        "calibration": errors.calibration,
     }
     for name, plot in plots.items():
         content = rendered(partial(plot, results), theme)

@@ -24,8 +24,10 @@ from toyfcn.data.progress import counted
 from toyfcn.data.source import Source
 from toyfcn.evaluation import scoring
 from toyfcn.evaluation.bootstrap import RESAMPLES
+from toyfcn.evaluation.calibration import calibration
 from toyfcn.evaluation.per_image import ImageCounts
 from toyfcn.files import refuse_no_file
+from toyfcn.hardware import device as device_of
 from toyfcn.models.build import Network, build_network
 from toyfcn.models.fcn import FCN
 from toyfcn.models.pretrained import Transplant
@@ -62,7 +64,7 @@ class Checkpoint:
         """Score the network on a split; see ``scoring.score``."""
         assert config.precision in PRECISIONS
         loader, photos = data.scoring_loader(split), len(data.split_ids(split))
-        return scoring.score(
+        figures, images = scoring.score(
             self.net,
             self.classes,
             int(self.metadata["void"]),
@@ -73,6 +75,9 @@ class Checkpoint:
             fused=config.fused,
             resamples=resamples,
         )
+        with scoring.prepared(self.net, device_of(config.accelerator), config.precision):
+            found = calibration(self.net, data, data.split_ids(split))
+        return figures | {"calibration": found}, images
 
 
 def make_metadata(

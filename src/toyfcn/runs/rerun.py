@@ -38,8 +38,9 @@ def first_difference(before: Path, now: Path, trust: Sequence[str] = ()) -> str 
     ``trust``: see ``checkpoint.load``.
     """
     was, is_ = (flatten(read_json(run / "metrics.json")) for run in (before, now))
-    if not any(".intervals." in key for key in was):  # a run of an earlier version
-        is_ = {key: value for key, value in is_.items() if ".intervals." not in key}
+    for new in (".intervals.", ".calibration."):
+        if not any(new in key for key in was):  # a run of an earlier version
+            is_ = {key: value for key, value in is_.items() if new not in key}
     for key in [*was, *(key for key in is_ if key not in was)]:
         if was.get(key, "missing") != is_.get(key, "missing"):
             old, new = (printable(side.get(key, "missing"), 80) for side in (was, is_))
