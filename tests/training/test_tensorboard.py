@@ -132,8 +132,6 @@ def test_what_a_sweep_logs(sweep: Path) -> None:
         metrics = json.loads((sweep / job / "metrics.json").read_text())
         found = events.Scalars("with_best/test_miou")[0].value
         assert found == pytest.approx(metrics["test"]["miou"])
-            metrics["test"]["miou"]
-        )
         assert {"confusion/val", "confusion/test"} <= set(tags["images"])
         assert len([tag for tag in tags["images"] if tag.startswith("panels/")]) == 2
         assert len([tag for tag in tags["images"] if tag.startswith("worst/")]) == 2

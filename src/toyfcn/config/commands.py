@@ -292,11 +292,3 @@ COMMANDS: dict[str, type[Checked]] = {  # by the name of their file in conf/
     "data": DataCommandConfig,
     "describe": DescribeConfig,
 }
-
-
-def options_of(name: str) -> list[str]:
-    """Return the options of the dataclass of that name, if it is one of the schema's."""
-    known: list[type] = [Checked]
-    for kind in known:  # and of its subclasses, as they are found
-        known += kind.__subclasses__()
-    return [f.name for kind in known if kind.__name__ == name for f in dataclasses.fields(kind)]

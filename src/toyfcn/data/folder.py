@@ -20,7 +20,7 @@ from toyfcn.config.data import FolderConfig
 from toyfcn.data.class_files import read_class_file
 from toyfcn.data.color_masks import read_colors
 from toyfcn.data.image_io import WHITE, read_image, read_mask
-from toyfcn.data.palettes import Color, palette
+from toyfcn.data.palettes import Color, class_palette
 from toyfcn.data.places import refuse_missing
 from toyfcn.data.source import VOID, Source
 from toyfcn.data.splits import DRAWN, draw_splits, id_fault
@@ -286,15 +286,6 @@ def triple(color: Sequence[int]) -> Color:
     """Return a color as a tuple of three."""
     r, g, b = color
     return r, g, b
-
-
-def class_palette(colors: Sequence[Color], void_color: Color | None, void: int) -> tuple[int, ...]:
-    """Return 768 integers: the data set's own colors, and VOC's where it has none."""
-    flat = palette()
-    flat[: 3 * len(colors)] = [value for color in colors for value in color]
-    if void_color is not None:
-        flat[3 * void : 3 * void + 3] = void_color
-    return tuple(flat)
 
 
 def some(names: Sequence[str], most: int = 3) -> str:

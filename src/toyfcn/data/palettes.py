@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +33,15 @@ def palette() -> list[int]:
                 rgb[channel] |= (label >> (3 * bit + channel) & 1) << (7 - bit)
         colors += rgb
     return colors
+
+
+def class_palette(colors: Sequence[Color], void_color: Color | None, void: int) -> tuple[int, ...]:
+    """Return 768 integers: the data set's own colors, and VOC's where it has none."""
+    flat = palette()
+    flat[: 3 * len(colors)] = [value for color in colors for value in color]
+    if void_color is not None:
+        flat[3 * void : 3 * void + 3] = void_color
+    return tuple(flat)
 
 
 class Used(NamedTuple):

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.export import Dim
+from torch.nn import functional as F
 
 from toyfcn.config.commands import ExportConfig
 from toyfcn.runs import checkpoint
@@ -123,11 +123,15 @@ class Labels(nn.Module):
         return labels
 
 
-class LabelsOfSize(Labels):
+class LabelsOfSize(nn.Module):
     """The same for photos that were resized: scores are enlarged bilinearly before the argmax."""
 
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
     def forward(self, photo: Tensor, size: Tensor) -> Tensor:
-        """Label photos (B, 3, h, w) at ``size``, int64 [height, width]: uint8 (B, height, width)."""
+        """Label photos (B, 3, h, w) at ``size``, int64 [height, width]: uint8 (B, *size)."""
         height, width = size.tolist()
         torch._check(height > 0)
         torch._check(width > 0)

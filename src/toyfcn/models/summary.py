@@ -81,8 +81,8 @@ def describe(config: DescribeConfig) -> None:
     found = step_memory(net, config.classes, config.batch, (height, width))
     note += (
         f"\na training step of {config.batch} photos: about {megabytes(found.peak)} of memory at "
-        f"its peak, {megabytes(found.weights)} of it weights and {megabytes(found.optimizer)} AdamW's "
-        f"averages; {3 * config.batch * cost / 1e9:,.1f} Gmadd (backward as twice forward). "
+        f"its peak, {megabytes(found.weights)} of it weights and {megabytes(found.optimizer)} "
+        f"AdamW's averages; {3 * config.batch * cost / 1e9:,.1f} Gmadd (backward as twice forward). "
         f"Float32 on a CPU, all weights learned; not counted: what libraries take for a layer."
     )
     console.print(note, highlight=False)

@@ -21,19 +21,17 @@ from toyfcn.data.datamodule import SegmentationData
 from toyfcn.data.datasets import open_source
 from toyfcn.data.overlap import identities
 from toyfcn.data.sampler import Key
-from toyfcn.evaluation import pictures
-from toyfcn.evaluation.per_image import write_images
 from toyfcn.evaluation.score_table import print_scores
-from toyfcn.evaluation.test_scorings import note_scoring
-from toyfcn.files import read_json, write_json
+from toyfcn.files import read_json
 from toyfcn.models.build import Network, build_network
 from toyfcn.runs import checkpoint, checkpointing, failures, rerun
 from toyfcn.runs.failures import optional
 from toyfcn.runs.interrupt import Interrupted, Interruption
 from toyfcn.runs.record import RunRecord
 from toyfcn.runs.resume import digest, fingerprint, named_by, resolve
-from toyfcn.runs.run import BEST, Pruned, Run, read_run
+from toyfcn.runs.run import Pruned, Run, read_run
 from toyfcn.training import callbacks, device, distributed, tensorboard
+from toyfcn.training.best_scores import score_best
 from toyfcn.training.initial_weights import bring_weights, score_first
 from toyfcn.training.smallest_batch import refuse_too_small
 from toyfcn.training.task import SegmentationTask
@@ -166,7 +164,7 @@ def fit_and_score(
         return {}
     steps = trainer.global_step  # fewer than asked for where trainer.patience was at its end
     log.info("trained %d steps in %.0f s, validations apart", steps, monitor.seconds)
-    metrics = score_best(config, run, parts, logger, steps)
+    metrics = score_best(config, run, parts.data, logger, steps)
     record.update(
         "finished",
         steps=steps,
@@ -269,50 +267,3 @@ def starting_point(
         if brought and brought.scores and config.data.val_split:
             score_first(parts.net, config, parts.data)
     return None
-
-
-def score_best(
-    config: TrainConfig, run: Run, parts: Parts, logger: tensorboard.Curves, steps: int
-) -> Metrics:
-    """Score the best checkpoint, read back from its file as toyfcn-eval does.
-
-    Writes metrics.json, images.csv, images.npz, predictions.png and the last of the curves;
-    returns the metrics.
-    """
-    data, best = parts.data, run.best_checkpoint
-    chosen = checkpoint.load(best, named_by(config))
-    metrics: Metrics = {"val": None, "test": None}
-    counts = {}
-    for split, name in (("val", config.data.val_split), ("test", config.data.test_split)):
-        if name is not None:
-            metrics[split], counts[split] = chosen.score(data, name, config.trainer)
-            note_scoring(run.folder, best, config.data, name, metrics[split])
-    write_images(run.folder, counts, str(BEST))
-    write_json(run.metrics, metrics)
-    with optional("the last of the curves"):
-        logger.attempt(
-            lambda: tensorboard.log_results(logger, config, run.overrides, metrics, counts, steps)
-        )
-    with optional("the panels of the worst photos"):
-        images = next(iter(counts.values()))
-        worst = images.ranked(images.figures()["miou"])[: config.logger.panels]
-        for name, row in callbacks.panels(chosen.net, data, [images.ids[i] for i in worst]):
-            logger.add_image(f"worst/{name}", pictures.shrink(row, callbacks.WIDTH), steps)
-    with optional("the end of the curves"):
-        logger.finalize("success")
-    with optional("predictions.png"):
-        draw_predictions(config, run, chosen.net, data, metrics)
-    return metrics
-
-
-def draw_predictions(
-    config: TrainConfig, run: Run, net: Network, data: SegmentationData, metrics: Metrics
-) -> None:
-    """Draw predictions.png: photo, ground truth, prediction and errors of six photos."""
-    which = "val" if config.data.test_split is None else "test"
-    split, found, source = getattr(config.data, f"{which}_split"), metrics[which], data.source
-    miou = "–" if found["miou"] is None else f"{found['miou']:.3f}"
-    title = f"{source.name}, {split}: mean IU {miou}"
-    rows = callbacks.panels(net, data, data.split_ids(split)[:6])
-    sheet = pictures.sheet(rows, source.classes, source.palette, title)
-    sheet.save(run.folder / "predictions.png")

@@ -1,0 +1,65 @@
+"""The end of a run: its best checkpoint is scored, and the figures and pictures are written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from toyfcn.config.commands import TrainConfig
+from toyfcn.data.datamodule import SegmentationData
+from toyfcn.evaluation import pictures
+from toyfcn.evaluation.per_image import write_images
+from toyfcn.evaluation.test_scorings import note_scoring
+from toyfcn.files import write_json
+from toyfcn.models.build import Network
+from toyfcn.runs import checkpoint
+from toyfcn.runs.failures import optional
+from toyfcn.runs.resume import named_by
+from toyfcn.runs.run import BEST, Run
+from toyfcn.training import callbacks, tensorboard
+
+
+def score_best(
+    config: TrainConfig, run: Run, data: SegmentationData, logger: tensorboard.Curves, steps: int
+) -> dict[str, Any]:
+    """Score the best checkpoint, read back from its file as toyfcn-eval does.
+
+    Writes metrics.json, images.csv, images.npz, predictions.png and the last of the curves;
+    returns the metrics.
+    """
+    best = run.best_checkpoint
+    chosen = checkpoint.load(best, named_by(config))
+    metrics: dict[str, Any] = {"val": None, "test": None}
+    counts = {}
+    for split, name in (("val", config.data.val_split), ("test", config.data.test_split)):
+        if name is not None:
+            metrics[split], counts[split] = chosen.score(data, name, config.trainer)
+            note_scoring(run.folder, best, config.data, name, metrics[split])
+    write_images(run.folder, counts, str(BEST))
+    write_json(run.metrics, metrics)
+    with optional("the last of the curves"):
+        logger.attempt(
+            lambda: tensorboard.log_results(logger, config, run.overrides, metrics, counts, steps)
+        )
+    with optional("the panels of the worst photos"):
+        images = next(iter(counts.values()))
+        worst = images.ranked(images.figures()["miou"])[: config.logger.panels]
+        for name, row in callbacks.panels(chosen.net, data, [images.ids[i] for i in worst]):
+            logger.add_image(f"worst/{name}", pictures.shrink(row, callbacks.WIDTH), steps)
+    with optional("the end of the curves"):
+        logger.finalize("success")
+    with optional("predictions.png"):
+        draw_predictions(config, run, chosen.net, data, metrics)
+    return metrics
+
+
+def draw_predictions(
+    config: TrainConfig, run: Run, net: Network, data: SegmentationData, metrics: dict[str, Any]
+) -> None:
+    """Draw predictions.png: photo, ground truth, prediction and errors of six photos."""
+    which = "val" if config.data.test_split is None else "test"
+    split, found, source = getattr(config.data, f"{which}_split"), metrics[which], data.source
+    miou = "–" if found["miou"] is None else f"{found['miou']:.3f}"
+    title = f"{source.name}, {split}: mean IU {miou}"
+    rows = callbacks.panels(net, data, data.split_ids(split)[:6])
+    sheet = pictures.sheet(rows, source.classes, source.palette, title)
+    sheet.save(run.folder / "predictions.png")
