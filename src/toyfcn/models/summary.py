@@ -82,7 +82,7 @@ def describe(config: DescribeConfig) -> None:
     note += (
         f"\na training step of {config.batch} photos: about {megabytes(found.peak)} of memory at "
         f"its peak, {megabytes(found.weights)} of it weights and {megabytes(found.optimizer)} "
-        f"AdamW's averages; {3 * config.batch * cost / 1e9:,.1f} Gmadd (backward as twice forward). "
+        f"AdamW's averages; {3 * config.batch * cost / 1e9:,.1f} Gmadd (backward: twice forward). "
         f"Float32 on a CPU, all weights learned; not counted: what libraries take for a layer."
     )
     console.print(note, highlight=False)
