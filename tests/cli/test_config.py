@@ -53,7 +53,8 @@ def complaint(*overrides, name="train"):
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_composes(choice):
-    config = made(choice)
+    target = ["model.target=mynets:Small"] if choice == "model=custom" else []
+    config = made(choice, *target)
     assert isinstance(config, schema.TrainConfig)
     assert type(config.data) in schema.KINDS.values()
     group, name = choice.split("=")

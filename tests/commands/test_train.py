@@ -45,12 +45,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_leaves_what_the_design_names(trained: Path) -> None:
     names = {path.name for path in trained.iterdir()}
     files = {"metrics.json", "predictions.png", "run.json", "history.csv", "train.log"}
+    files |= {"images.csv", "images.npz"}
     assert names == files | {".hydra", "checkpoints", "tensorboard"}
     assert {p.name for p in (trained / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     metrics = json.loads((trained / "metrics.json").read_text())
     assert set(metrics) == {"val", "test"}
     keys = ["miou", "pixel_acc", "mean_acc", "fwiou", "iou", "loss", "images"]
-    keys += ["baseline_class", "baseline_miou", "boundary_miou"]
+    keys += ["baseline_class", "baseline_miou", "boundary_miou", "intervals", "calibration"]
     assert set(metrics["test"]) == set(keys)
     assert (metrics["val"]["images"], metrics["test"]["images"]) == (3, 5)
     assert list(metrics["test"]["iou"])[:2] == ["background", "disc"]
@@ -72,7 +73,7 @@ def test_tensorboard_events(trained: Path) -> None:
     scalars = {"train/loss", "val/loss", "val/miou", "val/pixel_acc", "val_iou/ring", "lr"}
     assert scalars <= set(tags["scalars"]), tags["scalars"]
     assert [event.step for event in events.Scalars("val/miou")] == [3, 6]
-    assert len(tags["images"]) == 3 + 2  # panels, and confusion matrices
+    assert len(tags["images"]) == 3 + 2 + 3  # panels, confusion matrices, the worst photos
 
 
 def test_eval_repeats_the_figures_exactly(trained: Path, command: Command) -> None:

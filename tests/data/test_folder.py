@@ -20,7 +20,7 @@ from toyfcn.data.cache import fingerprint
 from toyfcn.data.color_masks import read_colors
 from toyfcn.data.datamodule import SegmentationData
 from toyfcn.data.folder import FolderSource, folder_source
-from toyfcn.data.source import palette
+from toyfcn.data.palettes import palette
 from toyfcn.data.splits import draw_splits
 from toyfcn.data.tools import run_check
 
@@ -99,6 +99,20 @@ def test_black_and_white_masks_go_by_color(own_folder: Path, mode: str) -> None:
     recode(own_folder, change, ".gif" if mode == "P" else ".png")
     source = source_of(own_folder, colours=[[0, 0, 0], [255] * 3], void_colour=None)
     assert source.mask("a0").sum() == 12 * 14 and source.mask("a0").max() == 1
+
+
+def test_gray_masks_may_have_colors_in_pictures(own_folder: Path) -> None:
+    recode(own_folder, Image.fromarray)
+    by_value = {"colours": None, "void_colour": None}
+    source = source_of(own_folder, **by_value, palette=[[9, 8, 7], [1, 2, 3]])
+    assert source.palette[:9] == (9, 8, 7, 1, 2, 3, *palette()[6:9])
+    assert source.mask("a0").equal(source_of(own_folder, **by_value).mask("a0"))
+    with pytest.raises(ValueError, match=r"data\.palette has 1 colors, but there are 2 classes"):
+        source_of(own_folder, **by_value, palette=[[9, 8, 7]])
+    with pytest.raises(ValueError, match=r"data\.palette is for masks without colors"):
+        source_of(own_folder, palette=[[9, 8, 7], [1, 2, 3]])
+    with pytest.raises(ValueError, match=r"data\.palette: \[9, 8, 700\] is not"):
+        source_of(own_folder, **by_value, palette=[[9, 8, 700], [1, 2, 3]])
 
 
 def test_white_that_would_be_void_is_pointed_out(

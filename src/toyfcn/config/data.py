@@ -139,6 +139,10 @@ class FolderConfig(DataConfig):
         "masks are read by color: [[r,g,b],...], one a class; null: their palette or gray values "
         "are the labels",
     )
+    palette: list[list[int]] | None = option(
+        None,
+        "without colours: the classes' colors in pictures, [[r,g,b],...], one a class; null: VOC's",
+    )
     void: int | None = option(
         255, "value of pixels that are neither learned nor scored; null: none", low=0, high=255
     )
@@ -164,9 +168,12 @@ class FolderConfig(DataConfig):
         super().__post_init__()
         void = [] if self.void_colour is None else [self.void_colour]
         colors = [*(self.colours or []), *void]
-        for color in colors:
+        for color in [*colors, *(self.palette or [])]:
             if len(color) != 3 or not all(0 <= value <= 255 for value in color):
-                raise ValueError(f"data.colours: {color} is not [r,g,b] with values from 0 to 255")
+                key = "colours" if color in colors else "palette"
+                raise ValueError(f"data.{key}: {color} is not [r,g,b] with values from 0 to 255")
+        if self.palette is not None and self.colours is not None:
+            raise ValueError("data.palette is for masks without colors: data.colours has them")
         if twice := sorted({str(c) for c in colors if colors.count(c) > 1}):
             raise ValueError(f"data.colours: {twice[0]} is given twice")
         if self.void_colour is not None and self.colours is None:

@@ -33,6 +33,7 @@ NEEDS: dict[str, Needs] = {  # what an option needs to have an effect
 OF_TRAINING = (  # options of the data that scoring and predicting do not look at
     *("train_split", "val_split", "test_split", "sampling", "cache", "cache_folder", "crop"),
     *("buckets", "scale", "max_share", "augment", "flip", "turn", "colour", "allow_overlap"),
+    "palette",
 )
 
 

@@ -160,11 +160,12 @@ def folder_source(config: FolderConfig) -> FolderSource:
     images, masks = (root / Path(str(p)) for p in (config.images, config.masks))
     classes = class_names(config, root)
     colors = tuple(triple(color) for color in config.colours or ())
-    if config.colours is not None and len(colors) != len(classes):
-        raise ValueError(
-            f"data.colours has {len(colors)} colors, but there are {len(classes)} classes "
-            "(set the void color in data.void_colour)"
-        )
+    for key, given in (("colours", config.colours), ("palette", config.palette)):
+        if given is not None and len(given) != len(classes):
+            advice = " (set the void color in data.void_colour)" if key == "colours" else ""
+            raise ValueError(
+                f"data.{key} has {len(given)} colors, but there are {len(classes)} classes{advice}"
+            )
     void_color = triple(config.void_colour) if config.void_colour is not None else None
     void = VOID if colors or config.void is None else config.void
     lists = root / config.lists if config.lists is not None else images
@@ -174,7 +175,7 @@ def folder_source(config: FolderConfig) -> FolderSource:
         masks=masks,
         lists=lists,
         classes=classes,
-        palette=class_palette(colors, void_color, void),
+        palette=class_palette(config.colours or config.palette or (), void_color, void),
         void=void,
         photos=suffixes(images, "images", PHOTOS),
         labels=suffixes(masks, "masks", MASKS),

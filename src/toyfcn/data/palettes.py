@@ -35,20 +35,22 @@ def palette() -> list[int]:
     return colors
 
 
-def class_palette(colors: Sequence[Color], void_color: Color | None, void: int) -> tuple[int, ...]:
+class Used(NamedTuple):
+    """The color of a label that occurs in a mask, and whether its palette has the color once."""
+
+    color: Color
+    once: bool
+
+
+def class_palette(
+    colors: Sequence[Sequence[int]], void_color: Color | None, void: int
+) -> tuple[int, ...]:
     """Return 768 integers: the data set's own colors, and VOC's where it has none."""
     flat = palette()
     flat[: 3 * len(colors)] = [value for color in colors for value in color]
     if void_color is not None:
         flat[3 * void : 3 * void + 3] = void_color
     return tuple(flat)
-
-
-class Used(NamedTuple):
-    """The color of a label that occurs in a mask, and whether its palette has the color once."""
-
-    color: Color
-    once: bool
 
 
 def color_list(colors: bytes) -> list[Color]:
