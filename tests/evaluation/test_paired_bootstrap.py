@@ -130,6 +130,8 @@ def test_what_is_not_the_same_is_named() -> None:
         refuse_unequal({"A": [a], "B": [renamed]})
     with pytest.raises(ValueError, match="other classes: c3"):
         refuse_unequal({"A": [a], "B": [dataclasses.replace(a, classes=("c0", "c1", "c2", "x"))]})
+    with pytest.raises(ValueError, match=r"A was scored with trainer\.test_views=1, B with 2"):
+        refuse_unequal({"A": [a], "B": [dataclasses.replace(a, views=2)]})
     matrices = a.matrices.copy()
     matrices[2, 0, 0] += 1
     with pytest.raises(ValueError, match="another ground truth of 'p0002'"):

@@ -1,6 +1,7 @@
 """Figures of each photo, against drawn cases, hand-made numbers and a loop over pixels."""
 
 import csv
+import dataclasses
 import json
 import math
 from collections.abc import Callable
@@ -107,12 +108,12 @@ def test_figures_equal_a_loop_over_pixels() -> None:
 def test_files_keep_what_was_counted(tmp_path: Path) -> None:
     target, prediction = square(), square()
     prediction[5:10, 5:15] = 0
-    counts = counted((target, prediction), (target[:8], target[:8]))
+    counts = dataclasses.replace(counted((target, prediction), (target[:8], target[:8])), views=2)
     write_images(tmp_path, {"val": counts, "test": counts}, "checkpoints/best.ckpt")
     first = (tmp_path / "images.npz").read_bytes()
     found, checkpoint = read_images(tmp_path)
     assert list(found) == ["val", "test"] and checkpoint == "checkpoints/best.ckpt"
-    for name in ("ids", "classes", "sizes", "matrices", "boundary", "losses"):
+    for name in ("ids", "classes", "sizes", "matrices", "boundary", "losses", "views"):
         assert np.array_equal(getattr(found["test"], name), getattr(counts, name)), name
     assert np.load(tmp_path / "images.npz")["matrices"].dtype == np.uint16  # below 65,536 pixels
     write_images(tmp_path, {"val": counts, "test": counts}, "checkpoints/best.ckpt")

@@ -158,6 +158,11 @@ def refuse_unequal(sides: Mapping[str, Side]) -> None:
                     f"{base} and {name} were scored on other photos: {odd[0]!r} is in {has} alone"
                     f" (as are {len(odd) - 1} others)" * (len(odd) > 1)
                 )
+            if other.views != first.views:
+                raise ValueError(
+                    f"{base} was scored with trainer.test_views={first.views}, {name} with "
+                    f"{other.views}: score both in one way"
+                )
             truth = (first.matrices.sum(2) != other.matrices.sum(2)).any(1)
             if truth.any():
                 photo = first.ids[int(truth.argmax())]

@@ -29,7 +29,8 @@ class ImageCounts:
 
     ``sizes`` (N, 2): height and width in pixels; ``matrices`` (N, C, C): confusion matrices, rows
     the ground truth; ``boundary`` (N, C): wrong pixels within 2 pixels of a true boundary, by true
-    class; ``losses`` (N,): cross-entropy summed over the labeled pixels.
+    class; ``losses`` (N,): cross-entropy summed over the labeled pixels. ``views``: how many
+    versions of a photo were averaged (trainer.test_views).
     """
 
     classes: tuple[str, ...]
@@ -38,6 +39,7 @@ class ImageCounts:
     matrices: NDArray[np.int64]
     boundary: NDArray[np.int64]
     losses: Numbers
+    views: int = 1
 
     def marginals(self) -> Numbers:
         """Return hits, pixels of the target and of the prediction by class, (N, 3, C)."""
@@ -97,13 +99,14 @@ def write_images(
     counts: dict[str, Any] = {
         item.name: np.concatenate([np.array(getattr(part, item.name)) for part in parts])
         for item in fields(ImageCounts)
-        if item.name != "classes"
+        if item.name not in ("classes", "views")
     }
     for name, whole in counts.items():
         if whole.dtype == np.int64:
             counts[name] = whole.astype(np.min_scalar_type(int(whole.max(initial=0))))
     splits = np.repeat(list(scored), [len(part.ids) for part in parts])
     told = {"classes": np.array(parts[0].classes), "checkpoint": np.array(checkpoint or "")}
+    told["views"] = np.array(parts[0].views)
     with atomic_write(folder / FILE) as file:
         np.savez_compressed(file, allow_pickle=False, splits=splits, **counts, **told)
     write_text(folder / "images.csv", as_csv(scored))
@@ -120,14 +123,14 @@ def read_images(folder: Path) -> tuple[dict[str, ImageCounts], str]:
         with np.load(path, allow_pickle=False) as file:
             found = {name: file[name] for name in file.files}
         classes, splits = tuple(found.pop("classes").tolist()), found.pop("splits")
-        checkpoint = str(found.pop("checkpoint"))
+        checkpoint, views = str(found.pop("checkpoint")), int(found.pop("views", 1))
         scored = {}
         for split in dict.fromkeys(splits.tolist()):
             part = {name: values[splits == split] for name, values in found.items()}
             ids = tuple(part.pop("ids").tolist())
             losses = part.pop("losses")
             whole = {name: values.astype(np.int64) for name, values in part.items()}
-            scored[split] = ImageCounts(classes, ids, **whole, losses=losses)
+            scored[split] = ImageCounts(classes, ids, **whole, losses=losses, views=views)
     except FileNotFoundError:
         raise ValueError(f"{folder} has no {FILE}: toyfcn-train and toyfcn-eval write it") from None
     except Exception as error:  # whatever a damaged file may provoke

@@ -192,7 +192,7 @@ def score(
             ]
             with number_format(device, precision):
                 scorer.update(net, moved)
-        found = images.compute()
+        found = dataclasses.replace(images.compute(), views=test_views)
         return scorer.compute() | {"intervals": intervals(found, resamples)}, found
 
 
