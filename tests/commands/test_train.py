@@ -73,7 +73,7 @@ def test_tensorboard_events(trained: Path) -> None:
     scalars = {"train/loss", "val/loss", "val/miou", "val/pixel_acc", "val_iou/ring", "lr"}
     assert scalars <= set(tags["scalars"]), tags["scalars"]
     assert [event.step for event in events.Scalars("val/miou")] == [3, 6]
-    assert len(tags["images"]) == 3 + 2 + 3  # panels, confusion matrices, the worst photos
+    assert len(tags["images"]) == 3 + 2 + 3  # panels, confusion matrices, worst photos
 
 
 def test_eval_repeats_the_figures_exactly(trained: Path, command: Command) -> None:

@@ -93,7 +93,7 @@ def test_a_class_that_never_occurs_has_no_interval() -> None:
     found = intervals(counts_of(matrices), 100)
     assert found["iou"]["c2"] is None
     assert found["miou"] == pytest.approx([1 / 3, 1 / 3])
-    assert intervals(counts_of(np.zeros((3, 3, 3), np.int64)), 100)["miou"] is None
+    assert intervals(counts_of(np.zeros((3, 3, 3), np.int64)), 100) is None
 
 
 def test_blocks_of_draws_are_one_stream(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,11 +57,13 @@ def bounds(values: Numbers, level: float = LEVEL) -> Numbers:
     return found
 
 
-def intervals(counts: ImageCounts, resamples: int = RESAMPLES) -> dict[str, Any]:
+def intervals(counts: ImageCounts, resamples: int = RESAMPLES) -> dict[str, Any] | None:
     """Return what metrics.json has under ``intervals``: [low, high] by figure, at 95 percent.
 
-    None where a figure is not defined.
+    None where a figure is not defined, and in the place of all where no pixel is labeled.
     """
+    if not counts.matrices.any():
+        return None
     found = bounds(resampled(counts, draws(len(counts.ids), resamples))).T.tolist()
     miou, pixel_acc, *iou = (None if pair[0] != pair[0] else pair for pair in found)
     named = dict(zip(counts.classes, iou, strict=True))

@@ -21,16 +21,18 @@ PHOTOS, PIXELS = 64, 1 << 18  # looked at, spread evenly over a split and its la
 COLDEST, HOTTEST = 0.05, 20.0
 
 
-def calibration(net: nn.Module, data: SegmentationData, ids: tuple[str, ...]) -> dict[str, Any]:
+def calibration(
+    net: nn.Module, data: SegmentationData, ids: tuple[str, ...]
+) -> dict[str, Any] | None:
     """Return what metrics.json has under ``calibration``, of at most 64 photos of a split.
 
     ``ece`` is the expected calibration error; ``temperature`` the one with the lowest loss, and
     ``ece_at_temperature`` the error with it; ``bins`` have mean confidence, accuracy and share of
-    the pixels of each bin, without it. Nothing where no pixel is labeled.
+    the pixels of each bin, without it. None where no pixel is labeled.
     """
     scores, labels = sampled(net, data, ids[:: -(-len(ids) // PHOTOS)])
     if not len(labels):
-        return {}
+        return None
     found, temperature = bins(scores, labels), fit_temperature(scores, labels)
     return {
         "ece": expected_error(found),

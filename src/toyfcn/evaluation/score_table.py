@@ -48,7 +48,7 @@ def print_scores(metrics: dict[str, Any], console: Console | None = None) -> Non
 def cell(found: dict[str, Any], *keys: str) -> str:
     """Return a figure of one entry of metrics.json, with its interval if it has one."""
     value: Any = found
-    interval: Any = found.get("intervals", {})
+    interval: Any = found.get("intervals") or {}
     for key in keys:
         value, interval = value.get(key, {}), interval.get(key) or {}
     if not isinstance(value, float | int):

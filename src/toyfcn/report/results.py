@@ -65,7 +65,8 @@ class Result:
     def interval(self, name: str, of_class: str | None = None) -> list[float]:
         """Return the bounds of a figure such as val.miou, or of a class's IU; [] without any."""
         split, _, key = name.partition(".")
-        found = (self.metrics.get(split) or {}).get("intervals", {}).get(key) or {}
+        found = (self.metrics.get(split) or {}).get("intervals") or {}
+        found = found.get(key) or {}
         return list(found.get(of_class) or [] if of_class else found)
 
     def iou(self) -> tuple[str, dict[str, float | None]]:
