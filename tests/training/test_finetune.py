@@ -12,6 +12,7 @@ from conftest import Command
 
 from toyfcn.config.model import ModelConfig
 from toyfcn.models.build import build_network
+from toyfcn.models.timm_backbone import TimmBackbone
 from toyfcn.runs import checkpoint
 from toyfcn.training.device import compile_backbone
 from toyfcn.training.task import SegmentationTask
@@ -69,6 +70,40 @@ def test_stopped_and_continued_it_ends_alike(
     assert trained("resume=stopped").code == 0
     alone = weights("run")
     assert all(value.equal(alone[key]) for key, value in weights("stopped").items())
+
+
+def test_features_of_a_frozen_backbone_are_computed_once(
+    train: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, forward = [], TimmBackbone.forward
+
+    def counted(backbone: TimmBackbone, x: torch.Tensor) -> list[torch.Tensor]:
+        if not torch.is_inference_mode_enabled():  # as scoring does
+            seen.append(len(x))
+        return forward(backbone, x)
+
+    monkeypatch.setattr(TimmBackbone, "forward", counted)
+    words = [*TINY, "recipe.freeze=backbone", "data.augment=false", "model.dropout=0"]
+    words += ["trainer.max_steps=6", "trainer.val_every=6", "data.train_images=4"]
+    found = []
+    for cache in ("none", "features"):
+        seen.clear()
+        answer = train(*words, f"data.cache={cache}", f"hydra.run.dir={cache}")
+        assert answer.code == 0, answer.err
+        found.append(sum(seen))
+    assert found[0] - found[1] == 6 * 2 - 4  # six steps of two photos, four photos
+    plain, kept = weights("none"), weights("features")
+    assert plain["heads.0.weight"].any()
+    for key, value in plain.items():
+        torch.testing.assert_close(kept[key], value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("word", ["recipe.freeze=null", "data.augment=true", "data.crop=[32,32]"])
+def test_features_that_change_are_not_kept(train: Command, word: str) -> None:
+    words = [*TINY, "recipe.freeze=backbone", "data.augment=false", "data.cache=features"]
+    answer = train(*words, word)
+    assert answer.code == 2 and answer.err.count("\n") == 1
+    assert "data.cache=features needs " in answer.err and word.partition("=")[0] in answer.err
 
 
 @pytest.mark.slow

@@ -44,8 +44,9 @@ class DataConfig(Checked):
     )
     cache: str = option(
         "none",
-        "disk: keep decoded training pixels in a memory-mapped file",
-        choices=("none", "disk"),
+        "disk: keep decoded training pixels in a memory-mapped file; features: keep in memory what "
+        "a frozen backbone makes of training photos",
+        choices=("none", "disk", "features"),
     )
     cache_folder: str = option("data/cache", "folder of that file", path=True)
     crop: list[int] | None = option(

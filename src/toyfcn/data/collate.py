@@ -27,6 +27,11 @@ class Batch(TypedDict):
 Sample = tuple[Tensor, Tensor, str]
 
 
+def names(batch: Batch | list[Batch]) -> list[str]:
+    """Return the ids of a batch, or of a list of such."""
+    return [name for part in (batch if isinstance(batch, list) else [batch]) for name in part["id"]]
+
+
 def group_by_size(samples: list[Sample]) -> list[Batch]:
     """Stack samples of equal sizes, in order of first appearance: nothing is padded."""
     sizes: dict[tuple[torch.Size, torch.Size], list[Sample]] = {}
@@ -58,6 +63,6 @@ def pad_and_stack(samples: list[Sample], fill: Sequence[int], void: int) -> Batc
 
 
 def _stack(samples: list[Sample]) -> Batch:
-    images, masks, names = map(list, zip(*samples, strict=True))
+    images, masks, ids = map(list, zip(*samples, strict=True))
     # in a worker, default_collate stacks straight into shared memory
-    return {"image": default_collate(images), "mask": default_collate(masks), "id": list(names)}
+    return {"image": default_collate(images), "mask": default_collate(masks), "id": list(ids)}

@@ -118,6 +118,8 @@ class SegmentationData(pl.LightningDataModule):
         collate: Any = group_by_size
         if transform is not None:
             collate = partial(pad_and_stack, fill=transform.fill, void=transform.void)
+            if config.cache == "features":
+                collate = group_by_size  # padding would change features near it
             if config.cache == "disk":
                 cache = PixelCache(self.source, ids, Path(config.cache_folder))
         trainer = self.trainer

@@ -96,8 +96,17 @@ class FCN(nn.Module):
 
         Returns scores (B, classes, h, w), which the last deconvolution upsamples to the image.
         """
+        return self.fuse(self.features(image))
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        """Return the backbone's feature maps of photos (B, 3, H, W), finest first."""
         photo = self.normalize(image).contiguous(memory_format=self.backbone.memory_format)
-        features = self.backbone(photo)[::-1]
+        maps: list[Tensor] = self.backbone(photo)
+        return maps
+
+    def fuse(self, features: Sequence[Tensor]) -> Tensor:
+        """Score feature maps, finest first, and add the scores up: see ``score_map``."""
+        features = features[::-1]
         scores: Tensor = self.heads[0](features[0])
         skips = zip(features[1:], self.scales[1:], self.heads[1:], strict=False)
         for (feature, scale, head), up, offset in zip(skips, self.ups, self.offsets, strict=False):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -35,13 +37,18 @@ def cross_entropy_sums(
 
 
 def last_upsampling(
-    net: FCN, image: Tensor, target: Tensor, class_weights: Tensor, void: int
+    net: FCN,
+    image: Tensor,
+    target: Tensor,
+    class_weights: Tensor,
+    void: int,
+    features: Sequence[Tensor] | None = None,
 ) -> Upsampling:
     """Return the scores at the network's output stride, and what is left to do with them.
 
     The functions of ``kernels/upsampled_loss.py`` take it, for images (B, 3, H, W) whose target
-    uint8 (B, H, W) is of the same size.
+    uint8 (B, H, W) is of the same size. ``features`` are the images', where they are known.
     """
-    scores, up = net.score_map(image), net.ups[-1]
+    scores, up = net.score_map(image) if features is None else net.fuse(features), net.ups[-1]
     assert isinstance(up, Deconvolution)
     return Upsampling(scores, up, target, class_weights, void, net.offset)

@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, RichProgressBar
 
-from toyfcn.data.collate import Batch
+from toyfcn.data.collate import Batch, names
 from toyfcn.data.datamodule import SegmentationData
 from toyfcn.evaluation import pictures
 from toyfcn.evaluation.scoring import predictions
@@ -60,7 +60,7 @@ class ThroughputMonitor(Callback):
     ) -> None:
         """Count the batch and the time since the last one."""
         now = time.perf_counter()
-        self.images += len(batch["id"]) * trainer.world_size
+        self.images += len(names(batch)) * trainer.world_size
         self.seconds += now - self.started
         self.started = now
 

@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
-from toyfcn.data.collate import Batch
+from toyfcn.data.collate import Batch, names
 
 log = logging.getLogger(__name__)
 
@@ -24,11 +24,11 @@ class FiniteLoss(Callback):
 
     def __init__(self, folder: Path, name: str = "nonfinite.pt") -> None:
         self.path = folder / name
-        self.batch: Batch | None = None
+        self.batch: Batch | list[Batch] | None = None
         self.pending: deque[tuple[Any, Tensor, dict[str, Any]]] = deque()
 
     def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Remember the batch."""
         self.batch = batch
@@ -39,7 +39,8 @@ class FiniteLoss(Callback):
         """Check the loss, or have it copied from the GPU."""
         assert self.batch is not None
         step, lr = trainer.global_step + 1, trainer.optimizers[0].param_groups[0]["lr"]
-        facts = {"step": step, "lr": float(lr), **self.batch}
+        held = {"parts": self.batch} if isinstance(self.batch, list) else self.batch
+        facts = {"step": step, "lr": float(lr), **held, "id": names(self.batch)}
         value = loss.detach()
         if not value.is_cuda:
             self._check(value, facts)

@@ -227,6 +227,7 @@ def build(config: TrainConfig) -> Parts:
         total_steps=steps,
         seed=config.seed,
         fused=config.trainer.fused,
+        keep_features=config.data.cache == "features",
         watched=config.watched[0],
         metadata=checkpoint.make_metadata(config, source, trained_on),
     )

@@ -20,6 +20,7 @@ from toyfcn.models.build import Network
 from toyfcn.models.fcn import FCN
 from toyfcn.models.kernels.upsampled_loss import upsampled_cross_entropy
 from toyfcn.models.losses import cross_entropy_sums, last_upsampling
+from toyfcn.training.feature_cache import FeatureCache
 from toyfcn.training.lr_schedule import learning_rate_schedule
 from toyfcn.training.optimizers import make_optimizer
 
@@ -36,8 +37,9 @@ class SegmentationTask(pl.LightningModule):
     label, ``void`` is the ignore index. ``class_weights`` is float (C,), one weight a class in the
     training loss; ``total_steps`` is the length of the learning-rate schedule; ``fused`` trains
     without storing scores at full size (see ``models/kernels/upsampled_loss.py``). ``watched`` is
-    the figure of a validation that is logged beside loss, mean IU and pixel accuracy. ``metadata``
-    is what checkpoints say about themselves (see ``runs/checkpoint.py``).
+    the figure of a validation that is logged beside loss, mean IU and pixel accuracy. With
+    ``keep_features`` a frozen backbone computes each photo once: batches are lists then.
+    ``metadata`` is what checkpoints say about themselves (see ``runs/checkpoint.py``).
 
     >>> config = VOCConfig(root="voc", batch_size=2, crop=[32, 32], test_split=None)
     >>> data = toyfcn.SegmentationData.open(config)
@@ -61,6 +63,7 @@ class SegmentationTask(pl.LightningModule):
         total_steps: int = 1,
         seed: int = 0,
         fused: bool = True,
+        keep_features: bool = False,
         watched: str = "miou",
         metadata: dict[str, Any] | None = None,
     ) -> None:
@@ -68,6 +71,7 @@ class SegmentationTask(pl.LightningModule):
         self.net, self.recipe, self.fused = net, recipe or RecipeConfig(), fused
         self.classes, self.void, self.metadata = tuple(classes), void, metadata
         self.total_steps, self.seed = total_steps, seed
+        self.cache = FeatureCache() if keep_features else None
         weights = torch.ones(len(classes)) if class_weights is None else class_weights
         # no buffer: the moving average of the weights would average it too
         self.class_weights = weights
@@ -102,7 +106,7 @@ class SegmentationTask(pl.LightningModule):
         if self.recipe.freeze:
             self.net.backbone.requires_grad_(not frozen)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch | list[Batch], batch_idx: int) -> Tensor:
         """Return the loss of a batch: Σ w·ℓ / max(Σ w, ε), or Σ w·ℓ where the recipe sums.
 
         Of several processes each has a share of the batch: Σ w is then that of all, and Σ w·ℓ its
@@ -124,8 +128,14 @@ class SegmentationTask(pl.LightningModule):
         self.log("train/loss", whole / weight, batch_size=1)
         return total if self.recipe.loss == "sum" else total / weight
 
-    def loss_sums_of(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return (Σ w·ℓ, Σ w) of a training batch, by the fused head where the network has one."""
+    def loss_sums_of(self, batch: Batch | list[Batch]) -> tuple[Tensor, Tensor]:
+        """Return (Σ w·ℓ, Σ w) of a training batch, by the fused head where the network has one.
+
+        With a cache of features the batch is a list of such, each of photos of one size.
+        """
+        if isinstance(batch, list):
+            totals, weights = zip(*map(self.loss_sums_of, batch), strict=True)
+            return sum(totals), sum(weights)
         image, target = batch["image"], batch["mask"]
         if not len(image):  # no share: yet the other processes wait for this one's gradients
             learned = [weight.sum() for weight in self.net.parameters() if weight.requires_grad]
@@ -136,8 +146,9 @@ class SegmentationTask(pl.LightningModule):
             target = target.masked_fill(left_out, self.void)
         if not self.fused or not isinstance(self.net, FCN):
             return cross_entropy_sums(self.net(image), target, self.class_weights, self.void)
+        features = None if self.cache is None else self.cache.features(self.net, batch)
         return upsampled_cross_entropy(
-            last_upsampling(self.net, image, target, self.class_weights, self.void)
+            last_upsampling(self.net, image, target, self.class_weights, self.void, features)
         )
 
     def on_validation_epoch_start(self) -> None:
