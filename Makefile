@@ -5,11 +5,13 @@ UV     := VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv
 ARGS   ?=
 # glibc's cache of small free blocks off: the heap that trainer.keep_mb keeps gets no holes (docs/benchmarks.md)
 HEAP   := GLIBC_TUNABLES=glibc.malloc.tcache_count=0
+# what make photos trains on: one's own folder, or VOC2007 where TOYFCN_VOC says where it is
+PHOTOS := $(if $(findstring data.images=,$(ARGS)),folder,$(if $(TOYFCN_VOC),voc2007,folder))_finetune
 # tests in two processes of one thread each: tiny networks gain nothing from more
 TESTS  := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slow lint format bench docs tensorboard lock clean
+.PHONY: help setup train photos test test-slow lint format bench docs tensorboard lock clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,6 +20,9 @@ setup: .venv/.run .venv/.dev .venv/.editable ## install everything, development 
 
 train: .venv/.run .venv/.editable ## draw the shapes world, train the FCN-LeNet on it, score it (ARGS="key=value …")
 	$(HEAP) $(BIN)/toyfcn-train experiment=shapes_lenet $(ARGS)
+
+photos: .venv/.imagenet .venv/.editable ## fine-tune an ImageNet classifier on your photos (ARGS="data.images=… data.masks=…"), or on VOC2007 (TOYFCN_VOC)
+	$(HEAP) $(BIN)/toyfcn-train experiment=$(PHOTOS) $(ARGS)
 
 test: setup ## run the fast tests (ARGS="-k name")
 	$(TESTS) -m "not slow" $(ARGS)
@@ -43,7 +48,9 @@ tensorboard: .venv/.run ## look at the curves of all runs under outputs/
 lock: .venv/.uv ## resolve the pins and hashes anew from pyproject.toml
 	$(UV) pip compile -q pyproject.toml --extra build --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade -o requirements.lock
-	$(UV) pip compile -q pyproject.toml --extra dev -c requirements.lock --universal --python-version 3.11 \
+	$(UV) pip compile -q pyproject.toml --extra imagenet -c requirements.lock --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-annotate --no-header -o requirements-imagenet.lock
+	$(UV) pip compile -q pyproject.toml --extra dev -c requirements-imagenet.lock --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-annotate --no-header -o requirements-dev.lock
 
 clean: ## remove the environment and caches (runs under outputs/ and data/ stay)
@@ -60,6 +67,10 @@ clean: ## remove the environment and caches (runs under outputs/ and data/ stay)
 .venv/.run: requirements.lock | .venv/.uv
 	@echo "installing into .venv: 5 GB, most of it PyTorch for GPUs, in minutes"
 	$(UV) pip install --require-hashes --compile-bytecode -r requirements.lock
+	@touch $@
+
+.venv/.imagenet: requirements-imagenet.lock | .venv/.run
+	$(UV) pip install -q --require-hashes --compile-bytecode -r requirements-imagenet.lock
 	@touch $@
 
 .venv/.dev: requirements-dev.lock | .venv/.uv

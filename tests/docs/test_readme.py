@@ -164,6 +164,23 @@ def test_printed_commands_run(
     call(name, given, monkeypatch)
 
 
+def test_the_page_on_your_own_data_begins_with_horses(
+    voc_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TOYFCN_VOC", str(voc_root))
+    (script,) = re.findall(r"```python\n(.*?)```", TEXTS["docs/your-own-data.md"], re.S)
+    exec(compile(script, "horses", "exec"), {})
+    masks, theirs = sorted(Path("horses/masks").iterdir()), "VOCdevkit/VOC2007/SegmentationClass"
+    assert [path.stem for path in masks] == sorted(p.stem for p in Path("horses/photos").iterdir())
+    assert len(masks) == 30
+    for path in masks:
+        label = np.asarray(Image.open(voc_root / theirs / path.name))
+        found = np.asarray(Image.open(path))
+        assert np.array_equal(found == 1, label == 13)
+        assert np.array_equal(found == 255, label == 255)
+
+
 @pytest.mark.slow
 def test_the_page_on_your_own_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
@@ -205,7 +222,7 @@ def test_the_page_on_your_own_data(
 
 def test_make_targets_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.M))
-    wanted = "setup train test lint format bench docs tensorboard clean help"
+    wanted = "setup train photos test lint format bench docs tensorboard clean help"
     assert set(wanted.split()) <= targets
     named = {t for text in TEXTS.values() for t in re.findall(r"\bmake ([a-z-]+)`?", text)}
     printed = {t for t in named if t in targets or t.startswith("test")}
