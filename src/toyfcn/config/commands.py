@@ -103,8 +103,7 @@ class TrainConfig(Checked):
                 f"is none: set it, or optimized_metric={other}.{figure}"
             )
         self.sweep.better(self.optimized_metric)
-        if self.data.cache == "features":
-            self.refuse_changing_features()
+        self.data.refuse_changing_features(model, recipe, self.trainer)
         processes = self.trainer.processes
         if recipe.freeze_steps is not None and processes > 1:
             raise ValueError("recipe.freeze_steps needs trainer.devices=1 and trainer.nodes=1")
@@ -113,26 +112,6 @@ class TrainConfig(Checked):
                 f"data.batch_size={self.data.batch_size} is shared out, and leaves nothing to "
                 f"some of the {processes} processes"
             )
-
-    def refuse_changing_features(self) -> None:
-        """Check that a photo's features stay the same in the whole training.
-
-        Raises:
-            ValueError: naming what has to be set.
-        """
-        data, recipe, trainer = self.data, self.recipe, self.trainer
-        needed = {
-            "recipe.freeze=backbone": recipe.freeze is not None,
-            "recipe.freeze_steps=null": recipe.freeze_steps is None,
-            "data.augment=false": not data.augment,
-            "data.crop=null": data.crop is None,
-            "trainer.fused=true": trainer.fused,
-            "recipe.pretrain_steps=0": recipe.pretrain_steps == 0,
-            "an FCN": self.model.name != "unet",
-            "a single process": trainer.processes == 1,
-        }
-        if missing := [name for name, has in needed.items() if not has]:
-            raise ValueError(f"data.cache=features needs {', '.join(missing)}")
 
     @property
     def watched(self) -> tuple[str, bool]:

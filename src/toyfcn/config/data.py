@@ -6,7 +6,10 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from toyfcn.config.model import ModelConfig
 from toyfcn.config.option import Checked, option
+from toyfcn.config.recipe import RecipeConfig
+from toyfcn.config.trainer import TrainerConfig
 
 VOC_ROOT = "${oc.env:TOYFCN_VOC,data}"  # resolved by Hydra, or when a config is made in Python
 # options of earlier versions with their defaults: old checkpoints and run folders still hold them
@@ -86,6 +89,28 @@ class DataConfig(Checked):
             raise ValueError("data.max_share limits training windows, so it needs data.crop")
         if self.crop is not None and self.buckets is not None:
             raise ValueError("data.buckets sorts whole photos, so it needs data.crop=null")
+
+    def refuse_changing_features(
+        self, model: ModelConfig, recipe: RecipeConfig, trainer: TrainerConfig
+    ) -> None:
+        """Check that with cache=features a photo's features stay the same in the whole training.
+
+        Raises:
+            ValueError: naming what has to be set.
+        """
+        needed = {
+            "recipe.freeze=backbone": recipe.freeze is not None,
+            "recipe.freeze_steps=null": recipe.freeze_steps is None,
+            "recipe.pretrain_steps=0": recipe.pretrain_steps == 0,
+            "data.augment=false": not self.augment,
+            "data.crop=null": self.crop is None,
+            "trainer.fused=true": trainer.fused,
+            "a single process": trainer.processes == 1,
+            "an FCN": model.name.startswith("fcn_"),
+        }
+        missing = [name for name, has in needed.items() if not has]
+        if self.cache == "features" and missing:
+            raise ValueError(f"data.cache=features needs {', '.join(missing)}")
 
 
 @dataclass
