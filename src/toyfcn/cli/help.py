@@ -67,7 +67,7 @@ def describe(command: str, schema: type, conf: Path, topic: str = "") -> str:
         return topics[topic]
     if not chosen:
         return "\n\n".join([head, options, ending])
-    names = [entry(name, "", " | ".join(choices(conf / name)), width) for name in chosen]
+    names = [entry(name, "", " | ".join(shortened(choices(conf / name))), width) for name in chosen]
     groups = "groups\n" + "\n".join(names)
     told = (
         f"--help GROUP tells of a group's choices and options, --help all of everything.\n{ending}"
@@ -123,6 +123,11 @@ def choices(folder: Path) -> list[str]:
     """Return the names of a group's files, those in folders within it last."""
     paths = sorted(folder.rglob("*.yaml"), key=lambda path: (path.parent != folder, path))
     return [path.relative_to(folder).with_suffix("").as_posix() for path in paths]
+
+
+def shortened(names: Sequence[str]) -> list[str]:
+    """Return one name for each folder in the place of all that is in it: paper/…"""
+    return list(dict.fromkeys(f"{n.rpartition('/')[0]}/…" if "/" in n else n for n in names))
 
 
 def choice_line(folder: Path, choice: str, width: int) -> str:
