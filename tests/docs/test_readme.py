@@ -91,6 +91,7 @@ def test_there_are_commands_of_each_kind() -> None:
 
 # ---- and runs ----
 ELSEWHERE = {  # what a command needs, or where else it runs
+    "segmentation_models_pytorch": "a library that is not installed",
     r"trainer=(gpu|ddp)": "GPUs, or several processes: test_gpu.py, test_ddp.py",
     r"launcher=": "a launcher: test_sweeps.py",
     r"voc20\d\d|VOC": "real photos: test_experiments.py draws some, test_predict.py too",
@@ -122,15 +123,22 @@ def call(name: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a finished run, RUN, its best.ckpt, and photos."""
+    """A folder with a finished run, RUN, copies of it, its best.ckpt, photos and mynets.py."""
     folder = tmp_path_factory.mktemp("home")
-    for name in ("photos/a.jpg", "photos/b/c.png", "trip/d.jpg", "one.png", "one.jpg"):
+    for name in ("photos/a.jpg", "photos/b/c.png", "trip/d.jpg", "one.png", "one.jpg", "photo.jpg"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (50, 40), "teal").save(folder / name)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         call("train", [*TINY.split(), "hydra.run.dir=RUN"], patch)
-    shutil.copy(folder / "RUN/checkpoints/best.ckpt", folder)
+    best = folder / "RUN/checkpoints/best.ckpt"
+    for place in (".", "old", "new"):
+        (folder / place).mkdir(exist_ok=True)
+        shutil.copy(best, folder / place)
+    for name in ("RUN_A", "RUN_B", "A", "B"):
+        shutil.copytree(folder / "RUN", folder / name)
+    (network,) = re.findall(r"```python\n(# mynets.py.*?)```", TEXTS["docs/extend.md"], re.S)
+    (folder / "mynets.py").write_text(network)
     return folder
 
 
@@ -159,8 +167,14 @@ def test_printed_commands_run(
         if "data.root=" in words:  # a folder drawn above, as printed
             printed += re.findall(r"\bdata\.\w+=", words)
         given += [word for word in TINY.split() if not word.startswith(tuple(printed))]
+    if "model=custom" in given:
+        given = [word for word in given if not word.startswith("model.width")]
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        monkeypatch.delitem(sys.modules, "mynets", raising=False)
     if name == "export":
         pytest.importorskip("onnxruntime")
+    if name in ("export", "predict") and "ckpt=" not in words:  # printed in a sentence
+        given.append("ckpt=best.ckpt")
     call(name, given, monkeypatch)
 
 
