@@ -61,7 +61,7 @@ def test_the_first_screen_has_forty_lines(name: str, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("COLUMNS", "80")
     screen = describe("toyfcn-x", COMMANDS[name], CONF)
     assert screen.count("\n") < 40
-    assert ("| paper/… |" in screen) == (name == "train")
+    assert ("paper/…" in screen) == (name == "train")
 
 
 def test_help_of_a_group(train: Command) -> None:
