@@ -103,10 +103,11 @@ def test_a_network_of_torchvision_works_as_it_is() -> None:
         ("model.target=null", "model=custom needs model.target=package.module:name"),
         ("model.dropout=0.1", "not an option of model=custom"),
         ("recipe.freeze=backbone", "recipe.freeze=backbone leaves nothing to learn"),
+        ("recipe.freeze=backbone recipe.freeze_steps=2", "leaves nothing to learn"),
     ],
 )
 def test_mistakes_are_told_in_a_line(mynets: Path, train: Command, words: str, told: str) -> None:
-    answer = train(*WORDS.split(), words)
+    answer = train(*WORDS.split(), *words.split())
     assert answer.code == 2 and told in answer.err, answer.err
     assert answer.err.count("\n") == 1
 
@@ -125,6 +126,10 @@ def test_it_trains_and_its_checkpoint_is_used_where_it_is_trusted(
     photo = np.zeros((33, 47, 3), np.uint8)
     assert toyfcn.load(best).predict(photo).shape == (33, 47)
     monkeypatch.delenv("TOYFCN_TRUST")
+    answer = command("compare", f"of=[{best},{best}]", "split=val", "photos=0", "resamples=100")
+    assert answer.code == 2 and "if you trust it, add trust=[mynets]" in answer.err
+    words = ["split=val", "photos=1", "resamples=100", "trust=[mynets]"]
+    assert command("compare", f"of=[{best},{best}]", *words).code == 0
     answer = train("rerun=run")
     assert answer.code == 2 and "rerun=run wants to run code of yours or of others" in answer.err
     answer = train("rerun=run", "trust=[mynets]")

@@ -30,6 +30,8 @@ def _none_given(*configs: type[DataConfig]) -> type:
 FIGURES = ("miou", "boundary_miou", "pixel_acc", "mean_acc", "fwiou", "loss")  # of a split's scores
 AsTrainedConfig = _none_given(*KINDS.values())  # toyfcn-eval: the others are the checkpoint's
 
+TRUST = "packages whose code a checkpoint may name; also in the variable TOYFCN_TRUST"
+
 
 @dataclass
 class TrainConfig(Checked):
@@ -57,11 +59,7 @@ class TrainConfig(Checked):
     rerun: str | None = option(
         None, "folder of a finished run to repeat, and compare with bit for bit", path=True
     )
-    trust: list[str] = option(
-        [],
-        "packages whose code ckpt=, or the run to continue or repeat, may name; also in the "
-        "variable TOYFCN_TRUST",
-    )
+    trust: list[str] = option([], TRUST.replace("a checkpoint", "ckpt=, resume= or rerun="))
     optimized_metric: str = option(
         "val.miou",
         "figure of metrics.json that a sweep looks at: val.… or test.…; best.ckpt, "
@@ -76,7 +74,7 @@ class TrainConfig(Checked):
             recipe.lr = PAPER_LR[min(rung, len(PAPER_LR) - 1)]
         if self.ckpt is not None and model.weights is not None:
             raise ValueError(f"ckpt= brings weights, and so does model.weights={model.weights}")
-        if recipe.freeze and model.name == "custom" and recipe.freeze_steps is None:
+        if recipe.freeze and model.name == "custom":
             raise ValueError(
                 "recipe.freeze=backbone leaves nothing to learn: it is all of a model=custom"
             )
@@ -130,9 +128,7 @@ class EvalConfig(Checked):
     """
 
     ckpt: str | None = option(None, "checkpoint to score (required)", path=True)
-    trust: list[str] = option(
-        [], "packages whose code the checkpoint may name; also in the variable TOYFCN_TRUST"
-    )
+    trust: list[str] = option([], TRUST)
     split: str = option("val", "list of the images to score")
     resamples: int = option(
         2000, "draws of the bootstrap behind the 95 % intervals of the scores", low=100
@@ -166,6 +162,7 @@ class CompareConfig(Checked):
         "first's by more than this; null: never",
         low=0,
     )
+    trust: list[str] = option([], TRUST)
     photos: int = option(
         10, "photos in the sheet of those that differ most; 0: no sheet", low=0, high=64
     )
@@ -184,9 +181,7 @@ class PredictConfig(Checked):
 
     ckpt: str | None = option(None, "checkpoint to predict with (required)", path=True)
     source: Any = option(None, "photo, folder of photos or glob, or a list of these", path=True)
-    trust: list[str] = option(
-        [], "packages whose code the checkpoint may name; also in the variable TOYFCN_TRUST"
-    )
+    trust: list[str] = option([], TRUST)
     out: str = option("outputs/predictions", "folder for the masks and overlays", path=True)
     format: str = option(
         "pictures",
@@ -223,9 +218,7 @@ class ExportConfig(Checked):
     """
 
     ckpt: str | None = option(None, "checkpoint to export (required)", path=True)
-    trust: list[str] = option(
-        [], "packages whose code the checkpoint may name; also in the variable TOYFCN_TRUST"
-    )
+    trust: list[str] = option([], TRUST)
     out: str | None = option(None, "file to write; null: beside the checkpoint", path=True)
     output: str = option(
         "scores", "scores of each class, or labels of the best ones", choices=("scores", "labels")

@@ -12,6 +12,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -32,7 +33,7 @@ def refuse_untrusted(target: str | None, trust: Sequence[str], where: str) -> No
     if target is not None and package_of(target) not in {*allowed} - {""}:
         raise ValueError(
             f"{where} wants to run code of yours or of others, {target[:80]}: if you trust it, add "
-            f"trust=[{package_of(target)[:80]}]"
+            f"trust=[{package_of(target)[:80]}], or set TOYFCN_TRUST to its package"
         )
 
 
@@ -60,15 +61,16 @@ def find(name: str, target: str) -> Callable[..., Any]:
     module_name, colon, attribute = target.partition(":")
     if not (colon and module_name and attribute):
         raise ValueError(f"{name} is not package.module:name, such as mynets:SmallNet")
-    if "" not in sys.path and os.getcwd() not in sys.path:  # noqa: PTH109
-        sys.path.insert(0, os.getcwd())  # noqa: PTH109
+    here = str(Path.cwd())
+    if not {"", here} & {*sys.path}:
+        sys.path.insert(0, here)
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not module_name.startswith(error.name):
             raise ValueError(f"{name} needs a module that is missing: {error.name}") from None
         raise ValueError(
-            f"{name}: there is no module {error.name}, neither in {os.getcwd()} nor installed"  # noqa: PTH109
+            f"{name}: there is no module {error.name}, neither in {here} nor installed"
         ) from None
     found: Any = module
     for part in attribute.split("."):

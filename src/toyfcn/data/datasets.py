@@ -25,17 +25,7 @@ def open_source(config: DataConfig) -> Source:
     if isinstance(config, ShapesConfig):
         if not Path(config.root).exists():
             log.info("drawing the shapes world into %s (once)", config.root)
-        with progress("drawing") as advance:
-            folder = world.draw(
-                Path(config.root),
-                seed=config.world_seed,
-                train=config.train_images,
-                val=config.val_images,
-                test=config.test_images,
-                size=(config.size[0], config.size[1]),
-                progress=advance,
-            )
-        return voc_source(folder, scene.CLASSES, config.name)
+        return voc_source(draw_world(config), scene.CLASSES, config.name)
     if isinstance(config, FolderConfig):
         return folder_source(config)
     assert isinstance(config, VOCConfig)
@@ -43,3 +33,21 @@ def open_source(config: DataConfig) -> Source:
     if not source.masks.is_dir():
         raise ValueError(f"data.masks={config.masks}: {source.masks} is not a folder")
     return source
+
+
+def draw_world(config: ShapesConfig) -> Path:
+    """Draw the shapes world of a config where it is missing, and return its folder.
+
+    Raises:
+        ValueError: the folder holds something else.
+    """
+    with progress("drawing") as advance:
+        return world.draw(
+            Path(config.root),
+            seed=config.world_seed,
+            train=config.train_images,
+            val=config.val_images,
+            test=config.test_images,
+            size=(config.size[0], config.size[1]),
+            progress=advance,
+        )

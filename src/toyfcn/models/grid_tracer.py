@@ -21,7 +21,7 @@ from toyfcn.models.geometry import Grid, Layer
 aten = torch.ops.aten
 
 
-class GridTracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class GridTracer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types
     """While it is entered, tells the grid of each tensor that is computed from ``image``.
 
     Convolutions, pools, padding and slices change it, along the width (networks treat the height

@@ -27,7 +27,7 @@ class StepMemory:
     peak: int
 
 
-class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types
     """Adds up the bytes of all tensors that live while it is on; ``peak`` is the highest sum."""
 
     def __init__(self) -> None:

@@ -82,7 +82,7 @@ def networks(path: Path, config: CompareConfig) -> list[Network]:
         ValueError: there is nothing scored, or runs of several settings.
     """
     if path.is_file():
-        loaded = checkpoint.load(path)
+        loaded = checkpoint.load(path, config.trust)
         data = as_trained(config.data, loaded.data)
         split = config.split or data.val_split or "val"
         _, counts = score_split(loaded, data, split, config.trainer)
@@ -142,7 +142,7 @@ def draw(
     """Draw the photos that differ most: photo, truth, and the prediction of each side's first."""
     ids, columns = [name for name, _ in apart], []
     for side in sides.values():
-        loaded = checkpoint.load(side[0].checkpoint)
+        loaded = checkpoint.load(side[0].checkpoint, config.trust)
         data = SegmentationData.open(as_trained(config.data, loaded.data), loaded.model.short_side)
         columns.append(list(predictions(loaded.net, data, ids)))
     palette, classes, rows = data.source.palette, data.source.classes, []

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from toyfcn.config.commands import DataCommandConfig
 from toyfcn.config.data import ShapesConfig
-from toyfcn.data.progress import progress
-from toyfcn.data.shapes import world
+from toyfcn.data.datasets import draw_world
 from toyfcn.data.tools.command_line import data_options
 
 
@@ -22,19 +21,10 @@ def run(config: DataCommandConfig) -> int:
         raise ValueError(f"draw makes shapes worlds, not data={data.name}: set data=shapes")
     folder = Path(data.root)
     existed = (folder / "world.json").is_file()
-    with progress("drawing") as advance:
-        try:
-            world.draw(
-                folder,
-                seed=data.world_seed,
-                train=data.train_images,
-                val=data.val_images,
-                test=data.test_images,
-                size=(data.size[0], data.size[1]),
-                progress=advance,
-            )
-        except OSError as error:
-            raise ValueError(f"cannot draw into {folder}: {error.strerror or error}") from None
+    try:
+        draw_world(data)
+    except OSError as error:
+        raise ValueError(f"cannot draw into {folder}: {error.strerror or error}") from None
     counts = f"{data.train_images} + {data.val_images} + {data.test_images}"
     print(
         f"{folder} {'holds this world already' if existed else 'is drawn'}: {counts} photos "
