@@ -97,7 +97,11 @@ SAME_FOR_ALL = {  # names and places, what SMALL sets, and what a test of its ow
     *("trainer.max_steps", "trainer.val_every", "trainer.threads", "trainer.progress"),
     *("trainer.compile", "trainer.profile", "trainer.save_failed"),
 }
-ALSO = {"trainer.precision=bf16-mixed": "recipe.clip=1", "recipe.loss=sum": "recipe.lr=1e-6"}
+ALSO = {
+    "data.cache=features": "recipe.freeze=backbone data.augment=false",
+    "trainer.precision=bf16-mixed": "recipe.clip=1",
+    "recipe.loss=sum": "recipe.lr=1e-6",
+}
 
 
 def values(group: str, item: "dataclasses.Field[Any]") -> list[str]:
