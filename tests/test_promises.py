@@ -194,8 +194,6 @@ def test_promises(
     if "model=custom" in words:
         given = [word for word in given if not word.startswith("model.width")]
         given.append("model.target=test_promises:Custom")
-        if "freeze" in words:
-            pytest.skip("a network of one's own has no backbone to freeze")
         trust = ["test_promises"]
     if words.startswith("recipe=paper"):
         given.append("recipe.lr=1e-8")  # its own are for VGG's strides

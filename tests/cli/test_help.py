@@ -13,7 +13,7 @@ import pytest
 
 from toyfcn.cli import CONF
 from toyfcn.cli.completion import offered
-from toyfcn.cli.look_first import look_first
+from toyfcn.cli.missing_inputs import refuse_missing_inputs
 from toyfcn.config.commands import TrainConfig
 
 BIN = Path(sys.executable).parent
@@ -98,7 +98,7 @@ def test_a_gpu_is_looked_for_with_pytorch_alone() -> None:
         mock.patch("torch.accelerator.is_available", return_value=False),
         pytest.raises(ValueError, match=r"trainer\.accelerator=gpu, but PyTorch finds no GPU"),
     ):
-        look_first(config, "toyfcn-train")
+        refuse_missing_inputs(config, "toyfcn-train")
 
 
 def test_hydras_own_flags_still_work(tmp_path: Path) -> None:

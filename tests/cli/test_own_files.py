@@ -106,5 +106,5 @@ def test_what_is_free_on_resume_is_read_as_typed(train: Command, own: Path) -> N
     assert free(["data.root='it\\'s'", "seed=1"]) == ["data.root=it's"]
     older = (run / CONFIG).read_text().replace("val.miou", "val.loss")
     (run / CONFIG).write_text(older.replace("direction: null", "direction: maximize"))
-    assert stored_config(run).watched == ("loss", True)  # as nobody had chosen otherwise
+    assert stored_config(run).monitored == ("loss", True)  # as nobody had chosen otherwise
     assert yaml.safe_load((run / OVERRIDES).read_text()) == ["experiment=mine"]

@@ -11,7 +11,7 @@ from PIL import Image
 from toyfcn.config.data import FolderConfig
 from toyfcn.data.folder import FolderSource, folder_source
 from toyfcn.data.palettes import palette
-from toyfcn.data.preflight import look_at, refuse_void_only
+from toyfcn.data.preflight import check, refuse_void_only
 from toyfcn.data.tools.check import check_source
 from toyfcn.data.voc import find_voc, voc_source
 
@@ -36,11 +36,11 @@ def by_optimizer(mask: Image.Image) -> Image.Image:
 @pytest.mark.parametrize("change", [by_gif, by_optimizer])
 def test_a_voc_mask_with_other_colors_is_named(tiny_voc: Path, change) -> None:
     source = voc_source(find_voc(tiny_voc, 2007))
-    look_at(source, source.ids("trainval"))
+    check(source, source.ids("trainval"))
     path = source.mask_path("000003")
     with Image.open(path) as image:
         change(image.copy()).save(path)
-    for read in (lambda: source.mask("000003"), lambda: look_at(source, source.ids("trainval"))):
+    for read in (lambda: source.mask("000003"), lambda: check(source, source.ids("trainval"))):
         with pytest.raises(ValueError, match=r"palette gives.*data\.colours") as caught:
             read()
         assert str(path) in str(caught.value)
@@ -58,7 +58,7 @@ def test_gray_and_unused_colors_are_no_fault_in_voc(tiny_voc: Path) -> None:
             mask = image.copy()
         mask.putpalette(colors)
         mask.save(source.mask_path(name))
-    look_at(source, source.ids("trainval"))
+    check(source, source.ids("trainval"))
     assert check_source(source, train_split="train", scoring_splits=["val"])["faults"] == []
 
 
@@ -97,12 +97,12 @@ def rewrite(source: FolderSource, names: list[str], change) -> None:
 def test_masks_of_a_folder_are_compared_with_each_other(tmp_path: Path, change, share: int) -> None:
     source = folder(tmp_path)
     ids = source.ids("all")
-    look_at(source, ids)
+    check(source, ids)
     assert faulty(source) == set()
     rewrite(source, list(ids[1::2][:share]), change)
     assert faulty(source) == set(ids[1::2][:share])
     with pytest.raises(ValueError, match=f"{ids[1]}.png.*its palette gives.*data.colours"):
-        look_at(source, ids)
+        check(source, ids)
 
 
 def test_masks_that_agree_are_sound_whatever_their_palettes(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_masks_that_agree_are_sound_whatever_their_palettes(tmp_path: Path) -> N
         return changed
 
     rewrite(source, list(source.ids("all")), other)
-    look_at(source, source.ids("all"))
+    check(source, source.ids("all"))
     assert faulty(source) == set()
 
 
@@ -131,7 +131,7 @@ def test_one_color_for_two_labels_is_sound_where_all_have_it_so(tmp_path: Path) 
 
     rewrite(source, list(source.ids("all")), two_alike)
     rewrite(source, ["m00"], lambda mask: (mask.putpalette([*mask.getpalette(), 9, 9, 9]), mask)[1])
-    look_at(source, source.ids("all"))
+    check(source, source.ids("all"))
     assert faulty(source) == set()
 
 
@@ -152,14 +152,14 @@ def test_a_training_split_of_void_only_is_refused(tmp_path: Path, caplog) -> Non
 def test_vocs_colors_in_another_order_are_warned_of(tmp_path: Path, caplog) -> None:
     source, voc = folder(tmp_path), palette()
     with caplog.at_level(logging.WARNING):
-        look_at(source, source.ids("all"))
+        check(source, source.ids("all"))
         for name in source.ids("all"):
             with Image.open(source.mask_path(name)) as image:
                 mask = image.copy()
             mask.putpalette([*voc[:3], *voc[6:9], *voc[3:6], *voc[9:]])
             mask.save(source.mask_path(name))
         assert not caplog.records
-        look_at(source, source.ids("all"))
+        check(source, source.ids("all"))
         assert faulty(source) == set()
     assert len(caplog.records) == 2
     assert all("which is VOC's of label" in message for message in caplog.messages)
@@ -171,7 +171,7 @@ def test_photos_of_16_bits_are_told_once(tmp_path: Path, caplog) -> None:
         shades = np.full((12, 16), 4095, np.uint16)
         Image.fromarray(shades).save(source.image_path(f"m{index:02}"))
     with caplog.at_level(logging.WARNING):
-        look_at(source, source.ids("all"))
+        check(source, source.ids("all"))
     (record,) = caplog.records
     assert "2 photos have 16 bits" in record.getMessage() and "m03.png" in record.getMessage()
     assert int(source.image("m03").min()) == 255

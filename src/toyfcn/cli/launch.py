@@ -26,7 +26,7 @@ from toyfcn.cli.completion import offered
 from toyfcn.cli.errors import explain, hint, one_line, stop, written_in
 from toyfcn.cli.help import describe, help_topic, option_names
 from toyfcn.cli.job import load
-from toyfcn.cli.look_first import look_first
+from toyfcn.cli.missing_inputs import refuse_missing_inputs
 from toyfcn.cli.typed_text import as_typed
 from toyfcn.config.commands import COMMANDS, AsTrainedConfig, DataCommandConfig, TrainConfig
 from toyfcn.config.data import DataConfig
@@ -79,7 +79,7 @@ def launch(
         place = hydra_run()
         try:
             config = checked(composed, command, config_name)
-            look_first(config, command)
+            refuse_missing_inputs(config, command)
             given = (config, with_pruner(place, config)) if with_run else (config,)
             code = load(job)(*given)
         except Exception as error:

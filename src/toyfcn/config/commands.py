@@ -112,7 +112,7 @@ class TrainConfig(Checked):
             )
 
     @property
-    def watched(self) -> tuple[str, bool]:
+    def monitored(self) -> tuple[str, bool]:
         """The figure of a validation that tells the best one, and whether lower is better."""
         better = self.sweep.better(self.optimized_metric)
         return self.optimized_metric.partition(".")[2], better == "minimize"

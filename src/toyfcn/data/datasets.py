@@ -7,7 +7,7 @@ from pathlib import Path
 
 from toyfcn.config.data import DataConfig, FolderConfig, ShapesConfig, VOCConfig
 from toyfcn.data.folder import folder_source
-from toyfcn.data.places import find_voc
+from toyfcn.data.locations import find_voc
 from toyfcn.data.progress import progress
 from toyfcn.data.shapes import scene, world
 from toyfcn.data.source import Source

@@ -20,8 +20,8 @@ from toyfcn.config.data import FolderConfig
 from toyfcn.data.class_files import read_class_file
 from toyfcn.data.color_masks import read_colors
 from toyfcn.data.image_io import WHITE, read_image, read_mask
+from toyfcn.data.locations import refuse_missing
 from toyfcn.data.palettes import Color, class_palette
-from toyfcn.data.places import refuse_missing
 from toyfcn.data.source import VOID, Source
 from toyfcn.data.splits import DRAWN, draw_splits, id_fault
 

@@ -1,4 +1,4 @@
-"""What is looked at before training or scoring, so that its faults are not learned in silence."""
+"""What is checked before training or scoring, so that no fault in the data stays silent."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ JPEG = (".jpg", ".jpeg", ".jfif")  # which have 8 bits
 log = logging.getLogger(__name__)
 
 
-def look_at(source: Source, ids: Iterable[str]) -> None:
-    """Look at the headers of photos and masks that are to be read: see the functions below."""
+def check(source: Source, ids: Iterable[str]) -> None:
+    """Check the headers of photos and masks that are to be read: palettes, and bits a channel."""
     names = list(dict.fromkeys(ids))
     refuse_odd_palettes(source, names)
     white = source.white if isinstance(source, FolderSource) else WHITE

@@ -14,7 +14,7 @@ from typing import ClassVar, TypedDict
 import numpy as np
 from torch import Tensor
 
-from toyfcn.data.places import find_voc
+from toyfcn.data.locations import find_voc
 from toyfcn.data.source import Source
 from toyfcn.data.splits import no_file
 

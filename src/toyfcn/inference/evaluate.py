@@ -92,7 +92,7 @@ def score_split(
             f"{source.name} has {len(source.classes)} ({source.classes[1]}, …)"
         )
     data = SegmentationData(source, config, loaded.model.short_side)
-    preflight.look_at(source, data.split_ids(split))
+    preflight.check(source, data.split_ids(split))
     checkpoint.warn_of_trained(loaded, data, split)
     return loaded.score(data, split, trainer, resamples)
 

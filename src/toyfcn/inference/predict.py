@@ -20,7 +20,7 @@ from toyfcn.config.data import VOCConfig
 from toyfcn.data.datasets import open_source
 from toyfcn.data.folder import PHOTOS
 from toyfcn.data.image_io import WHITE, read_image
-from toyfcn.data.places import refuse_missing_source
+from toyfcn.data.locations import refuse_missing_source
 from toyfcn.data.preflight import tell_of_16_bits
 from toyfcn.data.splits import sound_ids
 from toyfcn.data.transforms import resize_image, working_size

@@ -45,14 +45,14 @@ def resolve(config: TrainConfig, run: Run) -> tuple[TrainConfig, Run]:
         folder = newest_unfinished(config, run)
         if folder is None:
             return dataclasses.replace(config, resume=None), run
-        return continued(folder, run, named_by(config))
+        return continued(folder, run, trusted_packages(config))
     if config.resume is not None:
         folder = Path(config.resume)
         if run.in_sweep and folder.resolve() != run.folder.resolve():
             raise ValueError(f"resume={folder} is not the folder of this job, {run.folder}")
-        return continued(folder, run, named_by(config))
+        return continued(folder, run, trusted_packages(config))
     if config.rerun is not None:
-        return repeated(Path(config.rerun), run, named_by(config)), run
+        return repeated(Path(config.rerun), run, trusted_packages(config)), run
     return config, run
 
 
@@ -88,7 +88,9 @@ def newest_unfinished(config: TrainConfig, run: Run) -> Path | None:
         if record.get("status", ENDED[0]) in ENDED or running(place):
             continue
         try:
-            same = fingerprint(stored_config(place, trust=named_by(config))) == fingerprint(config)
+            same = fingerprint(stored_config(place, trust=trusted_packages(config))) == fingerprint(
+                config
+            )
         except ValueError as error:
             log.warning("passed over: %s", error)
             continue
@@ -135,7 +137,7 @@ def stored_config(
     return config
 
 
-def named_by(config: TrainConfig) -> list[str]:
+def trusted_packages(config: TrainConfig) -> list[str]:
     """Return the packages whose code a config names or trusts: its own checkpoints may name it."""
     return [*config.trust, *map(package_of, filter(None, [config.model.target]))]
 

@@ -13,7 +13,7 @@ from toyfcn.files import write_json
 from toyfcn.models.build import Network
 from toyfcn.runs import checkpoint
 from toyfcn.runs.failures import optional
-from toyfcn.runs.resume import named_by
+from toyfcn.runs.resume import trusted_packages
 from toyfcn.runs.run import BEST, Run
 from toyfcn.training import callbacks, tensorboard
 
@@ -27,7 +27,7 @@ def score_best(
     returns the metrics.
     """
     best = run.best_checkpoint
-    chosen = checkpoint.load(best, named_by(config))
+    chosen = checkpoint.load(best, trusted_packages(config))
     metrics: dict[str, Any] = {"val": None, "test": None}
     counts = {}
     for split, name in (("val", config.data.val_split), ("test", config.data.test_split)):

@@ -28,7 +28,7 @@ from toyfcn.runs import checkpoint, checkpointing, failures, rerun
 from toyfcn.runs.failures import optional
 from toyfcn.runs.interrupt import Interrupted, Interruption
 from toyfcn.runs.record import RunRecord
-from toyfcn.runs.resume import digest, fingerprint, named_by, resolve
+from toyfcn.runs.resume import digest, fingerprint, resolve, trusted_packages
 from toyfcn.runs.run import Pruned, Run, read_run
 from toyfcn.training import callbacks, device, distributed, tensorboard
 from toyfcn.training.best_scores import score_best
@@ -83,7 +83,9 @@ def train_here(config: TrainConfig, run: Run) -> Metrics:
                     print(told, file=sys.stderr)
                 raise failures.told(error) or error from None
         if config.rerun is not None:
-            difference = rerun.first_difference(Path(config.rerun), run.folder, named_by(config))
+            difference = rerun.first_difference(
+                Path(config.rerun), run.folder, trusted_packages(config)
+            )
             print(f"repeats {config.rerun}: {difference or 'the same, bit for bit'}")
             if difference:
                 sys.exit(1)
@@ -128,7 +130,7 @@ def fit_and_score(
         run.last_checkpoint.parent,
         place,
         interruption,
-        watched=config.watched,
+        watched=config.monitored,
         every=config.trainer.save_every,
         stop_on_failure=config.trainer.save_failed == "stop",
     )
@@ -203,7 +205,7 @@ def build(config: TrainConfig) -> Parts:
     data = SegmentationData(source, config.data, config.model.short_side, config.seed)
     data.setup()
     train_ids = data.split_ids(config.data.train_split)
-    preflight.look_at(source, itertools.chain(*data.ids.values()))
+    preflight.check(source, itertools.chain(*data.ids.values()))
     preflight.refuse_void_only(source, data.ids, config.data.train_split)
     weights = loss_weights(
         config.recipe.class_weights, source, train_ids, Path(config.data.cache_folder)
@@ -228,7 +230,7 @@ def build(config: TrainConfig) -> Parts:
         seed=config.seed,
         fused=config.trainer.fused,
         keep_features=config.data.cache == "features",
-        watched=config.watched[0],
+        watched=config.monitored[0],
         metadata=checkpoint.make_metadata(config, source, trained_on),
     )
     return Parts(data, train_ids, net, task, start, weights, steps, epoch_steps)

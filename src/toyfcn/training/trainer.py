@@ -76,7 +76,7 @@ def make_callbacks(
         place = hardware.device(config.trainer.accelerator)  # where the network comes to
         found.append(EMAWeightAveraging(device=place, decay=config.recipe.average))
     if config.trainer.patience is not None:
-        figure, lower = config.watched
+        figure, lower = config.monitored
         patience, mode = config.trainer.patience, "min" if lower else "max"
         # a mean IU that does not exist, of void alone, is no improvement and no error
         found.append(
@@ -87,7 +87,7 @@ def make_callbacks(
     history = run.folder / "history.csv"
     if not run.resumed and number == 0:
         history.unlink(missing_ok=True)
-    found.append(callbacks.HistoryWriter(history, config.watched[0], run.pruner))
+    found.append(callbacks.HistoryWriter(history, config.monitored[0], run.pruner))
     found.append(monitor)  # after the panels, so that its clock leaves their time out
     if config.trainer.progress and sys.stdout.isatty():
         found.append(callbacks.ProgressBar(monitor, config.logger.every))

@@ -11,7 +11,7 @@ from torchvision.datasets.voc import DATASET_YEAR_DICT
 
 from toyfcn.config.commands import DataCommandConfig
 from toyfcn.config.data import VOCConfig
-from toyfcn.data.places import find_voc
+from toyfcn.data.locations import find_voc
 from toyfcn.data.progress import progress
 from toyfcn.data.tools.unpack import LISTS, MAX_BYTES, unpack
 from toyfcn.text import printable

@@ -6,11 +6,11 @@ from typing import Any
 
 from toyfcn.config.commands import DataCommandConfig, PredictConfig, TrainConfig
 from toyfcn.config.data import DataConfig
-from toyfcn.data.places import refuse_missing, refuse_missing_source
+from toyfcn.data.locations import refuse_missing, refuse_missing_source
 from toyfcn.files import refuse_no_file
 
 
-def look_first(config: Any, command: str) -> None:
+def refuse_missing_inputs(config: Any, command: str) -> None:
     """Check that the files, folders and the GPU that a config names are there.
 
     Raises:
