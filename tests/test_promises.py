@@ -63,6 +63,9 @@ VALUES = {  # of the options that are numbers, lists or texts; beside some, what
     "recipe.lr": "0.001",
     "recipe.backbone_lr_factor": "0.1",
     "recipe.momentum": "0.5",
+    "recipe.loss_args": "{gamma:1.5} recipe.loss=focal recipe.class_weights=sqrt",
+    "recipe.optimizer_args": "{betas:[0.8,0.99]} recipe.optimizer=RAdam",
+    "recipe.schedule_args": "{power:0.9} recipe.schedule=PolynomialLR",
     "recipe.adam_lr_factor": "0.5 recipe.optimizer=muon",
     "recipe.weight_decay": "0.1",
     "recipe.bias_lr_factor": "2",
@@ -100,7 +103,7 @@ SAME_FOR_ALL = {  # names and places, what SMALL sets, and what a test of its ow
 ALSO = {
     "data.cache=features": "recipe.freeze=backbone data.augment=false",
     "trainer.precision=bf16-mixed": "recipe.clip=1",
-    "recipe.loss=sum": "recipe.lr=1e-6",
+    "recipe.reduction=sum": "recipe.lr=1e-6",
 }
 
 

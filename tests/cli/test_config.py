@@ -89,7 +89,7 @@ def test_eval_takes_another_data_set():
 def test_the_papers_recipe_is_one_unit():
     config = made("recipe=paper")
     recipe = config.recipe
-    assert (recipe.loss, recipe.optimizer, recipe.lr) == ("sum", "sgd", 1e-10)
+    assert (recipe.reduction, recipe.optimizer, recipe.lr) == ("sum", "sgd", 1e-10)
     for rung, lr in (
         ("stride=32", 1e-10),
         ("stride=16", 1e-12),
@@ -120,7 +120,7 @@ def test_the_rungs_of_voc2012_are_the_papers(name, stride, lr):
     assert (model.width, model.dropout, model.last_learned) == (1, 0.5, False)
     from_imagenet = stride == 32 or model.at_once
     assert model.weights == ("imagenet" if from_imagenet else None)
-    assert (recipe.lr, recipe.loss, recipe.momentum) == (lr, "sum", 0.99)
+    assert (recipe.lr, recipe.reduction, recipe.momentum) == (lr, "sum", 0.99)
     assert (data.batch_size, data.augment, data.crop, model.short_side) == (1, False, None, None)
     assert (data.train_split, data.val_split, data.test_split) == ("trainaug", "seg11valid", None)
     assert config.trainer.max_steps == 100_000
@@ -217,7 +217,7 @@ def test_a_wrong_type_is_an_error_that_names_the_key(key, value):
         ("recipe.lr", "-1"),
         ("recipe.lr", "nan"),
         ("recipe.momentum", "1"),
-        ("recipe.loss", "median"),
+        ("recipe.reduction", "median"),
         ("trainer.accelerator", "tpu"),
         ("trainer.devices", "0"),
         ("trainer.max_steps", "-1"),

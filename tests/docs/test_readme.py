@@ -40,6 +40,7 @@ def commands(text: str) -> list[tuple[str, str]]:
     return [(n, w) for n, w in found if not re.search(r"--help$|^-sc |^check \| ", w)]
 
 
+EXAMPLES = dict(re.findall(r"```python\n(?=# (\w+\.py)\n)(.*?)```", TEXTS["docs/extend.md"], re.S))
 ALL = sorted({pair for text in TEXTS.values() for pair in commands(text)})
 
 
@@ -123,7 +124,7 @@ def call(name: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a finished run, RUN, copies of it, its best.ckpt, photos and mynets.py."""
+    """A folder with a finished run, RUN, copies, its best.ckpt, photos and docs/extend.md's code."""
     folder = tmp_path_factory.mktemp("home")
     for name in ("photos/a.jpg", "photos/b/c.png", "trip/d.jpg", "one.png", "one.jpg", "photo.jpg"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -137,9 +138,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(best, folder / place)
     for name in ("RUN_A", "RUN_B", "A", "B"):
         shutil.copytree(folder / "RUN", folder / name)
-    (network,) = re.findall(r"```python\n(# mynets.py.*?)```", TEXTS["docs/extend.md"], re.S)
-    (folder / "mynets.py").write_text(network)
+    for name, code in EXAMPLES.items():
+        (folder / name).write_text(code)
     return folder
+
+
+def test_examples_of_ones_own_code_are_short() -> None:
+    assert {"mynets.py", "mylosses.py"} <= set(EXAMPLES)
+    assert max(code.count("\n") for code in EXAMPLES.values()) <= 25
 
 
 @pytest.mark.slow
@@ -169,8 +175,9 @@ def test_printed_commands_run(
         given += [word for word in TINY.split() if not word.startswith(tuple(printed))]
     if "model=custom" in given:
         given = [word for word in given if not word.startswith("model.width")]
-        monkeypatch.setattr(sys, "path", list(sys.path))
-        monkeypatch.delitem(sys.modules, "mynets", raising=False)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for example in EXAMPLES:
+        monkeypatch.delitem(sys.modules, example.removesuffix(".py"), raising=False)
     if name == "export":
         pytest.importorskip("onnxruntime")
     if name in ("export", "predict") and "ckpt=" not in words:  # printed in a sentence

@@ -171,6 +171,8 @@ def test_code_that_a_file_names_is_not_imported(
 
 def test_the_package_of_a_target() -> None:
     assert target.package_of("a.b.c:D.e") == "a"
-    target.refuse_untrusted(None, [], "ckpt=x")
+    target.refuse_untrusted(ModelConfig(), [], "ckpt=x")
     with pytest.raises(ValueError, match=r"add trust=\[a\]"):
-        target.refuse_untrusted("a.b:C", ["b"], "ckpt=x")
+        target.refuse_untrusted(
+            ModelConfig(name="custom", stride=1, target="a.b:C"), ["b"], "ckpt=x"
+        )

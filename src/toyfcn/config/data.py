@@ -105,6 +105,7 @@ class DataConfig(Checked):
             "data.augment=false": not self.augment,
             "data.crop=null": self.crop is None,
             "trainer.fused=true": trainer.fused,
+            "recipe.loss=cross_entropy": recipe.loss == "cross_entropy",
             "a single process": trainer.processes == 1,
             "an FCN": model.name.startswith("fcn_"),
         }

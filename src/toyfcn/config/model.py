@@ -103,7 +103,9 @@ class ModelConfig(Checked):
     )
 
     target: str | None = option(
-        None, "custom: what makes your network, as package.module:name; it is given classes="
+        None,
+        "custom: what makes your network, as package.module:name; it is given classes=",
+        target="",
     )
     args: Any = option(None, "custom: further arguments of target, such as {width: 32}")
     pad: int = option(

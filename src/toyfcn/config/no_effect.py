@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from toyfcn.config.commands import TrainConfig
 from toyfcn.config.data import FolderConfig
 
+OWN_OPTIMIZERS = ("adamw", "sgd", "muon")
 Needs = tuple[str, Callable[[TrainConfig], bool]]
 
 AUGMENT: Needs = "data.augment=true", lambda config: config.data.augment
@@ -23,6 +24,10 @@ NEEDS: dict[str, Needs] = {  # what an option needs to have an effect
     "data.test_fraction": SPLIT_BY_FRACTIONS,
     "data.split_seed": SPLIT_BY_FRACTIONS,
     "recipe.adam_lr_factor": ("recipe.optimizer=muon", lambda c: c.recipe.optimizer == "muon"),
+    "recipe.momentum": (
+        f"recipe.optimizer={' or '.join(OWN_OPTIMIZERS)}",
+        lambda c: c.recipe.optimizer in OWN_OPTIMIZERS,
+    ),
     "recipe.warmup": ("recipe.schedule=onecycle", lambda c: c.recipe.schedule == "onecycle"),
     "recipe.pretrain_patches": ("recipe.pretrain_steps", lambda c: c.recipe.pretrain_steps > 0),
     "trainer.sync_batchnorm": ("several trainer.devices", lambda c: c.trainer.processes > 1),

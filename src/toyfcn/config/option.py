@@ -20,11 +20,13 @@ def option(
     high: float | None = None,
     length: int | None = None,
     path: bool = False,
+    target: str | None = None,
 ) -> Any:
     """Declare an option: its default, its meaning (with unit), and what values it may have.
 
     ``low`` and ``high`` bound a number, or each of a list; ``length`` is that of a list. A ``path``
-    may begin with ~, the home folder.
+    may begin with ~, the home folder. A ``target`` names code, as package.module:name (see
+    ``target.py``); its text says what else it may name.
     """
     metadata = {
         "meaning": meaning,
@@ -33,6 +35,7 @@ def option(
         "high": high,
         "length": length,
         "path": path,
+        "target": target,
     }
     if isinstance(default, list):
         return field(default_factory=default.copy, metadata=metadata)
@@ -54,9 +57,10 @@ class Checked:
                 value = expanded(value)
                 setattr(self, item.name, value)
             key = f"{self.GROUP}.{item.name}" if self.GROUP else item.name
-            if rule["choices"] and value not in rule["choices"]:
+            names_code = rule["target"] is not None and (":" in value or value[:1].isupper())
+            if rule["choices"] and value not in rule["choices"] and not names_code:
                 allowed = ", ".join(str(choice) for choice in rule["choices"])
-                raise ValueError(f"{key}={value} is none of {allowed}")
+                raise ValueError(f"{key}={value} is none of {allowed}{rule['target'] or ''}")
             if rule["length"] and len(value) != rule["length"]:
                 raise ValueError(f"{key}={value} needs {rule['length']} values, not {len(value)}")
             numbers = value if isinstance(value, list) else [value]

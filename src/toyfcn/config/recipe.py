@@ -9,6 +9,7 @@ from toyfcn.config.option import Checked, option
 
 PAPER_LR = (1e-10, 1e-12, 1e-14)  # of FCN-32s, 16s and 8s with a summed loss; at once: as 32s
 WEIGHTINGS = ("none", "sqrt", "median")
+TAKE_NONE = ("cross_entropy", "adamw", "sgd", "muon", "onecycle", "constant")  # have options
 
 
 @dataclass
@@ -19,12 +20,25 @@ class RecipeConfig(Checked):
 
     name: str = option("modern", "which recipe: set by recipe=NAME")
     loss: str = option(
-        "mean", "mean over the labeled pixels of a batch, or their sum", choices=("mean", "sum")
+        "cross_entropy",
+        "what training minimizes; focal, dice and lovasz: as segmentation_models_pytorch has them",
+        choices=("cross_entropy", "focal", "dice", "lovasz"),
+        target=", or package.module:name",
+    )
+    loss_args: Any = option(None, "arguments of another loss than cross_entropy: {gamma: 1}")
+    reduction: str = option(
+        "mean",
+        "cross_entropy: its mean over the labeled pixels of a batch, or its sum",
+        choices=("mean", "sum"),
     )
     optimizer: str = option(
         "adamw",
         "how weights move; muon: the backbone's filters by Muon, all else by AdamW",
         choices=("adamw", "sgd", "muon"),
+        target=", a class of torch.optim such as RAdam, or package.module:name",
+    )
+    optimizer_args: Any = option(
+        None, "arguments of another optimizer than these: {betas: [0.9, 0.99]}"
     )
     lr: float | None = option(
         0.01, "learning rate; its peak under onecycle; null: the paper's for model.stride", low=0
@@ -42,6 +56,12 @@ class RecipeConfig(Checked):
         "onecycle",
         "lr over the steps: linear warm-up, then cosine",
         choices=("onecycle", "constant"),
+        target=", a class of torch.optim.lr_scheduler such as PolynomialLR, or package.module:name",
+    )
+    schedule_args: Any = option(
+        None,
+        "arguments of another schedule than these: {power: 0.9}; total_iters, total_steps and "
+        "T_max are the steps of the training unless given",
     )
     warmup: float = option(0.1, "share of the steps that warm up (onecycle)", low=0, high=1)
     class_weights: Any = option(
@@ -83,6 +103,16 @@ class RecipeConfig(Checked):
         if self.freeze_steps is not None and self.freeze is None:
             raise ValueError(
                 f"recipe.freeze_steps={self.freeze_steps} needs recipe.freeze=backbone"
+            )
+        for name in ("loss", "optimizer", "schedule"):
+            value, args = getattr(self, name), getattr(self, f"{name}_args")
+            if args is not None and not isinstance(args, dict):
+                raise ValueError(f"recipe.{name}_args={args} is not like {{gamma: 1, deep: true}}")
+            if args is not None and value in TAKE_NONE:
+                raise ValueError(f"recipe.{name}_args={args} is not for recipe.{name}={value}")
+        if self.reduction == "sum" and self.loss != "cross_entropy":
+            raise ValueError(
+                f"recipe.reduction=sum is for recipe.loss=cross_entropy, not {self.loss}"
             )
         weights = self.class_weights
         listed = isinstance(weights, list) and all(isinstance(w, int | float) for w in weights)

@@ -6,6 +6,7 @@ loaded (a checkpoint, a run's stored config) is imported where the user trusts i
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import importlib
 import inspect
@@ -15,14 +16,30 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from toyfcn.text import first_line
+
+
+def targets(config: Any) -> list[str]:
+    """Return what the options of a config name as package.module:name."""
+    found: list[str] = []
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if dataclasses.is_dataclass(value):
+            found += targets(value)
+            continue
+        names_code = item.metadata.get("target") is not None and value is not None
+        if names_code and (":" in value or not item.metadata["choices"]):
+            found.append(value)
+    return found
+
 
 def package_of(target: str) -> str:
     """Return the package that a target is of: what ``trust=`` names."""
     return target.partition(":")[0].partition(".")[0]
 
 
-def refuse_untrusted(target: str | None, trust: Sequence[str], where: str) -> None:
-    """Check that a target which a file names is of a package that the user trusts.
+def refuse_untrusted(config: Any, trust: Sequence[str], where: str) -> None:
+    """Check that the code which a file's config names is of packages that the user trusts.
 
     ``trust`` is what trust= says; the environment variable TOYFCN_TRUST (a,b,…) is heeded too.
 
@@ -30,18 +47,19 @@ def refuse_untrusted(target: str | None, trust: Sequence[str], where: str) -> No
         ValueError: it is not; nothing was imported.
     """
     allowed = (*trust, *os.environ.get("TOYFCN_TRUST", "").split(","))
-    if target is not None and package_of(target) not in {*allowed} - {""}:
-        raise ValueError(
-            f"{where} wants to run code of yours or of others, {target[:80]}: if you trust it, add "
-            f"trust=[{package_of(target)[:80]}], or set TOYFCN_TRUST to its package"
-        )
+    for target in targets(config):
+        if package_of(target) not in {*allowed} - {""}:
+            raise ValueError(
+                f"{where} wants to run code of yours or of others, {target[:80]}: if you trust it, "
+                f"add trust=[{package_of(target)[:80]}], or set TOYFCN_TRUST to its package"
+            )
 
 
 def call(name: str, made: Callable[..., Any], args: Mapping[str, Any]) -> Any:
     """Call what ``find`` has imported; ``name`` is its option.
 
     Raises:
-        ValueError: it does not take these arguments.
+        ValueError: it does not take these arguments, or fails on them.
     """
     signature = inspect.signature(made)
     try:
@@ -49,15 +67,21 @@ def call(name: str, made: Callable[..., Any], args: Mapping[str, Any]) -> Any:
     except TypeError as error:
         takes = ", ".join(signature.parameters) or "nothing"
         raise ValueError(f"{name} cannot be called: {error} (it takes {takes})") from None
-    return made(**args)
+    try:
+        return made(**args)
+    except Exception as error:  # whatever code of others may raise
+        raise ValueError(f"{name} fails: {type(error).__name__}: {first_line(error)}") from error
 
 
-def find(name: str, target: str) -> Callable[..., Any]:
+def find(name: str, target: str, library: str = "") -> Callable[..., Any]:
     """Import what a target names, from the current folder too; ``name`` is its option.
+
+    A target without a module is of the ``library``.
 
     Raises:
         ValueError: it does not exist, or cannot be called.
     """
+    target = target if ":" in target or not library else f"{library}:{target}"
     module_name, colon, attribute = target.partition(":")
     if not (colon and module_name and attribute):
         raise ValueError(f"{name} is not package.module:name, such as mynets:SmallNet")

@@ -1,16 +1,83 @@
-"""The loss: cross-entropy summed over the labeled pixels, so that batches and processes add up."""
+"""Losses, summed over the labeled pixels, so that batches and processes add up.
+
+Cross-entropy is the FCN's; others are a library's or the user's own.
+"""
 
 from __future__ import annotations
 
+import importlib.util
+import inspect
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from toyfcn.config.recipe import RecipeConfig
+from toyfcn.config.target import call, find
 from toyfcn.models.fcn import FCN
 from toyfcn.models.kernels.upsampled_loss import Upsampling
 from toyfcn.models.upsampling import Deconvolution
+
+LIBRARY = "segmentation_models_pytorch.losses:"
+LOSSES = {"focal": "FocalLoss", "dice": "DiceLoss", "lovasz": "LovaszLoss"}  # by recipe.loss
+
+
+class CustomLoss(nn.Module):
+    """A loss of a library or of the user's own, weighted by the labeled pixels it was taken over.
+
+    It is made with ``recipe.loss_args``, and, where its signature has them, with ``ignore_index``,
+    and with the class weights as ``weight`` (a tensor) or ``class_weights`` (a list). Made with an
+    ignore index it is called with scores (B, C, H, W) and labels int64 (B, H, W), void included;
+    without one with those of the labeled pixels alone, (N, C) and (N,).
+
+    Raises:
+        ValueError: it cannot be made, or there are class weights that it does not take.
+    """
+
+    def __init__(self, recipe: RecipeConfig, void: int, class_weights: Tensor | None) -> None:
+        super().__init__()
+        self.name, self.void = f"recipe.loss={recipe.loss}", void
+        target, args = recipe.loss, dict(recipe.loss_args or {})
+        if target in LOSSES:
+            if importlib.util.find_spec(LIBRARY.partition(".")[0]) is None:
+                raise ValueError(f"pip install 'toyfcn[losses]' brings what {self.name} needs")
+            target, args = LIBRARY + LOSSES[target], {"mode": "multiclass"} | args
+        maker = find(self.name, target)
+        takes = inspect.signature(maker).parameters
+        self.takes_void = "ignore_index" in takes
+        if self.takes_void:
+            args = {"ignore_index": void} | args
+        if class_weights is not None:
+            weights = {"weight": class_weights.float(), "class_weights": class_weights.tolist()}
+            key = next((key for key in weights if key in takes), None)
+            if key is None:
+                raise ValueError(
+                    f"{self.name} takes no class weights: set recipe.class_weights=none"
+                )
+            args = {key: weights[key]} | args
+        self.loss = call(self.name, maker, args)
+
+    def forward(self, scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (ℓ·n, n) of a batch with n labeled pixels, in float32 or wider; see the class.
+
+        ``scores`` are float (B, C, H, W), ``target`` uint8 (B, H, W).
+
+        Raises:
+            ValueError: the loss is no scalar.
+        """
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        labels, labeled = target.long(), target != self.void
+        count = labeled.sum()
+        if not count:
+            return 0 * scores.sum(), count
+        if not self.takes_void:
+            scores, labels = scores.permute(0, 2, 3, 1)[labeled], labels[labeled]
+        loss = self.loss(scores, labels)
+        if not isinstance(loss, Tensor) or loss.ndim:
+            shape = list(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+            raise ValueError(f"{self.name} returns {shape}, not one number")
+        return loss * count, count
 
 
 def cross_entropy_sums(

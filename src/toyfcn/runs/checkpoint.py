@@ -117,7 +117,7 @@ def load(path: str | Path | None, trust: Sequence[str] = ()) -> Checkpoint:
         model, data = checked_configs(metadata)
     except Exception as error:  # whatever forged metadata may provoke
         raise ValueError(f"ckpt={path} is damaged: {first_line(error)}") from None
-    refuse_untrusted(model.target, trust, f"ckpt={path}")
+    refuse_untrusted(model, trust, f"ckpt={path}")
     try:
         net = build_network(model, len(metadata["classes"]))
         weights = {

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from toyfcn.config.commands import TrainConfig
 from toyfcn.config.data import KINDS, REMOVED, DataConfig
 from toyfcn.config.sweep import SweepConfig
-from toyfcn.config.target import package_of, refuse_untrusted
+from toyfcn.config.target import package_of, refuse_untrusted, targets
 from toyfcn.runs.run import BEST, CONFIG, ENDED, Run, in_use, read_overrides, read_run, running
 from toyfcn.text import first_line, printable
 
@@ -32,6 +32,7 @@ FREE = (  # what may be chosen anew beside resume= and rerun=, because no figure
     "trainer.save_failed",
     "trust",
 )
+REDUCTIONS = ("mean", "sum")  # of recipe.reduction; earlier versions said recipe.loss
 MAX_CONFIG = 1 << 20  # bytes of a config.yaml
 
 
@@ -133,13 +134,13 @@ def stored_config(
         config = typed_config(OmegaConf.create(text.decode()), overrides)
     except Exception as error:  # the YAML reader raises whatever the bytes provoke
         raise ValueError(f"{path} is not a config of toyfcn-train: {first_line(error)}") from None
-    refuse_untrusted(config.model.target, (*trust, *config.trust), f"{option}={folder}")
+    refuse_untrusted(config, (*trust, *config.trust), f"{option}={folder}")
     return config
 
 
 def trusted_packages(config: TrainConfig) -> list[str]:
     """Return the packages whose code a config names or trusts: its own checkpoints may name it."""
-    return [*config.trust, *map(package_of, filter(None, [config.model.target]))]
+    return [*config.trust, *map(package_of, targets(config))]
 
 
 def typed_config(stored: Any, overrides: Sequence[str] = ()) -> TrainConfig:
@@ -155,6 +156,8 @@ def typed_config(stored: Any, overrides: Sequence[str] = ()) -> TrainConfig:
     OmegaConf.update(stored, "trust", [])  # which no file says of itself
     for key in REMOVED:  # of a version before
         stored.data.pop(key, None)
+    if stored.recipe.get("loss") in REDUCTIONS:
+        stored.recipe.update(loss="cross_entropy", reduction=stored.recipe.loss)
     if str(OmegaConf.select(stored, "optimized_metric")).endswith(".loss"):
         stored.sweep.direction = "minimize"  # version 0.1 said maximize where nobody chose
     merged = OmegaConf.merge(schema, stored)
@@ -212,6 +215,8 @@ def refuse_other(was: Any, now: dict[str, Any], path: Path) -> None:
     if not isinstance(was, dict):
         raise ValueError(f"{path} does not say with which config it was saved")
     was = {key: value for key, value in was.items() if key not in {f"data.{k}" for k in REMOVED}}
+    if was.get("recipe.loss") in REDUCTIONS:
+        was |= {"recipe.loss": "cross_entropy", "recipe.reduction": was["recipe.loss"]}
     kind = KINDS.get(now["data.kind"], DataConfig)
     newer = fingerprint(TrainConfig(data=kind()))  # options that the checkpoint does not know yet
     was = {key: newer[key] for key in now if key in newer} | was

@@ -8,20 +8,35 @@ import torch
 from torch import nn
 
 from toyfcn.config.recipe import RecipeConfig
+from toyfcn.config.target import call, find
 from toyfcn.training.muon import Muon
 
 
 def make_optimizer(
     net: nn.Module, recipe: RecipeConfig, fused: bool = True
 ) -> torch.optim.Optimizer:
-    """Return the recipe's optimizer of all that learns in a network; ``fused`` is AdamW's."""
+    """Return the recipe's optimizer of all that learns in a network; ``fused`` is AdamW's.
+
+    Raises:
+        ValueError: it is not one of toyfcn's, and cannot be made; the message says why.
+    """
     assert recipe.lr is not None  # TrainConfig has put the paper's in
     lr, groups = recipe.lr, parameter_groups(net, recipe)
     if recipe.optimizer == "muon":
         return Muon(groups, lr=lr, momentum=recipe.momentum)
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=lr, momentum=recipe.momentum)
-    return torch.optim.AdamW(groups, lr=lr, betas=(recipe.momentum, 0.999), fused=fused)
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=lr, betas=(recipe.momentum, 0.999), fused=fused)
+    name = f"recipe.optimizer={recipe.optimizer}"
+    maker = find(name, recipe.optimizer, "torch.optim")
+    # all have the groups' learning rates, which a schedule multiplies
+    optimizer = call(name, maker, {"params": groups, "lr": lr} | (recipe.optimizer_args or {}))
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise ValueError(
+            f"{name} returns a {type(optimizer).__name__}, not a torch.optim.Optimizer"
+        )
+    return optimizer
 
 
 def parameter_groups(net: nn.Module, recipe: RecipeConfig) -> list[dict[str, Any]]:

@@ -48,7 +48,7 @@ def pretrain(config: TrainConfig, data: SegmentationData, weights: Tensor | None
             total, weight = cross_entropy_sums(
                 scores[..., None, None], labels[:, None, None], weights, void
             )
-            loss = total if recipe.loss == "sum" else total / weight.clamp(min=1e-6)
+            loss = total if recipe.reduction == "sum" else total / weight.clamp(min=1e-6)
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             if recipe.clip is not None:

@@ -19,7 +19,7 @@ from toyfcn.hardware import process_count
 from toyfcn.models.build import Network
 from toyfcn.models.fcn import FCN
 from toyfcn.models.kernels.upsampled_loss import upsampled_cross_entropy
-from toyfcn.models.losses import cross_entropy_sums, last_upsampling
+from toyfcn.models.losses import CustomLoss, cross_entropy_sums, last_upsampling
 from toyfcn.training.feature_cache import FeatureCache
 from toyfcn.training.lr_schedule import learning_rate_schedule
 from toyfcn.training.optimizers import make_optimizer
@@ -76,6 +76,9 @@ class SegmentationTask(pl.LightningModule):
         # no buffer: the moving average of the weights would average it too
         self.class_weights = weights
         self.figures = dict.fromkeys(("loss", "miou", "pixel_acc", watched))
+        self.loss = None
+        if self.recipe.loss != "cross_entropy":
+            self.loss = CustomLoss(self.recipe, void, class_weights)
         self.scorer = Scorer(classes, void, boundary=watched == "boundary_miou", fused=fused)
         self.results: dict[str, Any] = {}  # of the last validation, as in metrics.json
         self.collapsed = False  # the last validation saw one class predicted everywhere
@@ -126,10 +129,10 @@ class SegmentationTask(pl.LightningModule):
         self.log("step", torch.tensor(self.global_step + 1.0))  # the x-axis: batches trained on
         self.log("lr", torch.tensor(optimizer.param_groups[0]["lr"]), batch_size=1)
         self.log("train/loss", whole / weight, batch_size=1)
-        return total if self.recipe.loss == "sum" else total / weight
+        return total if self.recipe.reduction == "sum" else total / weight
 
     def loss_sums_of(self, batch: Batch | list[Batch]) -> tuple[Tensor, Tensor]:
-        """Return (Σ w·ℓ, Σ w) of a training batch, by the fused head where the network has one.
+        """Return (Σ w·ℓ, Σ w) of a training batch; cross-entropy by the fused head where it can.
 
         With a cache of features the batch is a list of such, each of photos of one size.
         """
@@ -144,6 +147,9 @@ class SegmentationTask(pl.LightningModule):
         if self.recipe.sample < 1:
             left_out = torch.rand(target.shape, device=target.device) >= self.recipe.sample
             target = target.masked_fill(left_out, self.void)
+        if self.loss is not None:
+            sums: tuple[Tensor, Tensor] = self.loss(self.net(image), target)
+            return sums
         if not self.fused or not isinstance(self.net, FCN):
             return cross_entropy_sums(self.net(image), target, self.class_weights, self.void)
         features = None if self.cache is None else self.cache.features(self.net, batch)
