@@ -32,7 +32,7 @@ from toyfcn.config.data import VOCConfig
 from toyfcn.config.trainer import TrainerConfig
 from toyfcn.data.cache import PixelCache
 from toyfcn.data.collate import pad_and_stack
-from toyfcn.data.datasets import open_source
+from toyfcn.data.datasets import open_voc
 from toyfcn.data.image_io import read_image, read_mask
 from toyfcn.data.loader import LazyDataset, ResumableLoader
 from toyfcn.data.sampler import EpochSampler
@@ -78,7 +78,7 @@ JOINT = transforms()
 
 def epochs(root: str, workers: int) -> dict[str, list[float]]:
     """Return ms an image of each method of reading VOC2007 train, one figure a repeat."""
-    source = open_source(VOCConfig(root=root))
+    source = open_voc(VOCConfig(root=root))
     ids = source.ids("train")
     settings: dict[str, Any] = {"num_workers": workers, "persistent_workers": workers > 0}
 
@@ -140,7 +140,7 @@ class Ready(Dataset[Any]):
 
 def parts(root: str) -> dict[str, list[float]]:
     """Return ms an image of each step of reading a pair, by itself."""
-    source = open_source(VOCConfig(root=root))
+    source = open_voc(VOCConfig(root=root))
     ids = source.ids("train")
     pairs = [source.pair(name) for name in ids]
     joint, own = WithV2(), TrainTransform(scale=(0.5, 2.0), crop=(256, 256))

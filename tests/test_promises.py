@@ -52,6 +52,10 @@ VALUES = {  # of the options that are numbers, lists or texts; beside some, what
     "data.max_share": "0.7 data.crop=[40,32]",
     "data.flip": "0",
     "data.colour": "0.3",
+    "data.transform": "test_promises:Jitter",
+    "data.transform_args": "{strength:40} data.transform=test_promises:Jitter",
+    "data.folds": "3",
+    "data.fold": "1 data.folds=3",
     "data.val_split": "null optimized_metric=test.miou",
     "data.test_split": "null",
     "model.maps": "[4,6,8,10]",
@@ -165,6 +169,17 @@ class Custom(torch.nn.Module):
         return scores
 
 
+class Jitter:
+    """An augmentation of the user's own."""
+
+    def __init__(self, strength: int = 20) -> None:
+        self.strength = strength
+
+    def __call__(self, image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        shift = int(torch.randint(self.strength, ())) + int(np.random.randint(3))
+        return (image.int() + shift).clamp(0, 255).byte(), mask
+
+
 @pytest.fixture
 def stop_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Sends this process SIGTERM in the middle of a step."""
@@ -194,6 +209,8 @@ def test_promises(
         given = [word for word in given if not word.startswith("model.width")]
         if "backbone" not in words:
             given.append("model.backbone=test_resnet.r160_in1k")
+    if "test_promises:" in words:
+        trust = ["test_promises"]
     if "model=custom" in words:
         given = [word for word in given if not word.startswith("model.width")]
         given.append("model.target=test_promises:Custom")

@@ -213,3 +213,30 @@ def test_many_names_are_compared_quickly(tmp_path: Path) -> None:
     start = time.perf_counter()
     refuse_collisions(photos, tmp_path / "out", PredictConfig(ckpt="x", source="photos"))
     assert time.perf_counter() - start < 3  # 20 s and more when each is compared with all
+
+
+def test_several_checkpoints_average_their_probabilities(best: Path, command: Command) -> None:
+    other = best.with_name("other.ckpt")
+    content = torch.load(best, weights_only=True)
+    state = content["state_dict"]
+    heads = [name for name in state if name.startswith("net.heads.")]
+    content["state_dict"] = state | {name: -0.5 * state[name].flip(0) for name in heads}
+    torch.save(content, other)
+    photo = np.random.default_rng(0).integers(0, 256, (40, 52, 3), np.uint8)
+    alone = [toyfcn.load(path).scores(photo).softmax(0) for path in (best, other)]
+    found = toyfcn.load([best, other]).scores(photo)
+    torch.testing.assert_close(found.exp(), (alone[0] + alone[1]) / 2)
+    assert torch.equal(toyfcn.load([best]).scores(photo).softmax(0), alone[0])
+    Image.fromarray(photo).save("photo.png")
+    answer = command("predict", f"ckpt=[{best},{other}]", "source=photo.png", "out=masks")
+    assert answer.code == 0, answer.err
+    labels = np.array(Image.open("masks/photo.png"))
+    assert (labels == found.argmax(0).numpy()).all()
+    answer = command("eval", f"ckpt=[{best},{other}]", "hydra.run.dir=both", "trainer.threads=1")
+    assert answer.code == 0, answer.err
+    scored = json.loads(Path("both/metrics.json").read_text())["val"]
+    assert scored["miou"] == toyfcn.evaluate([best, other])["miou"] != toyfcn.evaluate(best)["miou"]
+    content["toyfcn"]["classes"][3] = "bat"
+    torch.save(content, other)
+    answer = command("eval", f"ckpt=[{best},{other}]")
+    assert answer.code == 2 and "differ in their classes" in answer.err

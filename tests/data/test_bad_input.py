@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from toyfcn.data.source import Source, palette
+from toyfcn.data.source import FileSource, palette
 from toyfcn.data.tools.check import check_source
 from toyfcn.data.voc import voc_source
 
@@ -427,7 +427,7 @@ for what, content in BAD_LISTS.items():
 # ---- the trees ----
 
 
-def plant(folder: Path, *ids: str, split: str = "train") -> Source:
+def plant(folder: Path, *ids: str, split: str = "train") -> FileSource:
     """Make (or add to) a VOC tree of sound pairs."""
     source = voc_source(folder, name="tree")
     for part in (source.images, source.masks, source.lists):
@@ -439,12 +439,12 @@ def plant(folder: Path, *ids: str, split: str = "train") -> Source:
     return source
 
 
-def files_of(source: Source, name: str, split: str = "train") -> Files:
+def files_of(source: FileSource, name: str, split: str = "train") -> Files:
     return Files(source.image_path(name), source.mask_path(name), source.lists / f"{split}.txt")
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Source:
+def source(tmp_path: Path) -> FileSource:
     return plant(tmp_path, "x", "y")
 
 
@@ -457,12 +457,12 @@ def told(read: Callable[[], object]) -> str:
     return message
 
 
-def everything(source: Source) -> None:
+def everything(source: FileSource) -> None:
     for name in source.ids("train"):
         source.pair(name)
 
 
-def faults(source: Source, **options) -> list[dict[str, str]]:
+def faults(source: FileSource, **options) -> list[dict[str, str]]:
     found = check_source(source, train_split="train", scoring_splits=[], workers=1, **options)
     for fault in found["faults"]:
         assert fault["reason"] and len(fault["reason"].splitlines()) == 1

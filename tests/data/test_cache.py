@@ -14,15 +14,15 @@ from toyfcn.data import cache
 from toyfcn.data.cache import PixelCache
 from toyfcn.data.datamodule import SegmentationData
 from toyfcn.data.datasets import open_source
-from toyfcn.data.source import Source
+from toyfcn.data.source import FileSource
 
 
 @pytest.fixture
-def source(tiny_voc: Path) -> Source:
+def source(tiny_voc: Path) -> FileSource:
     return open_source(VOCConfig(root=str(tiny_voc)))
 
 
-def test_cached_pairs_equal_read_ones(source: Source, tmp_path: Path) -> None:
+def test_cached_pairs_equal_read_ones(source: FileSource, tmp_path: Path) -> None:
     ids = source.ids("trainval")
     cached = PixelCache(source, ids, tmp_path / "cache")
     for name in reversed(ids):
@@ -63,7 +63,7 @@ def test_batches_depend_neither_on_the_cache_nor_on_the_workers(
 
 
 def test_it_is_built_once_and_again_after_a_change(
-    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: FileSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = source.ids("train")
     first = PixelCache(source, ids, tmp_path / "cache")
@@ -77,7 +77,7 @@ def test_it_is_built_once_and_again_after_a_change(
     assert torch.equal(second.pair(ids[0])[0], source.image(ids[0]))
 
 
-def test_two_builders_at_once_and_a_killed_one(source: Source, tmp_path: Path) -> None:
+def test_two_builders_at_once_and_a_killed_one(source: FileSource, tmp_path: Path) -> None:
     ids, folder = source.ids("trainval"), tmp_path / "cache"
     folder.mkdir()
     name = f"{source.name}-{cache.fingerprint(source, ids)}"
@@ -93,7 +93,7 @@ def test_two_builders_at_once_and_a_killed_one(source: Source, tmp_path: Path) -
 
 
 def test_a_full_disk_is_told_beforehand(
-    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: FileSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = type(shutil.disk_usage(tmp_path))(10, 10, 0)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)

@@ -9,17 +9,17 @@ import pytest
 import torch
 
 from toyfcn.data.class_weights import cached_counts, class_weights, count_pixels, listed_weights
-from toyfcn.data.source import Source
+from toyfcn.data.source import FileSource
 from toyfcn.data.voc import find_voc, voc_source
 
 
 @pytest.fixture
-def source(tiny_voc: Path) -> Source:
+def source(tiny_voc: Path) -> FileSource:
     return voc_source(find_voc(tiny_voc, 2007))
 
 
 @pytest.mark.parametrize("void", [0, 20, 255])
-def test_void_is_never_counted(source: Source, void: int) -> None:
+def test_void_is_never_counted(source: FileSource, void: int) -> None:
     """Wherever it lies among the labels: in VOC above all classes, elsewhere often at 0."""
     ids = source.ids("train")
     labels = np.concatenate([source.mask(name).numpy().ravel() for name in ids])
@@ -29,7 +29,7 @@ def test_void_is_never_counted(source: Source, void: int) -> None:
     assert count_pixels(wide, ids).tolist() == expected.tolist()
 
 
-def test_counts_of_earlier_versions_are_not_read(source: Source, tmp_path: Path) -> None:
+def test_counts_of_earlier_versions_are_not_read(source: FileSource, tmp_path: Path) -> None:
     ids = source.ids("train")
     first = cached_counts(source, ids, tmp_path / "cache")
     (path,) = (tmp_path / "cache").iterdir()

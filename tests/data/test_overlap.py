@@ -11,10 +11,10 @@ from conftest import Command
 from toyfcn.config.data import VOCConfig
 from toyfcn.data.datamodule import SegmentationData
 from toyfcn.data.datasets import open_source
-from toyfcn.data.overlap import canonical, identities, shared
-from toyfcn.data.source import Source
+from toyfcn.data.overlap import identities, shared
+from toyfcn.data.source import FileSource
 from toyfcn.data.splits import read_list
-from toyfcn.data.voc import CLASSES, LISTS, voc_source
+from toyfcn.data.voc import CLASSES, LISTS, canonical, voc_source
 
 LIST = "ImageSets/Segmentation"
 
@@ -25,7 +25,7 @@ def data_of(root: Path, **options: Any) -> SegmentationData:
     return SegmentationData.open(config)
 
 
-def pascal(folder: Path) -> Source:
+def pascal(folder: Path) -> FileSource:
     return voc_source(folder, CLASSES)
 
 
@@ -79,7 +79,9 @@ def test_elsewhere_a_name_alone_says_little(tmp_path: Path) -> None:
         images = tmp_path / str(index)
         images.mkdir()
         (images / "0001.jpg").write_text(content)
-        sources.append(Source("own", images, images, images, ("a", "b")))
+        sources.append(
+            FileSource(name="own", images=images, masks=images, lists=images, classes=("a", "b"))
+        )
     first, other, copy = (identities(source, ["0001"]) for source in sources)
     assert first == copy != other
 

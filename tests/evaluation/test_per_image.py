@@ -109,14 +109,14 @@ def test_files_keep_what_was_counted(tmp_path: Path) -> None:
     target, prediction = square(), square()
     prediction[5:10, 5:15] = 0
     counts = dataclasses.replace(counted((target, prediction), (target[:8], target[:8])), views=2)
-    write_images(tmp_path, {"val": counts, "test": counts}, "checkpoints/best.ckpt")
+    write_images(tmp_path, {"val": counts, "test": counts}, ["checkpoints/best.ckpt"])
     first = (tmp_path / "images.npz").read_bytes()
-    found, checkpoint = read_images(tmp_path)
-    assert list(found) == ["val", "test"] and checkpoint == "checkpoints/best.ckpt"
+    found, checkpoints = read_images(tmp_path)
+    assert list(found) == ["val", "test"] and checkpoints == [tmp_path / "checkpoints/best.ckpt"]
     for name in ("ids", "classes", "sizes", "matrices", "boundary", "losses", "views"):
         assert np.array_equal(getattr(found["test"], name), getattr(counts, name)), name
     assert np.load(tmp_path / "images.npz")["matrices"].dtype == np.uint16  # below 65,536 pixels
-    write_images(tmp_path, {"val": counts, "test": counts}, "checkpoints/best.ckpt")
+    write_images(tmp_path, {"val": counts, "test": counts}, ["checkpoints/best.ckpt"])
     assert (tmp_path / "images.npz").read_bytes() == first
     rows = list(csv.DictReader(as_csv({"val": counts}).splitlines()))
     assert [row["id"] for row in rows] == ["p0", "p1"]
@@ -142,7 +142,7 @@ def test_commands_leave_the_figures_of_each_photo(train: Command, command: Comma
     answer = command("eval", "run/checkpoints/best.ckpt", "split=val", "hydra.run.dir=again")
     assert answer.code == 0 and " [" in answer.out
     for folder, split in (("run", "val"), ("run", "test"), ("again", "val")):
-        counts, checkpoint = read_images(Path(folder))
+        counts, checkpoints = read_images(Path(folder))
         metrics = json.loads(Path(folder, "metrics.json").read_text())[split]
         figures = Scores.of(torch.from_numpy(counts[split].matrices.sum(0)))
         told = figures.as_dict(counts[split].classes)
@@ -151,7 +151,7 @@ def test_commands_leave_the_figures_of_each_photo(train: Command, command: Comma
         assert metrics["loss"] == pytest.approx(loss, rel=1e-12)
         low, high = metrics["intervals"]["miou"]
         assert low <= metrics["miou"] <= high
-        assert Path(folder, checkpoint).resolve() == Path("run/checkpoints/best.ckpt").resolve()
+        assert checkpoints[0].resolve() == Path("run/checkpoints/best.ckpt").resolve()
         rows = csv.DictReader(Path(folder, "images.csv").read_text().splitlines())
         assert tuple(row["id"] for row in rows if row["split"] == split) == counts[split].ids
     assert (

@@ -28,7 +28,7 @@ def rows() -> list[dict[str, str]]:
 def test_a_split_counts_by_its_name_or_its_part() -> None:
     voc = VOCConfig(test_split="seg11valid")
     for split in ("val", "seg11valid", "test", "trainval"):
-        test_scorings.note_scoring(Path("outputs/a, b"), "/far/best.ckpt", voc, split, FOUND)
+        test_scorings.note_scoring(Path("outputs/a, b"), ["/far/best.ckpt"], voc, split, FOUND)
     assert [row["split"] for row in rows()] == ["seg11valid", "test"]
     first = rows()[0]
     assert (first["folder"], first["checkpoint"]) == ("outputs/a, b", "/far/best.ckpt")
@@ -56,7 +56,7 @@ def test_a_log_that_cannot_be_written_ends_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "outputs").write_text("no folder")
-    test_scorings.note_scoring(tmp_path, "best.ckpt", ShapesConfig(), "test", FOUND)
+    test_scorings.note_scoring(tmp_path, ["best.ckpt"], ShapesConfig(), "test", FOUND)
     assert "test_scorings.csv could not be written" in caplog.text
 
 

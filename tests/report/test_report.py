@@ -15,7 +15,7 @@ from PIL import Image
 from rich.console import Console
 
 from toyfcn.report import plots, tables, theme
-from toyfcn.report.results import clean, collect, over_seeds
+from toyfcn.report.results import clean, collect, over_repeats
 from toyfcn.report.write import write_report
 from toyfcn.runs.history import read_history, write_history
 
@@ -98,7 +98,7 @@ def test_runs_are_ranked_and_seeds_grouped(sweep: Path) -> None:
     results = collect(sweep)
     assert [run.name for run in results.runs] == ["3", "2", "1", "0", "4", "5", "6"]
     assert [run.status for run in results.runs] == [*["finished"] * 5, "failed", "waiting"]
-    first, second = over_seeds(results)
+    first, second = over_repeats(results)
     assert first.parameters == {"recipe.lr": "0.01"} and first.count == 3
     assert first.mean == pytest.approx(0.64) and first.std == pytest.approx(0.04)
     assert second.count == 2 and second.mean == pytest.approx(0.6)
@@ -112,8 +112,19 @@ def test_a_seed_that_is_repeated_counts_once(sweep: Path) -> None:
         plan["jobs"][int(job)]["parameters"]["seed"] = seed
         (sweep / job / "metrics.json").write_text((sweep / "0/metrics.json").read_text())
     (sweep / "sweep.json").write_text(json.dumps(plan))
-    (group,) = (g for g in over_seeds(collect(sweep)) if g.parameters["recipe.lr"] == "0.01")
+    (group,) = (g for g in over_repeats(collect(sweep)) if g.parameters["recipe.lr"] == "0.01")
     assert (group.count, group.mean, group.std) == (1, 0.60, None)
+
+
+def test_folds_are_grouped_as_seeds_are(sweep: Path) -> None:
+    plan = json.loads((sweep / "sweep.json").read_text())
+    for job in plan["jobs"]:
+        job["parameters"]["data.fold"] = job["parameters"].pop("seed", "0")
+    (sweep / "sweep.json").write_text(json.dumps(plan))
+    first, _ = over_repeats(collect(sweep))
+    assert (first.parameters, first.count) == ({"recipe.lr": "0.01"}, 3)
+    assert first.mean == pytest.approx(0.64)
+    assert tables.group_headings(collect(sweep))[0] == "recipe.lr"
 
 
 def test_the_command_writes_everything(sweep: Path, command: Command) -> None:

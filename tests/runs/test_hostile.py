@@ -20,7 +20,7 @@ from rich.console import Console
 
 from toyfcn.config.commands import TrainConfig
 from toyfcn.config.data import VOCConfig
-from toyfcn.data.source import Source
+from toyfcn.data.source import FileSource
 from toyfcn.data.tools import unpack
 from toyfcn.evaluation.score_table import print_scores
 from toyfcn.models.build import build_network
@@ -47,7 +47,13 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("source")
     config = TrainConfig(data=VOCConfig())
     config.model.width = 0.05
-    source = Source("x", folder, folder, folder, tuple(f"c{i}" for i in range(4)))
+    source = FileSource(
+        name="x",
+        images=folder,
+        masks=folder,
+        lists=folder,
+        classes=tuple(f"c{i}" for i in range(4)),
+    )
     net = build_network(config.model, 4)
     place = {"config": resume.fingerprint(config), "ids": "x", "version": 1, "step": 3}
     return {

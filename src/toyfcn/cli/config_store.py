@@ -7,7 +7,7 @@ from functools import cache
 from hydra.core.config_store import ConfigStore
 
 from toyfcn.config.commands import COMMANDS, AsTrainedConfig
-from toyfcn.config.data import FolderConfig, ShapesConfig, VOCConfig
+from toyfcn.config.data import CustomConfig, FolderConfig, ShapesConfig, VOCConfig
 from toyfcn.config.model import ModelConfig
 from toyfcn.config.recipe import RecipeConfig
 from toyfcn.config.sweep import SweepConfig
@@ -24,6 +24,7 @@ def register() -> None:
         ("data", "shapes_schema", ShapesConfig),
         ("data", "voc_schema", VOCConfig),
         ("data", "folder_schema", FolderConfig),
+        ("data", "custom_schema", CustomConfig),
         ("data", "as_trained", AsTrainedConfig),
         ("model", "model_schema", ModelConfig),
         ("recipe", "recipe_schema", RecipeConfig),

@@ -18,7 +18,8 @@ def refuse_missing_inputs(config: Any, command: str) -> None:
     """
     needed = hasattr(config, "ckpt") and not isinstance(config, TrainConfig)
     if needed or getattr(config, "ckpt", None):
-        refuse_no_file(config.ckpt, "ckpt")
+        for ckpt in config.ckpt if isinstance(config.ckpt, list) and config.ckpt else [config.ckpt]:
+            refuse_no_file(ckpt, "ckpt")
     if isinstance(config, PredictConfig) and config.source:
         listed = config.source if isinstance(config.source, list) else [config.source]
         for source in listed:

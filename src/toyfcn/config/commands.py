@@ -124,10 +124,15 @@ class EvalConfig(Checked):
 
     toyfcn-eval ckpt=RUN/checkpoints/best.ckpt                # on its own validation split
     toyfcn-eval ckpt=RUN/checkpoints/best.ckpt split=test
+    toyfcn-eval ckpt=[A/best.ckpt,B/best.ckpt]                # their probabilities averaged
     toyfcn-eval ckpt=RUN/checkpoints/best.ckpt data=voc2012 data.root=FOLDER
     """
 
-    ckpt: str | None = option(None, "checkpoint to score (required)", path=True)
+    ckpt: Any = option(
+        None,
+        "checkpoint to score, or a list whose probabilities are averaged (required)",
+        path=True,
+    )
     trust: list[str] = option([], TRUST)
     split: str = option("val", "list of the images to score")
     resamples: int = option(
@@ -179,7 +184,11 @@ class PredictConfig(Checked):
     toyfcn-predict ckpt=best.ckpt format=voc_server data=voc2012 split=test out=submission
     """
 
-    ckpt: str | None = option(None, "checkpoint to predict with (required)", path=True)
+    ckpt: Any = option(
+        None,
+        "checkpoint to predict with, or a list whose probabilities are averaged (required)",
+        path=True,
+    )
     source: Any = option(None, "photo, folder of photos or glob, or a list of these", path=True)
     trust: list[str] = option([], TRUST)
     out: str = option("outputs/predictions", "folder for the masks and overlays", path=True)

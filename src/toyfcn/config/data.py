@@ -28,7 +28,9 @@ class DataConfig(Checked):
     GROUP = "data"
 
     name: str = option("shapes", "which data set: set by data=NAME")
-    kind: str = option("shapes", "its layout on disk", choices=("shapes", "voc", "folder"))
+    kind: str = option(
+        "shapes", "its layout on disk", choices=("shapes", "voc", "folder", "custom")
+    )
     root: str = option(VOC_ROOT, "folder that holds the data", path=True)
     train_split: str = option("train", "list of the images to train on")
     val_split: str | None = option(
@@ -75,6 +77,22 @@ class DataConfig(Checked):
     flip: float = option(0.5, "probability of a mirror image in training", low=0, high=1)
     turn: bool = option(False, "turn training photos by random quarter turns")
     colour: float = option(0.0, "strength of the color jitter in training", low=0, high=0.9)
+    transform: str | None = option(
+        None,
+        "your own augmentation behind these, as package.module:name: makes a transform of "
+        "torchvision (v2) or albumentations",
+        target="",
+    )
+    transform_args: Any = option(None, "arguments of transform, such as {p: 0.5}")
+    folds: int | None = option(
+        None,
+        "cross-validation: train_split is dealt out to so many parts by a hash of the ids; null: "
+        "none",
+        low=2,
+    )
+    fold: int = option(
+        0, "folds: the part, from 0 on, that is val_split; others are trained on", low=0
+    )
     allow_overlap: bool = option(
         False, "train although photos of train_split are also in val_split or test_split"
     )
@@ -85,6 +103,15 @@ class DataConfig(Checked):
         super().__post_init__()
         if self.scale[0] > self.scale[1]:
             raise ValueError(f"data.scale={self.scale} is not a range [low,high]")
+        if self.transform_args is not None and self.transform is None:
+            raise ValueError("data.transform_args needs data.transform=package.module:name")
+        if self.fold >= (self.folds or 1):
+            raise ValueError(f"data.fold={self.fold} needs data.folds of at least {self.fold + 1}")
+        if self.folds is not None and self.val_split in (None, self.train_split):
+            raise ValueError(
+                f"data.folds={self.folds} takes val_split out of train_split={self.train_split}, "
+                f"and data.val_split={self.val_split}: give it another name, such as val"
+            )
         if self.crop is None and self.max_share < 1:
             raise ValueError("data.max_share limits training windows, so it needs data.crop")
         if self.crop is not None and self.buckets is not None:
@@ -103,6 +130,7 @@ class DataConfig(Checked):
             "recipe.freeze_steps=null": recipe.freeze_steps is None,
             "recipe.pretrain_steps=0": recipe.pretrain_steps == 0,
             "data.augment=false": not self.augment,
+            "data.transform=null": self.transform is None,
             "data.crop=null": self.crop is None,
             "trainer.fused=true": trainer.fused,
             "recipe.loss=cross_entropy": recipe.loss == "cross_entropy",
@@ -211,8 +239,26 @@ class FolderConfig(DataConfig):
             self.test_split = None  # nothing is set aside
 
 
+@dataclass
+class CustomConfig(DataConfig):
+    """A data set of your own code."""
+
+    name: str = option("custom", "which data set: set by data=NAME, or a name of your own")
+    kind: str = option("custom", "its layout on disk", choices=("custom",))
+    target: str | None = option(
+        None, "custom: what makes your data set, as package.module:name (required)", target=""
+    )
+    args: Any = option(None, "custom: arguments of target, such as {folder: photos}")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.args is not None and not isinstance(self.args, dict):
+            raise ValueError(f"data.args={self.args} is not like {{folder: photos}}")
+
+
 KINDS: dict[str, type[DataConfig]] = {
     "shapes": ShapesConfig,
     "voc": VOCConfig,
     "folder": FolderConfig,
+    "custom": CustomConfig,
 }

@@ -39,6 +39,8 @@ OF_TRAINING = (  # options of the data that scoring and predicting do not look a
     *("train_split", "val_split", "test_split", "sampling", "cache", "cache_folder", "crop"),
     *("buckets", "scale", "max_share", "augment", "flip", "turn", "colour", "allow_overlap"),
     "palette",
+    "transform",
+    "transform_args",
 )
 
 

@@ -20,8 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from toyfcn.data.image_io import image_size
-from toyfcn.data.source import Source
+from toyfcn.data.source import FileSource
 from toyfcn.files import atomic_write
 
 FORMAT = 3
@@ -35,10 +34,10 @@ class PixelCache:
     which processes share), so private memory does not grow with the data set.
     """
 
-    def __init__(self, source: Source, ids: tuple[str, ...], folder: Path) -> None:
+    def __init__(self, source: FileSource, ids: tuple[str, ...], folder: Path) -> None:
         self.index = {name: i for i, name in enumerate(ids)}
         self.path = folder / f"{source.name}-{fingerprint(source, ids)}.pixels"
-        sizes = [image_size(source.image_path(name)) for name in ids]
+        sizes = [source.size(name) for name in ids]
         self.sizes = np.array(sizes, np.int32).reshape(-1, 2)  # (height, width)
         pixels = self.sizes.prod(axis=1, dtype=np.int64)
         self.offsets = np.concatenate([[0], np.cumsum(4 * pixels)])  # 3 bytes of photo, 1 of mask
@@ -67,7 +66,7 @@ class PixelCache:
         return photo.view(height, width, 3).permute(2, 0, 1), mask.view(height, width)
 
 
-def fingerprint(source: Source, ids: Iterable[str]) -> str:
+def fingerprint(source: FileSource, ids: Iterable[str]) -> str:
     """Hash what the pixels depend on: the files' names, sizes and times, and how masks are read."""
     digest = hashlib.blake2b(f"{FORMAT} {source.reading}".encode(), digest_size=8)
     for name in ids:
@@ -77,7 +76,7 @@ def fingerprint(source: Source, ids: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
-def build(path: Path, total: int, source: Source, ids: tuple[str, ...]) -> None:
+def build(path: Path, total: int, source: FileSource, ids: tuple[str, ...]) -> None:
     """Decode every pair into a file aside, then move it into place.
 
     Raises:

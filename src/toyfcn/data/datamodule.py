@@ -13,12 +13,13 @@ from toyfcn import hardware
 from toyfcn.config.data import DataConfig
 from toyfcn.data.cache import PixelCache
 from toyfcn.data.collate import group_by_size, pad_and_stack
+from toyfcn.data.custom_transform import CustomTransform
 from toyfcn.data.datasets import open_source
-from toyfcn.data.image_io import image_size
 from toyfcn.data.loader import LazyDataset, ResumableLoader
 from toyfcn.data.overlap import refuse_overlap
 from toyfcn.data.sampler import EpochSampler, size_buckets
-from toyfcn.data.source import Source
+from toyfcn.data.source import FileSource, Source
+from toyfcn.data.splits import fold_of
 from toyfcn.data.transforms import TrainTransform, working_size
 from toyfcn.data.workers import prepare_worker
 
@@ -71,15 +72,25 @@ class SegmentationData(pl.LightningDataModule):
                     refuse_overlap(self.source, train, (f"{key}={split}", ids))
 
     def split_ids(self, split: str) -> tuple[str, ...]:
-        """Return the ids of any split, its list read once, cut to ``data.limit``."""
+        """Return the ids of any split, its list read once, cut to ``data.limit``.
+
+        With ``data.folds`` those of the val split are the fold's, out of the training split.
+        """
         if split not in self.ids:
-            self.ids[split] = self.source.ids(split)[: self.config.limit]
+            config, whole = self.config, split
+            if config.folds and split in (config.train_split, config.val_split):
+                whole = config.train_split
+            ids = self.source.ids(whole)
+            if config.folds and whole == config.train_split:
+                held_out = set(fold_of(ids, config.folds, config.fold))
+                ids = tuple(n for n in ids if (n in held_out) == (split == config.val_split))
+            self.ids[split] = ids[: config.limit]
         return self.ids[split]
 
-    def train_transform(self) -> TrainTransform:
+    def train_transform(self) -> TrainTransform | CustomTransform:
         """Return the augmentation of training photos."""
         config = self.config
-        return TrainTransform(
+        own = TrainTransform(
             short_side=self.short_side,
             scale=(config.scale[0], config.scale[1]) if config.augment else (1.0, 1.0),
             crop=(config.crop[0], config.crop[1]) if config.crop else None,
@@ -89,6 +100,9 @@ class SegmentationData(pl.LightningDataModule):
             color=config.colour if config.augment else 0,
             void=self.source.void,
         )
+        if config.transform is None:
+            return own
+        return CustomTransform(own, config.transform, config.transform_args or {})
 
     def train_dataloader(self) -> ResumableLoader:
         """Augmented batches in the sampler's order, from ``start`` on."""
@@ -112,15 +126,17 @@ class SegmentationData(pl.LightningDataModule):
         return self._loader(split, "list", None)
 
     def _loader(
-        self, split: str, sampling: str, transform: TrainTransform | None
+        self, split: str, sampling: str, transform: TrainTransform | CustomTransform | None
     ) -> ResumableLoader:
         ids, config, cache = self.split_ids(split), self.config, None
         collate: Any = group_by_size
         if transform is not None:
-            collate = partial(pad_and_stack, fill=transform.fill, void=transform.void)
+            collate = partial(pad_and_stack, fill=TrainTransform.fill, void=self.source.void)
             if config.cache == "features":
                 collate = group_by_size  # padding would change features near it
             if config.cache == "disk":
+                if not isinstance(self.source, FileSource):
+                    raise ValueError(f"data.cache=disk is for files, not data={config.kind}")
                 cache = PixelCache(self.source, ids, Path(config.cache_folder))
         trainer = self.trainer
         sampler = EpochSampler(
@@ -147,7 +163,7 @@ class SegmentationData(pl.LightningDataModule):
         config = self.config
         if config.buckets is None:
             return ()
-        sizes = [image_size(self.source.image_path(name)) for name in ids]
+        sizes = [self.source.size(name) for name in ids]
         return size_buckets(
             np.array([working_size(size, self.short_side) for size in sizes]),
             min(config.buckets, len(ids) // config.batch_size),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from toyfcn.config.data import DataConfig, FolderConfig, ShapesConfig, VOCConfig
+from toyfcn.config.data import CustomConfig, DataConfig, FolderConfig, ShapesConfig, VOCConfig
+from toyfcn.data.custom import custom_source
 from toyfcn.data.folder import folder_source
-from toyfcn.data.locations import find_voc
+from toyfcn.data.locations import find_voc, refuse_missing
 from toyfcn.data.progress import progress
 from toyfcn.data.shapes import scene, world
-from toyfcn.data.source import Source
+from toyfcn.data.source import FileSource, Source
 from toyfcn.data.voc import voc_source
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,19 @@ def open_source(config: DataConfig) -> Source:
         return voc_source(draw_world(config), scene.CLASSES, config.name)
     if isinstance(config, FolderConfig):
         return folder_source(config)
+    if isinstance(config, CustomConfig):
+        refuse_missing(config)
+        return custom_source(config)
     assert isinstance(config, VOCConfig)
+    return open_voc(config)
+
+
+def open_voc(config: VOCConfig) -> FileSource:
+    """Find a VOC year on disk.
+
+    Raises:
+        ValueError: it is not there, or has no such folder of masks.
+    """
     source = voc_source(find_voc(config.root, config.year), name=config.name, masks=config.masks)
     if not source.masks.is_dir():
         raise ValueError(f"data.masks={config.masks}: {source.masks} is not a folder")

@@ -22,7 +22,7 @@ from toyfcn.data.color_masks import read_colors
 from toyfcn.data.image_io import WHITE, read_image, read_mask
 from toyfcn.data.locations import refuse_missing
 from toyfcn.data.palettes import Color, class_palette
-from toyfcn.data.source import VOID, Source
+from toyfcn.data.source import VOID, FileSource
 from toyfcn.data.splits import DRAWN, draw_splits, id_fault
 
 PHOTOS = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif", ".bmp", ".tif", ".tiff")
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class FolderSource(Source):
+class FolderSource(FileSource):
     """A data set in two folders. Without lists, the splits are drawn: see ``draw_splits``.
 
     ``photos`` and ``labels`` hold the suffix of each id's file; ``colors`` (if any) is one color

@@ -5,7 +5,7 @@ from __future__ import annotations
 from glob import glob
 from pathlib import Path
 
-from toyfcn.config.data import DataConfig, FolderConfig, VOCConfig
+from toyfcn.config.data import CustomConfig, DataConfig, FolderConfig, VOCConfig
 
 
 def refuse_missing(config: DataConfig) -> None:
@@ -16,6 +16,8 @@ def refuse_missing(config: DataConfig) -> None:
     """
     if isinstance(config, VOCConfig):
         find_voc(config.root, config.year)
+    elif isinstance(config, CustomConfig) and config.target is None:
+        raise ValueError("data.target is missing: data=custom needs data.target=module:name")
     elif isinstance(config, FolderConfig):
         for key in ("images", "masks", "lists"):
             value = getattr(config, key)

@@ -3,33 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable, Sequence
 
 from toyfcn.data.source import Source
 
-FIRST_YEAR = re.compile(r"2007_(\d{6})")
-
-
-def canonical(name: str) -> str:
-    """Return the one name of a PASCAL photo: later years call VOC2007's ``000032`` 2007_000032."""
-    match = FIRST_YEAR.fullmatch(name)
-    return match[1] if match else name
-
 
 def identities(source: Source, ids: Iterable[str]) -> list[int]:
-    """Return a 64-bit number for each photo, the same in every data set.
-
-    PASCAL's photos are identified by their canonical name. Elsewhere many photos are called 0001,
-    so the file's size in bytes belongs to the name.
-    """
-    found = []
-    for name in ids:
-        size = source.image_path(name).stat().st_size if not source.pascal else ""
-        text = f"{canonical(name) if source.pascal else name}/{size}"
-        digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
-        found.append(int.from_bytes(digest, "little"))
-    return found
+    """Return a 64-bit number for each photo, the same in every data set that has it."""
+    texts = [source.identity(name).encode("utf-8", "surrogateescape") for name in ids]
+    digests = [hashlib.blake2b(text, digest_size=8).digest() for text in texts]
+    return [int.from_bytes(digest, "little") for digest in digests]
 
 
 def shared(source: Source, ids: Sequence[str], trained: Iterable[int]) -> list[str]:

@@ -16,21 +16,27 @@ from toyfcn.data.image_io import (
     read_mask_and_palette,
 )
 from toyfcn.data.palettes import ADVICE, disagreements, used_colors, warn_of_reordered_voc
-from toyfcn.data.source import Source
+from toyfcn.data.source import FileSource, Source
 
 JPEG = (".jpg", ".jpeg", ".jfif")  # which have 8 bits
 log = logging.getLogger(__name__)
 
 
 def check(source: Source, ids: Iterable[str]) -> None:
-    """Check the headers of photos and masks that are to be read: palettes, and bits a channel."""
+    """Check the headers of photos and masks that are to be read: palettes, and bits a channel.
+
+    Where they are no files, the first pair is read.
+    """
     names = list(dict.fromkeys(ids))
+    if not isinstance(source, FileSource):
+        source.pair(names[0])
+        return
     refuse_odd_palettes(source, names)
     white = source.white if isinstance(source, FolderSource) else WHITE
     tell_of_16_bits(map(source.image_path, names), white)
 
 
-def refuse_odd_palettes(source: Source, ids: Iterable[str]) -> None:
+def refuse_odd_palettes(source: FileSource, ids: Iterable[str]) -> None:
     """Check that palette masks have the colors expected: VOC's, or in a folder those of the others.
 
     Only headers are read where all palettes are the same.
@@ -77,7 +83,7 @@ def refuse_void_only(source: Source, splits: Mapping[str, Sequence[str]], train:
             f"every pixel of the {len(ids)} masks of the split {split!r} is void ({source.void})"
         )
         if split == train:
-            first = source.mask_path(ids[0])
+            first = source.places(ids[0])[1]
             raise ValueError(f"{every}: nothing can be learned; look at {first} and data.void")
         log.warning("%s: its scores will be null", every)
 

@@ -1,42 +1,111 @@
-"""One data set on disk: which images its splits name, what its labels mean; pixels when asked.
+"""One data set: which images its splits name, what its labels mean; pixels when asked.
 
 Nothing here opens an image or a mask before it is consumed.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 from torch import Tensor
 
-from toyfcn.data.image_io import read_image, read_mask_and_palette
+from toyfcn.data.image_io import image_size, read_image, read_mask_and_palette
 from toyfcn.data.palettes import ADVICE, color_list, palette, unexpected, used_colors
 from toyfcn.data.splits import id_fault, no_file, read_lines, sound_ids
 
 VOID = 255  # label of pixels that are neither learned nor scored
 
 
-@dataclass(frozen=True)
-class Source:
-    """A data set: where its photos, masks and lists lie, and what its labels mean.
+@dataclass(frozen=True, kw_only=True)
+class Source(ABC):
+    """A data set: which images its splits name, what its labels mean, and how they are read.
 
-    Holds paths and names only, so it is small and is sent to loader workers as it is. Photos are
-    ``images``/<id>.jpg, masks ``masks``/<id>.png, split lists ``lists``/<split>.txt.
+    It is sent to loader workers, so it holds names only. ``palette`` are the colors of the labels
+    in pictures, red, green and blue of each of 256; ``void`` is the ignore index.
     """
 
     name: str
-    images: Path
-    masks: Path
-    lists: Path
     classes: tuple[str, ...]
     palette: tuple[int, ...] = tuple(palette())
     void: int = VOID
 
-    pascal: ClassVar[bool] = False  # ids are PASCAL's own: a photo has one name in every year
+    @abstractmethod
+    def ids(self, split: str) -> tuple[str, ...]:
+        """Return the ids of a split in its order.
+
+        Raises:
+            ValueError: no such split, or one that cannot be used.
+        """
+
+    @abstractmethod
+    def image(self, name: str) -> Tensor:
+        """Read the photo of an id: uint8 (3, H, W), RGB."""
+
+    @abstractmethod
+    def read_labels(self, name: str) -> Tensor:
+        """Read the mask of an id, values not yet checked: uint8 (H, W)."""
+
+    def places(self, name: str) -> tuple[str, str]:
+        """Return what messages call the photo and the mask of an id."""
+        return f"photo {name!r} of {self.name}", f"mask {name!r} of {self.name}"
+
+    def size(self, name: str) -> tuple[int, int]:
+        """Return (height, width) of the photo of an id."""
+        height, width = self.image(name).shape[-2:]
+        return height, width
+
+    def identity(self, name: str) -> str:
+        """Return what tells the photo of an id from those of all other data sets."""
+        return f"{self.name}/{name}"
+
+    def mask(self, name: str) -> Tensor:
+        """Read the mask of an id: uint8 (H, W), values below the number of classes, or void.
+
+        Raises:
+            ValueError: a value outside the classes; the message names the file and the values.
+        """
+        mask = self.read_labels(name)
+        labels = mask.numpy()
+        bad = labels >= len(self.classes)
+        bad &= labels != self.void
+        if bad.any():
+            wrong = [int(v) for v in np.unique(labels) if v >= len(self.classes) and v != self.void]
+            raise ValueError(
+                f"{self.places(name)[1]} holds the values {wrong}, but the classes of {self.name} "
+                f"end at {len(self.classes) - 1} and void is {self.void}"
+            )
+        return mask
+
+    def pair(self, name: str) -> tuple[Tensor, Tensor]:
+        """Read photo and mask of an id and check that their sizes agree.
+
+        Raises:
+            ValueError: either is unreadable, or their sizes differ.
+        """
+        image, mask = self.image(name), self.mask(name)
+        if image.shape[1:] != mask.shape:
+            photo, labels = self.places(name)
+            raise ValueError(
+                f"{photo} is {image.shape[2]} x {image.shape[1]} pixels, but its mask {labels} is "
+                f"{mask.shape[1]} x {mask.shape[0]}"
+            )
+        return image, mask
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileSource(Source):
+    """A data set of files: where its photos, masks and lists lie.
+
+    Photos are ``images``/<id>.jpg, masks ``masks``/<id>.png, lists ``lists``/<split>.txt.
+    """
+
+    images: Path
+    masks: Path
+    lists: Path
 
     @property
     def reading(self) -> str:
@@ -90,27 +159,21 @@ class Source:
         """Return where the mask of an id lies."""
         return self.masks / f"{name}.png"
 
+    def places(self, name: str) -> tuple[str, str]:
+        """Return the paths of photo and mask."""
+        return str(self.image_path(name)), str(self.mask_path(name))
+
+    def size(self, name: str) -> tuple[int, int]:
+        """Return (height, width) of the photo of an id, by its header."""
+        return image_size(self.image_path(name))
+
+    def identity(self, name: str) -> str:
+        """Return the name and the size in bytes of a photo: many are called 0001."""
+        return f"{name}/{self.image_path(name).stat().st_size}"
+
     def image(self, name: str) -> Tensor:
         """Read the photo of an id: uint8 (3, H, W), RGB."""
         return read_image(self.image_path(name))
-
-    def mask(self, name: str) -> Tensor:
-        """Read the mask of an id: uint8 (H, W), values below the number of classes, or void.
-
-        Raises:
-            ValueError: a value outside the classes; the message names the file and the values.
-        """
-        mask = self.read_labels(name)
-        labels = mask.numpy()
-        bad = labels >= len(self.classes)
-        bad &= labels != self.void
-        if bad.any():
-            wrong = [int(v) for v in np.unique(labels) if v >= len(self.classes) and v != self.void]
-            raise ValueError(
-                f"{self.mask_path(name)} holds the values {wrong}, but the classes of {self.name} "
-                f"end at {len(self.classes) - 1} and void is {self.void}"
-            )
-        return mask
 
     def read_labels(self, name: str) -> Tensor:
         """Read the mask of an id as its file has it, values not yet checked: uint8 (H, W).
@@ -125,17 +188,3 @@ class Source:
             if wrong:
                 raise ValueError(f"{self.mask_path(name)}: its palette {wrong} as VOC's; {ADVICE}")
         return labels
-
-    def pair(self, name: str) -> tuple[Tensor, Tensor]:
-        """Read photo and mask of an id and check that their sizes agree.
-
-        Raises:
-            ValueError: either is unreadable, or their sizes differ.
-        """
-        image, mask = self.image(name), self.mask(name)
-        if image.shape[1:] != mask.shape:
-            raise ValueError(
-                f"{self.image_path(name)} is {image.shape[2]} x {image.shape[1]} pixels, but its "
-                f"mask {self.mask_path(name)} is {mask.shape[1]} x {mask.shape[0]}"
-            )
-        return image, mask

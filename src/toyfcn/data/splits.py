@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
 
 DRAWN = ("train", "val", "test", "all")  # the splits where there are no lists
@@ -91,6 +91,17 @@ def draw_splits(
     names = [name for _, name in ranked]
     parts = {"train": names[ends[1] :], "val": names[: ends[0]], "test": names[ends[0] : ends[1]]}
     return {split: tuple(sorted(part)) for split, part in (parts | {"all": names}).items()}
+
+
+def fold_of(ids: Sequence[str], folds: int, fold: int) -> tuple[str, ...]:
+    """Return the ids of one of several parts of equal size (but for one id), by a hash of the ids.
+
+    Raises:
+        ValueError: there are fewer ids than folds.
+    """
+    if len(ids) < folds:
+        raise ValueError(f"data.folds={folds} needs as many images, and there are {len(ids)}")
+    return tuple(sorted(ids, key=lambda name: (uniform(name, 0), name))[fold::folds])
 
 
 def uniform(name: str, seed: int) -> float:

@@ -6,16 +6,17 @@ A VOC year's folder holds ``JPEGImages/<id>.jpg``, ``SegmentationClass/<id>.png`
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, TypedDict
+from typing import TypedDict
 
 import numpy as np
 from torch import Tensor
 
 from toyfcn.data.locations import find_voc
-from toyfcn.data.source import Source
+from toyfcn.data.source import FileSource
 from toyfcn.data.splits import no_file
 
 CLASSES = (
@@ -24,14 +25,23 @@ CLASSES = (
     *("sheep", "sofa", "train", "tvmonitor"),
 )
 AUGMENTED = "SegmentationClassAug"  # SBD's masks, converted to VOC's format: they add to VOC's own
+FIRST_YEAR = re.compile(r"2007_(\d{6})")
 LISTS = Path(__file__).parent / "lists"  # trainaug and seg11valid, which no VOC archive holds
 
 
-@dataclass(frozen=True)
-class VOCSource(Source):
+def canonical(name: str) -> str:
+    """Return the one name of a PASCAL photo: later years call VOC2007's ``000032`` 2007_000032."""
+    match = FIRST_YEAR.fullmatch(name)
+    return match[1] if match else name
+
+
+@dataclass(frozen=True, kw_only=True)
+class VOCSource(FileSource):
     """A VOC year with VOC's own classes: knows the lists of this package, and SBD's masks."""
 
-    pascal: ClassVar[bool] = True
+    def identity(self, name: str) -> str:
+        """Return the photo's one name in all years: VOC2007's 000032 is 2007_000032 later."""
+        return f"{canonical(name)}/"
 
     def list_path(self, split: str) -> Path:
         """Return where a split's list lies: on disk, else among those of this package."""
@@ -67,12 +77,12 @@ def voc_source(
     classes: Sequence[str] = CLASSES,
     name: str = "",
     masks: str = "SegmentationClass",
-) -> Source:
+) -> FileSource:
     """Describe a folder in the VOC layout, such as one that ``find_voc`` found.
 
     ``masks`` is the folder of the masks below it; ``SegmentationClassAug`` adds to VOC's own.
     """
-    kind = VOCSource if tuple(classes) == CLASSES else Source
+    kind = VOCSource if tuple(classes) == CLASSES else FileSource
     return kind(
         name=name or folder.name,
         images=folder / "JPEGImages",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -89,11 +89,11 @@ def figures_of(marginals: Numbers) -> tuple[Numbers, Numbers, Numbers]:
 
 
 def write_images(
-    folder: Path, scored: Mapping[str, ImageCounts], checkpoint: str | None = None
+    folder: Path, scored: Mapping[str, ImageCounts], checkpoints: Sequence[str] = ()
 ) -> None:
     """Write images.npz and images.csv, of one or several splits by name.
 
-    ``checkpoint`` is the path of the network's, as seen from the folder.
+    ``checkpoints`` are the paths of the network's, as seen from the folder: several of an ensemble.
     """
     parts = list(scored.values())
     counts: dict[str, Any] = {
@@ -105,15 +105,15 @@ def write_images(
         if whole.dtype == np.int64:
             counts[name] = whole.astype(np.min_scalar_type(int(whole.max(initial=0))))
     splits = np.repeat(list(scored), [len(part.ids) for part in parts])
-    told = {"classes": np.array(parts[0].classes), "checkpoint": np.array(checkpoint or "")}
+    told = {"classes": np.array(parts[0].classes), "checkpoint": np.array("\n".join(checkpoints))}
     told["views"] = np.array(parts[0].views)
     with atomic_write(folder / FILE) as file:
         np.savez_compressed(file, allow_pickle=False, splits=splits, **counts, **told)
     write_text(folder / "images.csv", as_csv(scored))
 
 
-def read_images(folder: Path) -> tuple[dict[str, ImageCounts], str]:
-    """Read images.npz: the counts by split, and the checkpoint's path as seen from the folder.
+def read_images(folder: Path) -> tuple[dict[str, ImageCounts], list[Path]]:
+    """Read images.npz: the counts by split, and the paths of the network's checkpoints.
 
     Raises:
         ValueError: there is no such file, or it was not written by ``write_images``.
@@ -123,7 +123,7 @@ def read_images(folder: Path) -> tuple[dict[str, ImageCounts], str]:
         with np.load(path, allow_pickle=False) as file:
             found = {name: file[name] for name in file.files}
         classes, splits = tuple(found.pop("classes").tolist()), found.pop("splits")
-        checkpoint, views = str(found.pop("checkpoint")), int(found.pop("views", 1))
+        checkpoints, views = str(found.pop("checkpoint")), int(found.pop("views", 1))
         scored = {}
         for split in dict.fromkeys(splits.tolist()):
             part = {name: values[splits == split] for name, values in found.items()}
@@ -135,7 +135,7 @@ def read_images(folder: Path) -> tuple[dict[str, ImageCounts], str]:
         raise ValueError(f"{folder} has no {FILE}: toyfcn-train and toyfcn-eval write it") from None
     except Exception as error:  # whatever a damaged file may provoke
         raise ValueError(f"{path} is damaged: {first_line(error)}") from None
-    return scored, checkpoint
+    return scored, [folder / path for path in checkpoints.splitlines()]
 
 
 def as_csv(scored: Mapping[str, ImageCounts]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import logging
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,11 @@ COLUMNS = ("time", "command", "folder", "checkpoint", "data", "split", "photos",
 
 
 def note_scoring(
-    folder: Path, checkpoint: str | Path, data: DataConfig, split: str, found: dict[str, Any]
+    folder: Path,
+    checkpoints: Sequence[str | Path],
+    data: DataConfig,
+    split: str,
+    found: dict[str, Any],
 ) -> None:
     """Append a line if a split is a test split: the one of data.test_split, or one called test.
 
@@ -33,7 +38,8 @@ def note_scoring(
     if split not in ("test", data.test_split):
         return
     time, command = datetime.now(UTC).isoformat(timespec="seconds"), Path(sys.argv[0]).stem
-    facts = (time, command, near(folder), near(checkpoint), data.name, split, found["images"])
+    scored = ", ".join(map(near, checkpoints))
+    facts = (time, command, near(folder), scored, data.name, split, found["images"])
     miou = "" if found["miou"] is None else f"{found['miou']:.6f}"
     try:
         append(LOG, (*facts, miou))

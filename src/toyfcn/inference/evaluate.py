@@ -12,6 +12,7 @@ import torch
 
 from toyfcn.config.commands import EvalConfig
 from toyfcn.config.data import KINDS, DataConfig
+from toyfcn.config.target import refuse_untrusted
 from toyfcn.config.trainer import ScoringConfig
 from toyfcn.data import preflight
 from toyfcn.data.datamodule import SegmentationData
@@ -27,13 +28,15 @@ from toyfcn.runs.run import Run
 
 
 def evaluate(
-    ckpt: str | Path,
+    ckpt: str | Path | Sequence[str | Path],
     split: str = "val",
     data: DataConfig | None = None,
     trainer: ScoringConfig | None = None,
     trust: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Score a checkpoint on a split of its own data set, or of ``data``.
+
+    Of several checkpoints the probabilities are averaged.
 
     ``trust`` are packages whose code the checkpoint may name.
 
@@ -47,7 +50,8 @@ def evaluate(
     (4, True)
     """
     loaded = checkpoint.load(ckpt, trust)
-    return score_split(loaded, data or loaded.data, split, trainer or ScoringConfig())[0]
+    data = data or as_trained({}, loaded.data, trust)
+    return score_split(loaded, data, split, trainer or ScoringConfig())[0]
 
 
 def run_command(config: EvalConfig, run: Run) -> None:
@@ -58,7 +62,10 @@ def run_command(config: EvalConfig, run: Run) -> None:
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
     loaded = checkpoint.load(config.ckpt, config.trust)
-    data = as_trained(config.data, loaded.data)
+    paths = [
+        str(path) for path in (config.ckpt if isinstance(config.ckpt, list) else [config.ckpt])
+    ]
+    data = as_trained(config.data, loaded.data, config.trust)
     moved = isinstance(config.data, dict) and "root" not in config.data
     try:
         found, images = score_split(loaded, data, config.split, config.trainer, config.resamples)
@@ -69,9 +76,9 @@ def run_command(config: EvalConfig, run: Run) -> None:
         raise ValueError(
             f"{error}; {where}: set data.root=, or run it where it was trained"
         ) from None
-    note_scoring(run.folder, str(config.ckpt), data, config.split, found)
-    ckpt = os.path.relpath(Path(str(config.ckpt)).resolve(), run.folder.resolve())
-    write_images(run.folder, {config.split: images}, ckpt)
+    note_scoring(run.folder, paths, data, config.split, found)
+    ckpts = [os.path.relpath(Path(path).resolve(), run.folder.resolve()) for path in paths]
+    write_images(run.folder, {config.split: images}, ckpts)
     write_json(run.folder / "metrics.json", {config.split: found})
     print_scores({config.split: found})
     print(f"wrote {run.folder / 'metrics.json'}, images.csv and images.npz")
@@ -97,10 +104,14 @@ def score_split(
     return loaded.score(data, split, trainer, resamples)
 
 
-def as_trained(chosen: Any, trained: DataConfig) -> DataConfig:
+def as_trained(chosen: Any, trained: DataConfig, trust: Sequence[str] = ()) -> DataConfig:
     """Return the data config to score on: what the user chose, else what the checkpoint has.
 
-    ``chosen`` is a whole data config (data=NAME), or {option: value} of those that differ.
+    ``chosen`` is a whole data config (data=NAME), or {option: value} of those that differ;
+    ``trust`` are packages whose code the checkpoint's may name.
+
+    Raises:
+        ValueError: an option is not of that data set, or the checkpoint names other code.
     """
     if isinstance(chosen, DataConfig):
         return chosen
@@ -108,4 +119,7 @@ def as_trained(chosen: Any, trained: DataConfig) -> DataConfig:
     ignored = sorted(set(chosen) - set(values))
     if ignored:
         raise ValueError(f"data.{ignored[0]} is no option of data={trained.name}, the checkpoint's")
+    if "target" not in chosen:
+        scored = dataclasses.replace(trained, transform=None, transform_args=None)
+        refuse_untrusted(scored, trust, "the checkpoint")
     return KINDS[trained.kind](**values | chosen)

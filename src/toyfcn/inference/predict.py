@@ -17,7 +17,7 @@ from torch import Tensor
 from toyfcn import hardware
 from toyfcn.config.commands import PredictConfig
 from toyfcn.config.data import VOCConfig
-from toyfcn.data.datasets import open_source
+from toyfcn.data.datasets import open_voc
 from toyfcn.data.folder import PHOTOS
 from toyfcn.data.image_io import WHITE, read_image
 from toyfcn.data.locations import refuse_missing_source
@@ -70,10 +70,13 @@ class Predictor:
         return found
 
 
-def load(ckpt: str | Path, accelerator: str = "auto", trust: Sequence[str] = ()) -> Predictor:
+def load(
+    ckpt: str | Path | Sequence[str | Path], accelerator: str = "auto", trust: Sequence[str] = ()
+) -> Predictor:
     """Read a checkpoint and return what predicts with it; nothing in the file is executed.
 
-    ``accelerator`` is auto, cpu or gpu; ``trust`` are packages whose code the checkpoint may name.
+    Of several checkpoints the probabilities are averaged. ``accelerator`` is auto, cpu or gpu;
+    ``trust`` are packages whose code the checkpoint may name.
 
     >>> toyfcn.load("run/checkpoints/best.ckpt").classes[:2]
     ['background', 'aeroplane']
@@ -205,13 +208,13 @@ def submission(config: PredictConfig, loaded: Checkpoint) -> tuple[list[Path], P
     Raises:
         ValueError: the data is no VOC, or a photo is missing.
     """
-    data = as_trained(config.data, loaded.data)
+    data = as_trained(config.data, loaded.data, config.trust)
     if not isinstance(data, VOCConfig) or loaded.classes != list(CLASSES):
         raise ValueError(
             f"format=voc_server is for PASCAL's classes: data={data.name}, and the checkpoint has "
             f"{len(loaded.classes)} classes"
         )
-    source = open_source(data)
+    source = open_voc(data)
     lines = source.lines(config.split)
     photos = [
         source.image_path(name)

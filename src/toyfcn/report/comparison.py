@@ -23,10 +23,10 @@ from toyfcn.runs.run import Run
 
 @dataclass(frozen=True)
 class Network:
-    """What a network scored, by split, and its checkpoint."""
+    """What a network scored, by split, and its checkpoint, or those of an ensemble."""
 
     counts: dict[str, ImageCounts]
-    checkpoint: Path
+    checkpoints: list[Path]
 
 
 def run_command(config: CompareConfig, run: Run) -> int:
@@ -83,10 +83,10 @@ def networks(path: Path, config: CompareConfig) -> list[Network]:
     """
     if path.is_file():
         loaded = checkpoint.load(path, config.trust)
-        data = as_trained(config.data, loaded.data)
+        data = as_trained(config.data, loaded.data, config.trust)
         split = config.split or data.val_split or "val"
         _, counts = score_split(loaded, data, split, config.trainer)
-        return [Network({split: counts}, path)]
+        return [Network({split: counts}, [path])]
     below = [path.glob("*/" * depth + FILE) for depth in range(DEPTH + 1)]
     folders = [p.parent for found in below for p in sorted(found) if "earlier" not in p.parts]
     if not folders:
@@ -105,8 +105,7 @@ def networks(path: Path, config: CompareConfig) -> list[Network]:
                 f"{path} holds runs that differ in {', '.join(varied)}: name the folder of one, or "
                 "of runs that differ in their seed alone"
             )
-    read = [(folder, *read_images(folder)) for folder in folders]
-    return [Network(counts, folder / ckpt) for folder, counts, ckpt in read]
+    return [Network(*read_images(folder)) for folder in folders]
 
 
 def chosen_split(sides: dict[str, list[Network]], asked: str | None) -> str | None:
@@ -142,8 +141,9 @@ def draw(
     """Draw the photos that differ most: photo, truth, and the prediction of each side's first."""
     ids, columns = [name for name, _ in apart], []
     for side in sides.values():
-        loaded = checkpoint.load(side[0].checkpoint, config.trust)
-        data = SegmentationData.open(as_trained(config.data, loaded.data), loaded.model.short_side)
+        loaded = checkpoint.load(side[0].checkpoints, config.trust)
+        trained = as_trained(config.data, loaded.data, config.trust)
+        data = SegmentationData.open(trained, loaded.model.short_side)
         columns.append(list(predictions(loaded.net, data, ids)))
     palette, classes, rows = data.source.palette, data.source.classes, []
     for (name, scores), seen in zip(apart, zip(*columns, strict=True), strict=True):

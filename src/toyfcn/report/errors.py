@@ -151,14 +151,15 @@ def draw_photos(results: Results, path: Path) -> None:
     # here, because they import torch, and the rest of a report takes one second
     from toyfcn.data.datamodule import SegmentationData
     from toyfcn.evaluation.scoring import predictions
+    from toyfcn.inference.evaluate import as_trained
     from toyfcn.runs import checkpoint
 
     found, run = images_of(results), results.best
     if found is None or run is None:
         return
     split, counts = found
-    loaded = checkpoint.load(run.folder / read_images(run.folder)[1])
-    data = SegmentationData.open(loaded.data, loaded.model.short_side)
+    loaded = checkpoint.load(read_images(run.folder)[1])
+    data = SegmentationData.open(as_trained({}, loaded.data), loaded.model.short_side)
     columns = chosen(counts)
     ids = dict.fromkeys(counts.ids[i] for _, _, three, _ in columns for i in three)
     seen = {name: rest for name, *rest in predictions(loaded.net, data, ids)}

@@ -17,7 +17,7 @@ from string import Template
 
 from toyfcn.evaluation.score_table import between
 from toyfcn.report.claims import judge, lines
-from toyfcn.report.results import Result, Results, clean, over_seeds
+from toyfcn.report.results import Result, Results, clean, over_repeats, repeats
 from toyfcn.report.tables import (
     UNFINISHED,
     baseline_cells,
@@ -46,9 +46,9 @@ NUMERIC = ("val mean IU", "test mean IU", "boundary IU", "time", "n")
 def page(results: Results, light: dict[str, bytes], dark: dict[str, bytes]) -> str:
     """Return the page; ``light`` and ``dark`` are the plots of ``plots.draw_all``."""
     sections = [section("Runs", table(results))] if len(results.runs) > 1 else []
-    if groups := over_seeds(results):
+    if groups := over_repeats(results):
         rows = [[safe(cell) for cell in group_cells(group)] for group in groups]
-        sections.append(section("Over seeds", rows_of(group_headings(results), rows)))
+        sections.append(section(f"Over {repeats(results)}", rows_of(group_headings(results), rows)))
     sections += [verdict(results)]
     sections += [
         section(CAPTIONS[name], plot(light[name], dark.get(name, light[name]), CAPTIONS[name]))

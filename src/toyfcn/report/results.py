@@ -119,9 +119,12 @@ class Results:
         return next((r for r in self.runs if r.finished and self.score(r) is not None), None)
 
 
+REPEATS = {"seed": "seeds", "data.fold": "folds"}
+
+
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ in their seed alone: mean and standard deviation of their scores."""
+    """Runs that differ in their seed or fold alone: mean and standard deviation of their scores."""
 
     parameters: dict[str, str]
     count: int
@@ -227,12 +230,17 @@ def tells_apart(key: str) -> bool:
     return key not in (*FREE, "resume", "rerun", "launcher") and not key.startswith("sweep.")
 
 
-def over_seeds(results: Results) -> list[Group]:
-    """Group the finished runs that differ in ``seed`` alone, best mean first; [] without seeds.
+def repeats(results: Results) -> str:
+    """Return what runs are repeated over: seeds, folds, seeds and folds, or nothing."""
+    return " and ".join(name for key, name in REPEATS.items() if key in results.parameters)
 
-    A seed counts once, however many runs have it.
+
+def over_repeats(results: Results) -> list[Group]:
+    """Group the finished runs that differ in seed or fold alone, best mean first; else [].
+
+    A seed, and a fold of it, counts once, however many runs have it.
     """
-    if "seed" not in results.parameters:
+    if not repeats(results):
         return []
     split = results.metric.partition(".")[0]
     scores: dict[tuple[tuple[str, str], ...], dict[str, float]] = {}
@@ -240,10 +248,11 @@ def over_seeds(results: Results) -> list[Group]:
     for run in results.runs:
         score = results.score(run)
         if run.finished and score is not None:
-            others = tuple((k, v) for k, v in run.parameters.items() if k != "seed")
-            scores.setdefault(others, {}).setdefault(run.seed, score)
+            others = tuple((k, v) for k, v in run.parameters.items() if k not in REPEATS)
+            repeat = f"{run.seed} {run.parameters.get('data.fold', '')}"
+            scores.setdefault(others, {}).setdefault(repeat, score)
             if (boundary := run.figure(f"{split}.boundary_miou")) is not None:
-                boundaries.setdefault(others, {}).setdefault(run.seed, boundary)
+                boundaries.setdefault(others, {}).setdefault(repeat, boundary)
     groups = [
         Group(
             dict(others),

@@ -15,7 +15,7 @@ from rich.text import Text
 from toyfcn.config.commands import FIGURES
 from toyfcn.evaluation.score_table import between
 from toyfcn.report.claims import judge, lines
-from toyfcn.report.results import Group, Result, Results, clean, over_seeds
+from toyfcn.report.results import REPEATS, Group, Result, Results, clean, over_repeats, repeats
 from toyfcn.text import no_formula
 
 MOST = 40  # rows in the terminal
@@ -95,7 +95,7 @@ def group_cells(group: Group) -> list[str]:
 def group_headings(results: Results) -> list[str]:
     """Return the names of the columns over seeds."""
     return [
-        *(p for p in results.parameters if p != "seed"),
+        *(p for p in results.parameters if p not in REPEATS),
         f"{results.metric} ± std",
         "boundary IU",
         "n",
@@ -129,8 +129,8 @@ def print_results(results: Results, console: Console | None = None) -> None:
     console.print(table)
     if len(results.runs) > MOST:
         console.print(Text(f"… {len(results.runs) - MOST} more in results.csv"))
-    if groups := over_seeds(results):
-        seeds = Table(title="over seeds", title_justify="left", box=box.SIMPLE_HEAD)
+    if groups := over_repeats(results):
+        seeds = Table(title=f"over {repeats(results)}", title_justify="left", box=box.SIMPLE_HEAD)
         for name in group_headings(results):
             seeds.add_column(Text(clean(name)))
         for group in groups:
@@ -186,8 +186,8 @@ def markdown(results: Results) -> str:
     parts = [f"# {escaped(results.title)}", ""]
     rows = [cells(results, run) for run in results.runs]
     parts += rows_of(headings(results), rows + baseline_cells(results))
-    if groups := over_seeds(results):
-        parts += ["", "## Over seeds", ""]
+    if groups := over_repeats(results):
+        parts += ["", f"## Over {repeats(results)}", ""]
         parts += rows_of(group_headings(results), [group_cells(group) for group in groups])
     if judgement := judge(results):
         parts += ["", f"## Claim: {escaped(clean(judgement.text, 400))}", ""]

@@ -29,6 +29,7 @@ from toyfcn.evaluation.per_image import ImageCounts
 from toyfcn.files import refuse_no_file
 from toyfcn.hardware import device as device_of
 from toyfcn.models.build import Network, build_network
+from toyfcn.models.ensemble import Ensemble
 from toyfcn.models.fcn import FCN
 from toyfcn.models.pretrained import Transplant
 from toyfcn.models.weights_file import read_tensors
@@ -44,7 +45,7 @@ KEY = "toyfcn"  # of the metadata in a checkpoint
 class Checkpoint:
     """A trained network with what it knows about its classes and data."""
 
-    net: Network
+    net: Network | Ensemble
     model: ModelConfig
     data: DataConfig
     metadata: dict[str, Any]
@@ -100,14 +101,21 @@ def make_metadata(
     }
 
 
-def load(path: str | Path | None, trust: Sequence[str] = ()) -> Checkpoint:
+Paths = str | Path | Sequence[str | Path] | None
+
+
+def load(path: Paths, trust: Sequence[str] = ()) -> Checkpoint:
     """Read a checkpoint of toyfcn-train and make its network again, on the CPU, in eval mode.
 
+    Of several they become one, which averages the networks' probabilities.
     ``trust`` are packages whose code it may name, where its network is not one of toyfcn's.
 
     Raises:
         ValueError: no file, no checkpoint, or none of toyfcn's; the message says which.
     """
+    if isinstance(path, Sequence) and not isinstance(path, str) and path:
+        return averaged({str(one): load(one, trust) for one in path})
+    assert isinstance(path, str | Path | None)
     refuse_no_file(path, "ckpt")
     content = read(Path(str(path)))
     metadata = content.get(KEY)
@@ -129,6 +137,27 @@ def load(path: str | Path | None, trust: Sequence[str] = ()) -> Checkpoint:
     except Exception as error:  # whatever forged weights may provoke
         raise ValueError(f"ckpt={path} is damaged: {first_line(error)}") from None
     return Checkpoint(net.eval(), model, data, metadata)
+
+
+def averaged(members: dict[str, Checkpoint]) -> Checkpoint:
+    """Return one checkpoint of several; its data set is the first one's.
+
+    Raises:
+        ValueError: they mean other classes, or see photos at other sizes.
+    """
+    (first_path, first), *others = members.items()
+    if not others:
+        return first
+    for path, other in others:
+        for key in ("classes", "void"):
+            if other.metadata[key] != first.metadata[key]:
+                raise ValueError(f"ckpt=: {path} and {first_path} differ in their {key}")
+        if other.model.short_side != first.model.short_side:
+            raise ValueError(f"ckpt=: {path} and {first_path} differ in model.short_side")
+    every = members.values()
+    trained_on = sorted({photo for one in every for photo in one.metadata.get("trained_on", ())})
+    net = Ensemble(one.net for one in every).eval()
+    return Checkpoint(net, first.model, first.data, first.metadata | {"trained_on": trained_on})
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -183,6 +212,7 @@ def transplant(start: Checkpoint, net: Network) -> Transplant:
     Raises:
         ValueError: the shapes differ; the message names the first such weight.
     """
+    assert not isinstance(start.net, Ensemble)  # which only scoring and prediction load
     given, wanted = start.net.state_dict(), net.state_dict()
     finer = len(net.heads) > len(start.net.heads)
     report = Transplant()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import nn
+
 from toyfcn.config.commands import TrainConfig
 from toyfcn.data.datamodule import SegmentationData
 from toyfcn.evaluation import pictures
 from toyfcn.evaluation.per_image import write_images
 from toyfcn.evaluation.test_scorings import note_scoring
 from toyfcn.files import write_json
-from toyfcn.models.build import Network
 from toyfcn.runs import checkpoint
 from toyfcn.runs.failures import optional
 from toyfcn.runs.resume import trusted_packages
@@ -33,8 +34,8 @@ def score_best(
     for split, name in (("val", config.data.val_split), ("test", config.data.test_split)):
         if name is not None:
             metrics[split], counts[split] = chosen.score(data, name, config.trainer)
-            note_scoring(run.folder, best, config.data, name, metrics[split])
-    write_images(run.folder, counts, str(BEST))
+            note_scoring(run.folder, [best], config.data, name, metrics[split])
+    write_images(run.folder, counts, [str(BEST)])
     write_json(run.metrics, metrics)
     with optional("the last of the curves"):
         logger.attempt(
@@ -53,7 +54,7 @@ def score_best(
 
 
 def draw_predictions(
-    config: TrainConfig, run: Run, net: Network, data: SegmentationData, metrics: dict[str, Any]
+    config: TrainConfig, run: Run, net: nn.Module, data: SegmentationData, metrics: dict[str, Any]
 ) -> None:
     """Draw predictions.png: photo, ground truth, prediction and errors of six photos."""
     which = "val" if config.data.test_split is None else "test"

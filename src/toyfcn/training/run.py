@@ -17,6 +17,7 @@ from torch.utils import deterministic
 from toyfcn.config.commands import TrainConfig
 from toyfcn.data import preflight
 from toyfcn.data.class_weights import loss_weights
+from toyfcn.data.custom_transform import CustomTransform
 from toyfcn.data.datamodule import SegmentationData
 from toyfcn.data.datasets import open_source
 from toyfcn.data.overlap import identities
@@ -206,6 +207,8 @@ def build(config: TrainConfig) -> Parts:
     data.setup()
     train_ids = data.split_ids(config.data.train_split)
     preflight.check(source, itertools.chain(*data.ids.values()))
+    if isinstance(transform := data.train_transform(), CustomTransform):
+        transform.try_on(*source.pair(train_ids[0]))
     preflight.refuse_void_only(source, data.ids, config.data.train_split)
     weights = loss_weights(
         config.recipe.class_weights, source, train_ids, Path(config.data.cache_folder)

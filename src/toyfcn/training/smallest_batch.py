@@ -10,6 +10,7 @@ from torch import nn
 from toyfcn.config.commands import TrainConfig
 from toyfcn.data.datamodule import SegmentationData
 from toyfcn.data.image_io import opened
+from toyfcn.data.source import FileSource, Source
 from toyfcn.data.transforms import working_size
 from toyfcn.models.build import Network
 from toyfcn.text import first_line
@@ -78,11 +79,18 @@ def smallest_photos(
         return set()
     found: list[tuple[int, int, str]] = []
     for name in data.split_ids(config.data.train_split):
-        path = data.source.image_path(name)
-        with contextlib.suppress(ValueError), opened(path, "photo") as image:  # else told when read
-            height, width = working_size((image.height, image.width), short)
+        with contextlib.suppress(ValueError):  # of a bad file, which is told when it is read
+            height, width = working_size(size_in_header(data.source, name), short)
             height, width = (max(1, round(side * least)) for side in (height, width))
-            found.append((height, width, str(path)))
+            found.append((height, width, data.source.places(name)[0]))
     if not found:
         return set()
     return {min(found, key=lambda p: min(p[:2])), min(found, key=lambda p: max(p[:2]))}
+
+
+def size_in_header(source: Source, name: str) -> tuple[int, int]:
+    """Return a photo's height and width, or width and height where it is stored turned."""
+    if not isinstance(source, FileSource):
+        return source.size(name)
+    with opened(source.image_path(name), "photo") as image:
+        return image.height, image.width

@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from toyfcn.data.source import Source
+from toyfcn.data.source import FileSource
 from toyfcn.data.tools.check import check_source
 from toyfcn.data.tools.run_check import print_report
 from toyfcn.data.voc import CLASSES, find_voc, voc_source
 
 
 @pytest.fixture
-def source(tiny_voc: Path) -> Source:
+def source(tiny_voc: Path) -> FileSource:
     return voc_source(find_voc(tiny_voc, 2007), name="tiny")
 
 
-def checked(source: Source, **options):
+def checked(source: FileSource, **options):
     options = {"train_split": "train", "scoring_splits": ["val"], "workers": 2} | options
     return check_source(source, **options)
 

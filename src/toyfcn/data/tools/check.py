@@ -19,11 +19,11 @@ from torch import Tensor
 
 from toyfcn.data.folder import FolderSource
 from toyfcn.data.image_io import WHITE, image_size, opened, read_mask_and_palette
-from toyfcn.data.overlap import canonical
 from toyfcn.data.palettes import ADVICE, Used, disagreements, used_colors, warn_of_reordered_voc
 from toyfcn.data.preflight import tell_of_16_bits
 from toyfcn.data.progress import progress
-from toyfcn.data.source import Source
+from toyfcn.data.source import FileSource
+from toyfcn.data.voc import VOCSource, canonical
 from toyfcn.text import printable
 
 
@@ -88,7 +88,9 @@ def fault(path: Path, reason: str) -> Fault:
     return {"file": printable(path), "reason": printable(reason)}
 
 
-def read_lists(source: Source, splits: Sequence[str]) -> tuple[dict[str, list[str]], list[Fault]]:
+def read_lists(
+    source: FileSource, splits: Sequence[str]
+) -> tuple[dict[str, list[str]], list[Fault]]:
     """Return the valid ids of each split, each once, and the faults of the lists."""
     found: dict[str, list[str]] = {}
     faults: list[Fault] = []
@@ -109,10 +111,10 @@ def read_lists(source: Source, splits: Sequence[str]) -> tuple[dict[str, list[st
 
 
 def overlaps(
-    source: Source, ids: dict[str, list[str]], train_split: str, scoring_splits: Sequence[str]
+    source: FileSource, ids: dict[str, list[str]], train_split: str, scoring_splits: Sequence[str]
 ) -> Iterator[Fault]:
     """Yield a fault for every id that is trained on and scored."""
-    same = canonical if source.pascal else str
+    same = canonical if isinstance(source, VOCSource) else str
     trained = {same(name) for name in ids.get(train_split, ())}
     for split in scoring_splits:
         for name in ids.get(split, ()):
@@ -121,7 +123,7 @@ def overlaps(
                 yield fault(source.list_path(split), reason)
 
 
-def read_pair(source: Source, name: str) -> Pair:
+def read_pair(source: FileSource, name: str) -> Pair:
     """Read photo and mask of an id to the end and note all that is wrong with them."""
     pair = Pair()
     photo, mask = source.image_path(name), source.mask_path(name)
@@ -189,7 +191,7 @@ class Totals:
 
 
 def check_source(
-    source: Source,
+    source: FileSource,
     *,
     train_split: str,
     scoring_splits: Sequence[str],
@@ -234,7 +236,7 @@ def check_source(
 
 
 def report_of(
-    source: Source, ids: dict[str, list[str]], images: int, totals: Totals, seconds: float
+    source: FileSource, ids: dict[str, list[str]], images: int, totals: Totals, seconds: float
 ) -> Report:
     """Put all that was found into the JSON report."""
     counts, present = totals.counts.clone(), totals.present.clone()

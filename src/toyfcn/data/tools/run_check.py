@@ -12,6 +12,7 @@ from rich.text import Text
 from toyfcn.config.commands import DataCommandConfig
 from toyfcn.data.datasets import open_source
 from toyfcn.data.folder import FolderSource, shared_ending
+from toyfcn.data.source import FileSource
 from toyfcn.data.tools.check import Report, check_source
 from toyfcn.files import write_json
 
@@ -26,6 +27,8 @@ def run(config: DataCommandConfig) -> int:
     """
     data = config.data
     source = open_source(data)
+    if not isinstance(source, FileSource):
+        raise ValueError(f"toyfcn-data check reads files, which data={data.name} hides")
     report = check_source(
         source,
         train_split=data.train_split,

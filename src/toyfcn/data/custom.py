@@ -1,0 +1,137 @@
+"""A data set of the user's own: data=custom data.target=package.module:name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from toyfcn.config.data import CustomConfig
+from toyfcn.config.target import call, find
+from toyfcn.data.palettes import class_palette
+from toyfcn.data.source import VOID, Source
+
+NEEDED = ("classes", "ids", "image", "mask")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CustomSource(Source):
+    """Reads a data set through an object that ``make`` returns: see ``custom_source``.
+
+    A loader worker makes an object of its own, so the object may hold open files and connections.
+    """
+
+    make: Callable[[], Any]
+    made: list[Any] = field(default_factory=list, repr=False, compare=False)  # of this process
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Be sent to a loader worker without the object, which is made again there."""
+        return self.__dict__ | {"made": []}
+
+    @property
+    def own(self) -> Any:
+        """The user's object."""
+        if not self.made:
+            self.made.append(self.make())
+        return self.made[0]
+
+    def ids(self, split: str) -> tuple[str, ...]:
+        """Return the ids of a split in the order in which the object names them.
+
+        Raises:
+            ValueError: it names none, one twice, or no texts.
+        """
+        try:
+            names = tuple(self.own.ids(split))
+        except (KeyError, FileNotFoundError) as error:
+            raise ValueError(f"{self.name} has no split {split!r}: {error}") from None
+        if not names or not all(isinstance(name, str) and name.isprintable() for name in names):
+            raise ValueError(f"{self.name}: ids({split!r}) returns {str(names)[:80]}, not texts")
+        if len(set(names)) < len(names):
+            raise ValueError(f"{self.name}: ids({split!r}) names an image twice")
+        return names
+
+    def image(self, name: str) -> Tensor:
+        """Read the photo of an id: uint8 (3, H, W), RGB.
+
+        Raises:
+            ValueError: the object returns something else.
+        """
+        pixels = array(self.own.image(name))
+        if pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.shape[0] != 3:
+            pixels = pixels.permute(2, 0, 1)
+        if pixels.dtype != torch.uint8 or pixels.ndim != 3 or pixels.shape[0] != 3:
+            raise ValueError(f"{self.places(name)[0]} is {kind(pixels)}, not uint8 (H, W, 3)")
+        return pixels
+
+    def read_labels(self, name: str) -> Tensor:
+        """Read the mask of an id: uint8 (H, W).
+
+        Raises:
+            ValueError: the object returns something else.
+        """
+        labels = array(self.own.mask(name))
+        if labels.ndim != 2 or labels.is_floating_point():
+            raise ValueError(f"{self.places(name)[1]} is {kind(labels)}, not labels (H, W)")
+        low, high = (int(end) for end in labels.aminmax())
+        if low < 0 or high > 255:
+            raise ValueError(f"{self.places(name)[1]} holds labels from {low} to {high}")
+        return labels.to(torch.uint8)
+
+
+def array(pixels: Any) -> Tensor:
+    """Return a picture as a tensor: of Pillow, an array, or a tensor already."""
+    return pixels if isinstance(pixels, Tensor) else torch.from_numpy(np.array(pixels))
+
+
+def kind(pixels: Tensor) -> str:
+    """Say what a tensor is, for messages."""
+    return f"{str(pixels.dtype).removeprefix('torch.')} {tuple(pixels.shape)}"
+
+
+def custom_source(config: CustomConfig) -> CustomSource:
+    """Make the object that ``data.target`` and ``data.args`` mean, and see that it is a data set.
+
+    It has ``classes``, the names of the labels from 0 on, and three methods: ``ids(split)`` returns
+    the ids of a split, ``image(id)`` a photo and ``mask(id)`` its labels, each as a picture of
+    Pillow, an array (H, W, 3) or (H, W), or a tensor. It may have ``palette``, [[r, g, b], …] one
+    a class, and ``void``, the label that is neither learned nor scored (255).
+
+    Raises:
+        ValueError: it cannot be made, or lacks something.
+    """
+    name = f"data.target={config.target}"
+    make = _Maker(name, str(config.target), config.args or {})
+    own = make()
+    if missing := [key for key in NEEDED if not hasattr(own, key)]:
+        raise ValueError(
+            f"{name} makes a {type(own).__name__} without {', '.join(missing)}: a data set has "
+            f"{', '.join(NEEDED)}"
+        )
+    classes, void = tuple(own.classes), getattr(own, "void", VOID)
+    if not 1 <= len(classes) <= 256 or not all(isinstance(name, str) for name in classes):
+        raise ValueError(f"{name}: classes is not a list of 1 to 256 names")
+    colors = getattr(own, "palette", None) or ()
+    if colors and len(colors) != len(classes):
+        raise ValueError(f"{name}: palette has {len(colors)} colors for {len(classes)} classes")
+    palette = class_palette(colors, None, void)
+    label = config.name if config.name != CustomConfig().name else str(config.target)
+    return CustomSource(
+        name=label, classes=classes, palette=palette, void=void, make=make, made=[own]
+    )
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """Makes the user's object, in any process."""
+
+    name: str
+    target: str
+    args: dict[str, Any]
+
+    def __call__(self) -> Any:
+        return call(self.name, find(self.name, self.target), self.args)
