@@ -13,6 +13,8 @@ import toyfcn
 from toyfcn.config import target
 from toyfcn.config.model import ModelConfig
 from toyfcn.models.build import build_network
+from toyfcn.models.losses import can_be_fused
+from toyfcn.training.task import SegmentationTask
 
 MODULE = """
 import torch
@@ -28,7 +30,7 @@ class Small(nn.Module):
         self.out = out
 
     def forward(self, x):
-        assert x.shape[-1] % 32 == 0 and x.dtype == torch.float32
+        assert x.shape[-1] % 32 == 0 and x.is_floating_point()
         return {"out": self.layers(x)} if self.out else self.layers(x)
 
 class Deaf(nn.Module):
@@ -82,6 +84,29 @@ def test_scores_of_any_stride_are_enlarged_to_the_photo(mynets: Path, stride: in
     assert net(photo[..., :1, :1], (7, 9)).shape == (2, 5, 7, 9)
 
 
+@pytest.mark.parametrize("stride", [1, 4, 8])
+def test_the_loss_is_fused_where_the_scores_have_a_stride(mynets: Path, stride: int) -> None:
+    config = ModelConfig(
+        name="custom", stride=1, target="mynets:Small", args={"stride": stride}, pad=32
+    )
+    net = build_network(config, 5).double().eval()
+    assert can_be_fused(net) == (stride > 1)
+    generator = torch.Generator().manual_seed(0)
+    photo = torch.randint(0, 256, (2, 3, 50, 61), generator=generator).double()
+    target = torch.randint(0, 5, (2, 50, 61), generator=generator, dtype=torch.uint8)
+    target[0, :9] = 255
+    found = []
+    for fused in (True, False):
+        net.zero_grad()
+        task = SegmentationTask(net, "abcde", class_weights=torch.arange(1.0, 6), fused=fused)
+        task.class_weights = task.class_weights.double()
+        total, weight = task.loss_sums_of({"image": photo, "mask": target, "id": ["a", "b"]})
+        torch.autograd.backward(total)
+        found.append([total.detach(), weight, *(p.grad for p in net.backbone.parameters())])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_a_network_of_torchvision_works_as_it_is() -> None:
     made = "torchvision.models.segmentation:lraspp_mobilenet_v3_large"
     config = ModelConfig(name="custom", stride=1, target=made, args={"weights_backbone": None})
@@ -98,7 +123,7 @@ def test_a_network_of_torchvision_works_as_it_is() -> None:
         ("model.target=mynets:number", "is a int, which cannot be called"),
         ("model.args={wide:3}", "unexpected keyword argument 'wide' (it takes classes, width,"),
         ("model.target=mynets:text", "returns a str, not an nn.Module"),
-        ("model.target=mynets:Deaf", "fails on photos of 64x64 pixels"),
+        ("model.target=mynets:Deaf", "fails on photos of 64x128 pixels"),
         ("model.target=mynets:fewer", "returns scores of 6 classes, but is called with classes=7"),
         ("model.target=null", "model=custom needs model.target=package.module:name"),
         ("model.dropout=0.1", "not an option of model=custom"),

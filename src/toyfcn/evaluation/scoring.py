@@ -26,10 +26,9 @@ from toyfcn.evaluation.pictures import Pixels
 from toyfcn.evaluation.test_time_augmentation import augmented_probabilities
 from toyfcn.hardware import device as device_of
 from toyfcn.hardware import process_count
-from toyfcn.models.fcn import FCN
 from toyfcn.models.kernels.argmax import argmax_labels
 from toyfcn.models.kernels.upsampled_loss import upsampled_labels
-from toyfcn.models.losses import cross_entropy_sums, last_upsampling
+from toyfcn.models.losses import can_be_fused, cross_entropy_sums, last_upsampling
 
 Found = tuple[Tensor, Tensor, Tensor]
 DISTANCE = 2  # pixels from a true boundary
@@ -125,7 +124,7 @@ class Scorer(nn.Module):
         if self.test_views > 1:
             ranked = augmented_probabilities(net, image, size, self.test_views)
             scores = ranked.log()
-        elif self.fused and isinstance(net, FCN) and image.shape[-2:] == target.shape[-2:]:
+        elif self.fused and can_be_fused(net) and image.shape[-2:] == target.shape[-2:]:
             of = last_upsampling(net, image, target, weights, self.void)
             return lambda part: upsampled_labels(
                 dataclasses.replace(of, scores=of.scores[part], target=target[part])

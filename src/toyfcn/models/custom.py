@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from toyfcn.config.model import ModelConfig
 from toyfcn.config.target import call, find
 from toyfcn.models.backbone import Normalize
+from toyfcn.models.upsampling import Deconvolution
 from toyfcn.text import first_line
 
 
@@ -22,18 +23,36 @@ class CustomNetwork(nn.Module):
     scores (B, classes, h, w), or to a dict that holds them as ``out``, as networks of torchvision
     do. Photos are padded at the right and the bottom to multiples of ``pad`` pixels; the scores are
     enlarged bilinearly to the padded photo and cropped.
+
+    ``upsample_by`` makes the enlargement a fixed deconvolution, which computes the same: with it
+    the loss and the scoring are fused as in an ``FCN``.
     """
+
+    offset = 0  # of the photo in the enlarged scores
 
     def __init__(self, network: nn.Module, pad: int) -> None:
         super().__init__()
         self.normalize = Normalize()
         self.trunk, self.pad = network, pad
         self.heads = nn.ModuleList()  # its score layers are not told apart from the rest
+        self.ups = nn.ModuleList()
+
+    def upsample_by(self, stride: int, classes: int) -> None:
+        """Enlarge scores, which always have this stride, by a deconvolution that does not learn."""
+        self.ups.append(Deconvolution(classes, stride, learned=False))
 
     @property
     def backbone(self) -> nn.Module:
         """The whole network."""
         return self.trunk
+
+    def score_map(self, image: Tensor) -> Tensor:
+        """Score photos (B, 3, H, W), RGB in 0..255: scores of the padded photos, not enlarged."""
+        height, width = image.shape[-2:]
+        right, bottom = -width % self.pad, -height % self.pad
+        made = self.trunk(F.pad(self.normalize(image), (0, right, 0, bottom)))
+        scores: Tensor = made["out"] if isinstance(made, dict) else made
+        return scores
 
     def forward(self, image: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Score photos (B, 3, H, W), RGB in 0..255, of any size from 1x1 up.
@@ -41,11 +60,11 @@ class CustomNetwork(nn.Module):
         Returns scores (B, classes, H, W), or interpolated bilinearly to ``size``: see ``FCN``.
         """
         height, width = image.shape[-2:]
-        padded = [(side + self.pad - 1) // self.pad * self.pad for side in (height, width)]
-        x = F.pad(self.normalize(image), (0, padded[1] - width, 0, padded[0] - height))
-        made = self.trunk(x)
-        scores: Tensor = made["out"] if isinstance(made, dict) else made
-        if list(scores.shape[-2:]) != padded:
+        scores = self.score_map(image)
+        padded = height + -height % self.pad, width + -width % self.pad
+        if self.ups:
+            scores = self.ups[0](scores)
+        elif tuple(scores.shape[-2:]) != padded:
             scores = F.interpolate(scores, size=padded, mode="bilinear", align_corners=False)
         scores = scores[..., :height, :width]
         if size is not None and tuple(scores.shape[-2:]) != tuple(size):
@@ -72,16 +91,24 @@ def build_custom(config: ModelConfig, classes: int) -> CustomNetwork:
     modes = {module: module.training for module in net.modules()}
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            scores = net.eval()(torch.zeros(1, 3, side, side))
+            photo = torch.zeros(1, 3, side, 2 * side)
+            found, scores = net.eval().score_map(photo), net(photo)
     except Exception as error:  # whatever code of others may raise
         reason = f"{type(error).__name__}: {first_line(error)}"
-        raise ValueError(f"{name} fails on photos of {side}x{side} pixels: {reason}") from None
+        raise ValueError(f"{name} fails on photos of {side}x{2 * side} pixels: {reason}") from None
     finally:
         for module, training in modes.items():
             module.training = training
-    if scores.shape != (1, classes, side, side):
+    if scores.shape != (1, classes, side, 2 * side):
         raise ValueError(
             f"{name} returns scores of {scores.shape[1]} classes, but is called with "
             f"{key}={classes}"
         )
+    stride = side // found.shape[2]
+    if (
+        stride > 1
+        and config.pad % stride == 0
+        and found.shape[2:] == (side // stride, 2 * side // stride)
+    ):
+        net.upsample_by(stride, classes)
     return net

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 from collections.abc import Sequence
+from typing import TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from toyfcn.config.recipe import RecipeConfig
 from toyfcn.config.target import call, find
+from toyfcn.models.custom import CustomNetwork
 from toyfcn.models.fcn import FCN
 from toyfcn.models.kernels.upsampled_loss import Upsampling
 from toyfcn.models.upsampling import Deconvolution
@@ -103,8 +105,13 @@ def cross_entropy_sums(
     return total, lookup[labels].sum()
 
 
+def can_be_fused(net: nn.Module) -> TypeGuard[FCN | CustomNetwork]:
+    """Tell whether a network ends with an upsampling that the loss can be fused with."""
+    return isinstance(net, FCN) or (isinstance(net, CustomNetwork) and len(net.ups) > 0)
+
+
 def last_upsampling(
-    net: FCN,
+    net: FCN | CustomNetwork,
     image: Tensor,
     target: Tensor,
     class_weights: Tensor,
@@ -116,6 +123,11 @@ def last_upsampling(
     The functions of ``kernels/upsampled_loss.py`` take it, for images (B, 3, H, W) whose target
     uint8 (B, H, W) is of the same size. ``features`` are the images', where they are known.
     """
-    scores, up = net.score_map(image) if features is None else net.fuse(features), net.ups[-1]
+    if features is None:
+        scores = net.score_map(image)
+    else:
+        assert isinstance(net, FCN)
+        scores = net.fuse(features)
+    up = net.ups[-1]
     assert isinstance(up, Deconvolution)
     return Upsampling(scores, up, target, class_weights, void, net.offset)

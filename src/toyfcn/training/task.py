@@ -19,7 +19,7 @@ from toyfcn.hardware import process_count
 from toyfcn.models.build import Network
 from toyfcn.models.fcn import FCN
 from toyfcn.models.kernels.upsampled_loss import upsampled_cross_entropy
-from toyfcn.models.losses import CustomLoss, cross_entropy_sums, last_upsampling
+from toyfcn.models.losses import CustomLoss, can_be_fused, cross_entropy_sums, last_upsampling
 from toyfcn.training.feature_cache import FeatureCache
 from toyfcn.training.lr_schedule import learning_rate_schedule
 from toyfcn.training.optimizers import make_optimizer
@@ -150,9 +150,12 @@ class SegmentationTask(pl.LightningModule):
         if self.loss is not None:
             sums: tuple[Tensor, Tensor] = self.loss(self.net(image), target)
             return sums
-        if not self.fused or not isinstance(self.net, FCN):
+        if not self.fused or not can_be_fused(self.net):
             return cross_entropy_sums(self.net(image), target, self.class_weights, self.void)
-        features = None if self.cache is None else self.cache.features(self.net, batch)
+        features = None
+        if self.cache is not None:
+            assert isinstance(self.net, FCN)
+            features = self.cache.features(self.net, batch)
         return upsampled_cross_entropy(
             last_upsampling(self.net, image, target, self.class_weights, self.void, features)
         )
