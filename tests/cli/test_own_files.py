@@ -108,3 +108,33 @@ def test_what_is_free_on_resume_is_read_as_typed(train: Command, own: Path) -> N
     (run / CONFIG).write_text(older.replace("direction: null", "direction: maximize"))
     assert stored_config(run).monitored == ("loss", True)  # as nobody had chosen otherwise
     assert yaml.safe_load((run / OVERRIDES).read_text()) == ["experiment=mine"]
+
+
+def test_the_variable_names_a_folder_for_good(
+    train: Command, own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOYFCN_CONF", f"{own}:nowhere")
+    answer = train("experiment=mine")
+    assert answer.code == 2 and "TOYFCN_CONF=nowhere: " in answer.err, answer.err
+    assert "is not a folder" in answer.err and answer.err.count("\n") == 1
+    monkeypatch.setenv("TOYFCN_CONF", str(own))
+    assert train("experiment=mine", "hydra.run.dir=run").code == 0
+    assert stored_config(Path("run")).data.size == [48, 48]
+    answer = train("experiment=none")
+    assert answer.code == 2 and "mine" in answer.err
+
+
+def test_a_package_offers_configs(
+    train: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "site"
+    (site / "theirs/conf/experiment").mkdir(parents=True)
+    (site / "theirs/__init__.py").touch()
+    (site / "theirs/conf/experiment/theirs.yaml").write_text(TINY)
+    facts = site / "theirs-1.0.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    (facts / "entry_points.txt").write_text("[toyfcn.configs]\ntheirs = theirs.conf\n")
+    monkeypatch.syspath_prepend(site)
+    assert train("experiment=theirs", "hydra.run.dir=run").code == 0
+    assert stored_config(Path("run")).data.size == [48, 48]

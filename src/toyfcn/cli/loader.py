@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import re
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,32 @@ from toyfcn.cli import CONF
 from toyfcn.cli.allowlist import refuse_untrusted
 from toyfcn.cli.typed_text import keep_text
 
+PACKAGES = "toyfcn.configs"  # the group of entry points by which packages offer configs
+
+
+def own_folders() -> list[tuple[str, Path]]:
+    """Return whose folders of configs Hydra looks into beside toyfcn's, without being asked to.
+
+    They are those of the variable TOYFCN_CONF (separated as in PATH), and of installed packages
+    with an entry point in the group ``toyfcn.configs``, whose value is a package that holds them.
+
+    Raises:
+        ValueError: a folder or package is not there.
+    """
+    found = []
+    for text in filter(None, os.environ.get("TOYFCN_CONF", "").split(os.pathsep)):
+        found.append((f"TOYFCN_CONF={text}", Path(text).expanduser().absolute()))
+    for point in entry_points(group=PACKAGES):
+        package = importlib.util.find_spec(point.value)
+        places = list(package.submodule_search_locations or []) if package else []
+        if not places:
+            raise ValueError(f"{point.name}, an installed package, has no configs in {point.value}")
+        found += [(point.name, Path(place)) for place in places[:1]]
+    for provider, folder in found:
+        if not folder.is_dir():
+            raise ValueError(f"{provider}: {folder} is not a folder")
+    return found
+
 
 class CheckingLoader(ConfigLoaderImpl):
     """Refuses code that is not permitted and files that have no effect; keeps texts as they stand.
@@ -28,6 +57,8 @@ class CheckingLoader(ConfigLoaderImpl):
         path = config_search_path.get_path()
         if str(CONF) not in [element.path for element in path]:  # with --config-path
             path.insert(-1, SearchPathElement("toyfcn", str(CONF)))  # the schema comes last
+        for provider, folder in own_folders():
+            path.insert(-1, SearchPathElement(provider, str(folder)))
         super().__init__(config_search_path)
         self.command, self.refused = "", ""
 
