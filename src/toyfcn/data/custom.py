@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,22 +23,23 @@ NEEDED = ("classes", "ids", "image", "mask")
 class CustomSource(Source):
     """Reads a data set through an object that ``make`` returns: see ``custom_source``.
 
-    A loader worker makes an object of its own, so the object may hold open files and connections.
+    Each process makes an object of its own, so the object may hold open files and connections.
     """
 
     make: Callable[[], Any]
-    made: list[Any] = field(default_factory=list, repr=False, compare=False)  # of this process
+    made: dict[int, Any] = field(default_factory=dict, repr=False, compare=False)  # by process
 
     def __getstate__(self) -> dict[str, Any]:
         """Be sent to a loader worker without the object, which is made again there."""
-        return self.__dict__ | {"made": []}
+        return self.__dict__ | {"made": {}}
 
     @property
     def own(self) -> Any:
-        """The user's object."""
-        if not self.made:
-            self.made.append(self.make())
-        return self.made[0]
+        """The user's object in this process; a forked one has its parent's too."""
+        process = os.getpid()
+        if process not in self.made:
+            self.made[process] = self.make()
+        return self.made[process]
 
     def ids(self, split: str) -> tuple[str, ...]:
         """Return the ids of a split in the order in which the object names them.
@@ -121,7 +123,7 @@ def custom_source(config: CustomConfig) -> CustomSource:
     palette = class_palette(colors, None, void)
     label = config.name if config.name != CustomConfig().name else str(config.target)
     return CustomSource(
-        name=label, classes=classes, palette=palette, void=void, make=make, made=[own]
+        name=label, classes=classes, palette=palette, void=void, make=make, made={os.getpid(): own}
     )
 
 
