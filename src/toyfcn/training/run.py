@@ -34,6 +34,7 @@ from toyfcn.runs.run import Pruned, Run, read_run
 from toyfcn.training import callbacks, device, distributed, tensorboard
 from toyfcn.training.best_scores import score_best
 from toyfcn.training.initial_weights import bring_weights, score_first
+from toyfcn.training.lr_range import run_range_test, write_range
 from toyfcn.training.smallest_batch import refuse_too_small
 from toyfcn.training.task import SegmentationTask
 from toyfcn.training.trainer import make_trainer
@@ -136,6 +137,10 @@ def fit_and_score(
         stop_on_failure=config.trainer.save_failed == "stop",
     )
     step = starting_point(config, run, parts, place)
+    if config.trainer.lr_range is not None and record is not None:
+        write_range(run_range_test(config, parts.task, parts.data), run.folder)
+        record.update("finished")
+        return {}
     logger = tensorboard.Curves(run.folder, step)
     monitor = callbacks.ThroughputMonitor()
     if config.trainer.compile:
