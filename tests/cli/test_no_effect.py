@@ -9,10 +9,10 @@ from conftest import Command
 
 import toyfcn
 from toyfcn.cli.compose import compose_train
-from toyfcn.cli.help import groups_in
+from toyfcn.cli.help import groups_in, option_names
 from toyfcn.config.commands import COMMANDS
 from toyfcn.config.data import KINDS
-from toyfcn.config.no_effect import OF_TRAINING
+from toyfcn.config.no_effect import UNHEEDED
 from toyfcn.config.trainer import ScoringConfig, TrainerConfig
 
 SOURCE = Path(toyfcn.__file__).parent
@@ -35,9 +35,10 @@ def test_the_code_reads_every_option() -> None:
     assert options - spelled - read_in(*folders) == set()
 
 
-def test_what_scoring_refuses_is_an_option_of_the_data() -> None:
-    known = {item.name for kind in KINDS.values() for item in dataclasses.fields(kind)}
-    assert set(OF_TRAINING) <= known
+def test_what_commands_refuse_are_options() -> None:
+    for command, refused in UNHEEDED.items():
+        known = option_names(COMMANDS[command])
+        assert {f"{group}.{key}" for group, keys in refused.items() for key in keys} <= {*known}
 
 
 def test_scoring_reads_every_option_of_its_trainer() -> None:
@@ -74,6 +75,9 @@ def test_scoring_has_no_option_of_training_alone(command: Command, option: str) 
         ("eval ckpt=x.ckpt data.val_split=x", "the list to score is split="),
         ("data draw keep=true", "keep= has no effect here: it is of toyfcn-data download"),
         ("data check mirrors=[x]", "mirrors= has no effect here: it is of toyfcn-data download"),
+        ("data check data.limit=2", "data.limit has no effect here, but in training"),
+        ("data draw data.flip=0", "data.flip has no effect here, but in training"),
+        ("model model=fcn_vgg16 model.weights=x", "model.weights has no effect here"),
         ("data download report=x", "report= has no effect here: it is of toyfcn-data check"),
         ("train sweep.n_trials=3", "sweep.n_trials=3 has an effect in a sweep alone: add -m"),
     ],

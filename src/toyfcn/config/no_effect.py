@@ -35,26 +35,30 @@ NEEDS: dict[str, Needs] = {  # what an option needs to have an effect
     "logger.panels": ("a data.val_split", lambda c: c.data.val_split is not None),
 }
 
-OF_TRAINING = (  # options of the data that scoring and predicting do not look at
-    *("train_split", "val_split", "test_split", "sampling", "cache", "cache_folder", "crop"),
-    *("buckets", "scale", "max_share", "augment", "flip", "turn", "colour", "allow_overlap"),
-    "palette",
-    "transform",
-    "transform_args",
+READING = ("limit", "batch_size", "workers")  # options of the data that checking does not heed
+SPLITS = ("train_split", "val_split", "test_split", "allow_overlap")
+OF_TRAINING = (  # and those that scoring and predicting do not heed either
+    *("sampling", "cache", "cache_folder", "crop", "buckets", "scale", "max_share", "augment"),
+    *("flip", "turn", "colour", "palette", "transform", "transform_args"),
 )
+UNHEEDED: dict[str, dict[str, tuple[str, ...]]] = {  # by command
+    **{name: {"data": (*OF_TRAINING, *SPLITS)} for name in ("eval", "compare", "predict")},
+    "data": {"data": (*OF_TRAINING, *READING)},
+    "describe": {"model": ("weights",)},
+}
 
 
-def refuse_training(chosen: Iterable[str]) -> None:
-    """Check that none of the chosen ``key=value`` is of training alone.
+def refuse_unheeded(command: str, chosen: Iterable[str]) -> None:
+    """Check that none of the chosen ``key=value`` is one that a command does not look at.
 
     Raises:
         ValueError: naming it.
     """
     for word in chosen:
         group, _, key = word.lstrip("+").partition("=")[0].partition(".")
-        if group == "data" and key in OF_TRAINING:
+        if key in UNHEEDED.get(command, {}).get(group, ()):
             instead = ": the list to score is split=" if key.endswith("_split") else ""
-            raise ValueError(f"data.{key} has no effect here, but in training{instead}")
+            raise ValueError(f"{group}.{key} has no effect here, but in training{instead}")
 
 
 def without_effect(config: TrainConfig, chosen: Iterable[str]) -> list[str]:
