@@ -95,13 +95,19 @@ def test_what_would_have_no_effect(command: Command, words: str, told: str) -> N
         ("data.flip=0.3", []),
         ("recipe.adam_lr_factor=1", ["recipe.adam_lr_factor has no effect without recipe.opt"]),
         ("recipe=muon recipe.adam_lr_factor=1", []),
+        (
+            "recipe.freeze=backbone recipe.backbone_lr_factor=0.1",
+            ["recipe.backbone_lr_factor has no effect without a backbone that learns"],
+        ),
+        ("recipe.freeze=backbone recipe.freeze_steps=9 recipe.backbone_lr_factor=0.1", []),
+        ("model.norm=none recipe.freeze_norm=true", ["recipe.freeze_norm has no effect without"]),
         ("recipe.schedule=constant recipe.warmup=0.3", ["recipe.warmup has no effect without"]),
         ("recipe.pretrain_patches=3", ["recipe.pretrain_patches has no effect without"]),
         ("data=folder data.lists=x data.val_fraction=0.3", ["data.val_fraction has no effect"]),
         ("trainer.sync_batchnorm=true", ["trainer.sync_batchnorm has no effect without several"]),
         (
-            "data.val_split=null optimized_metric=test.miou logger.panels=3",
-            ["logger.panels has no"],
+            "data.val_split=null optimized_metric=test.miou logger.panels=3 logger.histograms=true",
+            ["logger.panels has no", "logger.histograms has no"],
         ),
     ],
 )

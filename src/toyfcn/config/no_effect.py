@@ -15,6 +15,7 @@ SPLIT_BY_FRACTIONS: Needs = (
     "data.lists=null",
     lambda config: not isinstance(config.data, FolderConfig) or config.data.lists is None,
 )
+VALIDATIONS: Needs = "a data.val_split", lambda config: config.data.val_split is not None
 NEEDS: dict[str, Needs] = {  # what an option needs to have an effect
     "data.scale": AUGMENT,
     "data.flip": AUGMENT,
@@ -28,11 +29,20 @@ NEEDS: dict[str, Needs] = {  # what an option needs to have an effect
         f"recipe.optimizer={' or '.join(OWN_OPTIMIZERS)}",
         lambda c: c.recipe.optimizer in OWN_OPTIMIZERS,
     ),
+    "recipe.backbone_lr_factor": (
+        "a backbone that learns (recipe.freeze=null)",
+        lambda c: c.recipe.freeze is None or c.recipe.freeze_steps is not None,
+    ),
+    "recipe.freeze_norm": (
+        "a backbone with batch normalization",
+        lambda c: c.model.norm == "batch" or c.model.name in ("fcn_timm", "custom"),
+    ),
     "recipe.warmup": ("recipe.schedule=onecycle", lambda c: c.recipe.schedule == "onecycle"),
     "recipe.pretrain_patches": ("recipe.pretrain_steps", lambda c: c.recipe.pretrain_steps > 0),
     "trainer.sync_batchnorm": ("several trainer.devices", lambda c: c.trainer.processes > 1),
     "trainer.keep_mb": ("trainer.reuse_memory=false", lambda c: not c.trainer.reuse_memory),
-    "logger.panels": ("a data.val_split", lambda c: c.data.val_split is not None),
+    "logger.panels": VALIDATIONS,
+    "logger.histograms": VALIDATIONS,
 }
 
 READING = ("limit", "batch_size", "workers")  # options of the data that checking does not heed

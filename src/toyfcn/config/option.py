@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,6 +66,8 @@ class Checked:
                 raise ValueError(f"{key}={value} needs {rule['length']} values, not {len(value)}")
             numbers = value if isinstance(value, list) else [value]
             for number in numbers:
+                if isinstance(number, float) and not math.isfinite(number):
+                    raise ValueError(f"{key}={number} is no finite number")
                 if rule["low"] is not None and not number >= rule["low"]:
                     raise ValueError(f"{key}={number} is below {rule['low']}")
                 if rule["high"] is not None and not number <= rule["high"]:

@@ -84,8 +84,9 @@ class TrainerConfig(ScoringConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.max_steps < 1 and self.max_epochs < 1:
-            raise ValueError("set trainer.max_steps or trainer.max_epochs: training needs an end")
+        budgets = (self.max_steps, self.max_epochs)
+        if 0 in budgets or max(budgets) < 1:
+            raise ValueError("trainer.max_steps or trainer.max_epochs must be 1 or more, none be 0")
 
         if self.lr_range is not None and not self.lr_range[0] < self.lr_range[1]:
             raise ValueError(f"trainer.lr_range={self.lr_range} is not a range [low,high]")
