@@ -63,8 +63,7 @@ def test_flags_and_overrides_stay_as_they_are() -> None:
 
 def test_paths_are_the_source_of_a_prediction() -> None:
     assert complete(["photo.jpg", "ckpt=x"], [], "source") == ["ckpt=x", "source='photo.jpg'"]
-    with pytest.raises(ValueError, match=r"^a.ckpt and b.ckpt: name one checkpoint$"):
-        complete(["a.ckpt", "b.ckpt"], [], "ckpt")
+    assert complete(["a.ckpt", "b.ckpt"], [], "ckpt") == ["ckpt=['a.ckpt','b.ckpt']"]
     assert complete(["a,b.jpg", "it's"], [], "source") == ["source=['a,b.jpg','it\\'s']"]
 
 

@@ -44,8 +44,6 @@ def complete(words: Sequence[str], options: Sequence[str], positional: str | Non
             values.append(word)
         else:
             raise ValueError(what_to_type(word, following, options))
-    if len(values) > 1 and positional == "ckpt":
-        raise ValueError(f"{values[0]} and {values[1]}: name one checkpoint")
     if values:
         listed = ",".join("'" + value.replace("'", "\\'") + "'" for value in values)
         kept.append(f"{positional}=[{listed}]" if len(values) > 1 else f"{positional}={listed}")
@@ -70,10 +68,11 @@ def what_to_type(word: str, following: str, options: Sequence[str]) -> str:
         return f"type --help {value}"
     options = [*options, *(OF_TRAINING if "recipe" in options else ())]
     groups = [name for name in options if (CONF / name).is_dir()]
-    if chosen := [f"{group}={key}" for group in groups if key in choices(CONF / group)]:
-        return f"{word} is a choice of a group: type {' or '.join(chosen)}"
+    chosen = [f"{group}={key}" for group in groups if key in choices(CONF / group)]
     key = key.replace("-", "_")
     meant = [name for name in options if name == key or name.endswith(f".{key}")]
+    if chosen and not meant:
+        return f"{word} is a choice of a group: type {' or '.join(chosen)}"
     if not given and following and "=" not in following and not following.startswith("-"):
         value = following
     advice = " or ".join(f"{name}={value or 'VALUE'}" for name in meant)
