@@ -8,7 +8,6 @@ in this matrix at once, and an option whose values cannot be known must be given
 
 import dataclasses
 import json
-import signal
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +26,6 @@ from toyfcn.config.model import NOT_OF, STRIDES, ModelConfig
 from toyfcn.config.recipe import RecipeConfig
 from toyfcn.config.trainer import LoggerConfig, TrainerConfig
 from toyfcn.runs.resume import stored_config
-from toyfcn.training.task import SegmentationTask
 
 # 10 images in batches of 4: an epoch has 3 steps, its last batch is smaller
 WORDS = """
@@ -88,6 +86,7 @@ VALUES = {  # of the options that are numbers, lists or texts; beside some, what
     "trainer.save_every": "1",
     "logger.every": "2",
     "logger.panels": "0",
+    "logger.to": "[csv,tensorboard]",
 }
 SAME_FOR_ALL = {  # names and places, what SMALL sets, and what a test of its own covers
     *("data.name", "data.kind", "data.root", "data.cache_folder", "data.train_split"),
@@ -103,6 +102,7 @@ SAME_FOR_ALL = {  # names and places, what SMALL sets, and what a test of its ow
     *("trainer.accelerator", "trainer.devices", "trainer.nodes", "trainer.sync_batchnorm"),
     *("trainer.max_steps", "trainer.val_every", "trainer.threads", "trainer.progress"),
     *("trainer.compile", "trainer.profile", "trainer.save_failed"),
+    *("logger.project", "logger.offline", "logger.uri"),
 }
 ALSO = {
     "data.cache=features": "recipe.freeze=backbone data.augment=false",
@@ -178,24 +178,6 @@ class Jitter:
     def __call__(self, image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
         shift = int(torch.randint(self.strength, ())) + int(np.random.randint(3))
         return (image.int() + shift).clamp(0, 255).byte(), mask
-
-
-@pytest.fixture
-def stop_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Sends this process SIGTERM in the middle of a step."""
-
-    def arm(step: int) -> None:
-        work = SegmentationTask.training_step
-
-        def striking(task: SegmentationTask, *given: Any) -> Any:
-            if task.global_step == step:
-                monkeypatch.setattr(SegmentationTask, "training_step", work)
-                signal.raise_signal(signal.SIGTERM)
-            return work(task, *given)
-
-        monkeypatch.setattr(SegmentationTask, "training_step", striking)
-
-    return arm
 
 
 @pytest.mark.parametrize("words", CELLS)

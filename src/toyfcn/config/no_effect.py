@@ -15,6 +15,7 @@ SPLIT_BY_FRACTIONS: Needs = (
     "data.lists=null",
     lambda config: not isinstance(config.data, FolderConfig) or config.data.lists is None,
 )
+TENSORBOARD: Needs = "logger=tensorboard", lambda config: "tensorboard" in config.logger.to
 NEEDS: dict[str, Needs] = {  # what an option needs to have an effect
     "data.scale": AUGMENT,
     "data.flip": AUGMENT,
@@ -32,6 +33,14 @@ NEEDS: dict[str, Needs] = {  # what an option needs to have an effect
     "recipe.pretrain_patches": ("recipe.pretrain_steps", lambda c: c.recipe.pretrain_steps > 0),
     "trainer.sync_batchnorm": ("several trainer.devices", lambda c: c.trainer.processes > 1),
     "trainer.keep_mb": ("trainer.reuse_memory=false", lambda c: not c.trainer.reuse_memory),
+    "logger.histograms": TENSORBOARD,
+    "logger.graph": TENSORBOARD,
+    "logger.offline": ("logger=wandb", lambda c: "wandb" in c.logger.to),
+    "logger.uri": ("logger=mlflow", lambda c: "mlflow" in c.logger.to),
+    "logger.project": (
+        "logger=wandb or mlflow",
+        lambda c: bool({"wandb", "mlflow"} & {*c.logger.to}),
+    ),
     "logger.panels": ("a data.val_split", lambda c: c.data.val_split is not None),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -87,11 +88,40 @@ class TrainerConfig(ScoringConfig):
 
 @dataclass
 class LoggerConfig(Checked):
-    """What goes to TensorBoard."""
+    """Where curves, pictures, tables and figures go, and what is logged."""
 
     GROUP = "logger"
 
+    to: list[str] = option(
+        ["tensorboard"],
+        "where they go, to several at once: [tensorboard,csv]; []: nowhere. Set by logger=NAME",
+        choices=("tensorboard", "csv", "wandb", "mlflow"),
+    )
     every: int = option(10, "steps between points of the training curves", low=1)
     panels: int = option(8, "validation photos in the picture panels; 0: none", low=0, high=64)
-    histograms: bool = option(False, "weights and gradients at each validation")
-    graph: bool = option(False, "the network's graph")
+    histograms: bool = option(False, "TensorBoard: weights and gradients at each validation")
+    graph: bool = option(False, "TensorBoard: the network's graph")
+    project: str = option("toyfcn", "wandb: the project; MLflow: the experiment")
+    offline: bool = option(
+        False, "wandb: into the run's folder alone; wandb sync uploads it from there"
+    )
+    uri: str | None = option(
+        None, "MLflow: where runs are kept, such as http://localhost:5000; null: the run's folder"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.project:
+            raise ValueError("logger.project is empty")
+
+    def refuse_missing_packages(self) -> None:
+        """Check that the packages behind ``to`` are installed.
+
+        Raises:
+            ValueError: naming the extra that brings one.
+        """
+        for name in self.to:
+            if name in ("wandb", "mlflow") and importlib.util.find_spec(name) is None:
+                raise ValueError(
+                    f"logger.to={name} needs the package {name}: pip install 'toyfcn[{name}]'"
+                )

@@ -140,8 +140,8 @@ class RunCheckpoints(Checkpoint):  # Lightning calls callbacks of this kind afte
             "best": best,
         }
         try:
-            if trainer.is_global_zero and trainer.logger is not None:
-                trainer.logger.save()  # so that the curves have no gap
+            for logger in trainer.loggers if trainer.is_global_zero else ():
+                logger.save()  # so that the curves have no gap
             trainer.save_checkpoint(self.last, weights_only=False)
         except OSError as error:
             trainer.strategy.barrier()  # where the other processes wait for the file

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAveraging
+from pytorch_lightning.loggers import Logger
 
 from toyfcn import hardware
 from toyfcn.config.commands import TrainConfig
@@ -13,7 +15,7 @@ from toyfcn.config.trainer import PRECISIONS
 from toyfcn.data.datamodule import SegmentationData
 from toyfcn.runs import checkpointing
 from toyfcn.runs.run import Run
-from toyfcn.training import callbacks, distributed, tensorboard
+from toyfcn.training import callbacks, distributed
 from toyfcn.training.nonfinite_loss import FiniteLoss
 from toyfcn.training.profile import StepProfile
 
@@ -24,7 +26,7 @@ def make_trainer(
     data: SegmentationData,
     steps: int,
     epoch_steps: int,
-    logger: tensorboard.Curves,
+    loggers: Sequence[Logger],
     monitor: callbacks.ThroughputMonitor,
     save: Callback,
 ) -> pl.Trainer:
@@ -52,7 +54,7 @@ def make_trainer(
         gradient_clip_val=config.recipe.clip,
         deterministic=trainer.deterministic,
         benchmark=False,
-        logger=logger,
+        logger=[*loggers],
         log_every_n_steps=config.logger.every,
         callbacks=[*acting, save],
         plugins=checkpointing.AtomicIO(),
@@ -70,7 +72,7 @@ def make_callbacks(
     number = distributed.rank(config.trainer)
     found: list[Callback] = [FiniteLoss(run.folder, f"nonfinite{number or ''}.pt")]
     found.append(callbacks.LastValidation())
-    if config.logger.panels:
+    if config.logger.panels and config.logger.to:
         found.append(callbacks.PredictionPanels(data, config.logger.panels))  # of averaged weights
     if config.recipe.average is not None:
         place = hardware.device(config.trainer.accelerator)  # where the network comes to
