@@ -18,6 +18,7 @@ import pytest
 import torch
 from conftest import Command
 from killer import same_end
+from pytorch_lightning import Callback
 
 import toyfcn
 from toyfcn.cli import CONF
@@ -84,6 +85,8 @@ VALUES = {  # of the options that are numbers, lists or texts; beside some, what
     "trainer.patience": "1",
     "trainer.keep_mb": "0",
     "trainer.save_every": "1",
+    "trainer.callbacks": "[test_promises:Counter]",
+    "trainer.extra": "{num_sanity_val_steps:1,gradient_clip_algorithm:value} recipe.clip=0.1",
     "logger.every": "2",
     "logger.panels": "0",
     "logger.to": "[csv,tensorboard]",
@@ -180,6 +183,23 @@ class Jitter:
         return (image.int() + shift).clamp(0, 255).byte(), mask
 
 
+class Counter(Callback):
+    """A callback of the user's own, with a state that the training depends on."""
+
+    steps = 0
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+        self.steps += 1
+        with torch.no_grad():
+            next(pl_module.parameters()).mul_(1 - 0.01 * self.steps)
+
+    def state_dict(self) -> dict[str, int]:
+        return {"steps": self.steps}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self.steps = state_dict["steps"]
+
+
 @pytest.mark.parametrize("words", CELLS)
 def test_promises(
     train: Command, tmp_path: Path, stop_at: Callable[[int], None], words: str
@@ -196,6 +216,7 @@ def test_promises(
     if "model=custom" in words:
         given = [word for word in given if not word.startswith("model.width")]
         given.append("model.target=test_promises:Custom")
+    if any("test_promises:" in word for word in given):
         trust = ["test_promises"]
     if words.startswith("recipe=paper"):
         given.append("recipe.lr=1e-8")  # its own are for VGG's strides

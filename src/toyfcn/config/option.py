@@ -60,10 +60,12 @@ class Checked:
             if rule["length"] and len(value) != rule["length"]:
                 raise ValueError(f"{key}={value} needs {rule['length']} values, not {len(value)}")
             for given in value if isinstance(value, list) else [value]:
-                names_code = rule["target"] is not None and (":" in given or given[:1].isupper())
-                if rule["choices"] and given not in rule["choices"] and not names_code:
+                if rule["choices"] and given not in rule["choices"]:
                     allowed = ", ".join(str(choice) for choice in rule["choices"])
-                    raise ValueError(f"{key}={given} is none of {allowed}{rule['target'] or ''}")
+                    if rule["target"] is None or not (":" in given or given[:1].isupper()):
+                        raise ValueError(
+                            f"{key}={given} is none of {allowed}{rule['target'] or ''}"
+                        )
                 if rule["low"] is not None and not given >= rule["low"]:
                     raise ValueError(f"{key}={given} is below {rule['low']}")
                 if rule["high"] is not None and not given <= rule["high"]:

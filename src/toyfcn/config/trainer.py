@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from toyfcn.config.option import Checked, option
+from toyfcn.config.target import entries
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -74,9 +75,22 @@ class TrainerConfig(ScoringConfig):
         choices=("go_on", "stop"),
     )
     deterministic: bool = option(True, "only operations that repeat bit for bit")
+    callbacks: list[Any] = option(
+        [],
+        "Lightning callbacks of your own: each package.module:name, or {target: …, args: {…}}",
+        target="",
+    )
+    extra: Any = option(
+        None,
+        "further settings of Lightning's Trainer: {detect_anomaly: true, "
+        "gradient_clip_algorithm: value}",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        entries("trainer.callbacks", self.callbacks)
+        if self.extra is not None and not isinstance(self.extra, dict):
+            raise ValueError(f"trainer.extra={self.extra} is not like {{detect_anomaly: true}}")
         if self.max_steps < 1 and self.max_epochs < 1:
             raise ValueError("set trainer.max_steps or trainer.max_epochs: training needs an end")
 

@@ -74,6 +74,12 @@ def repeated(folder: Path, run: Run, trust: Sequence[str] = ()) -> TrainConfig:
     for needed in ("metrics.json", BEST):
         if not (folder / needed).is_file():
             raise ValueError(f"rerun={folder} has not finished: there is no {needed} to compare")
+    if config.logger.uri is not None:  # of whoever wrote the file
+        log.warning(
+            "logger.uri=%s is not repeated: MLflow's part goes into the run's folder",
+            printable(config.logger.uri, 80),
+        )
+        config.logger.uri = None
     return dataclasses.replace(config, rerun=str(folder), resume=None, sweep=SweepConfig())
 
 

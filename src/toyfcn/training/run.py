@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 from torch.utils import deterministic
 
@@ -32,7 +33,7 @@ from toyfcn.runs.interrupt import Interrupted, Interruption
 from toyfcn.runs.record import RunRecord
 from toyfcn.runs.resume import digest, fingerprint, resolve, trusted_packages
 from toyfcn.runs.run import Pruned, Run, read_run
-from toyfcn.training import callbacks, device, distributed, loggers, tensorboard
+from toyfcn.training import callbacks, device, distributed, extensions, loggers, tensorboard
 from toyfcn.training.best_scores import score_best
 from toyfcn.training.initial_weights import bring_weights, score_first
 from toyfcn.training.run_logger import RunLogger
@@ -174,7 +175,8 @@ def fit(
     if config.trainer.compile:
         device.compile_backbone(parts.net.backbone, config.trainer.accelerator)
     trainer = make_trainer(
-        config, run, parts.data, parts.steps, parts.epoch_steps, found, monitor, save
+        *(config, run, parts.data, parts.steps, parts.epoch_steps, found, monitor, save),
+        *(parts.callbacks, parts.extra),
     )
     for logger in found:
         logger.attempt(logger.put_config, dataclasses.asdict(config))
@@ -210,6 +212,8 @@ class Parts:
     class_weights: Tensor | None  # (C,) in the loss
     steps: int  # of the FCN's training
     epoch_steps: int  # of one pass over the images
+    callbacks: list[Callback]  # of trainer.callbacks
+    extra: dict[str, Any]  # of trainer.extra
 
 
 def build(config: TrainConfig) -> Parts:
@@ -218,6 +222,7 @@ def build(config: TrainConfig) -> Parts:
     Raises:
         ValueError: data that cannot be read, or options that do not fit them.
     """
+    own, extra = extensions.own_callbacks(config), extensions.extra_settings(config)
     start = checkpoint.load(config.ckpt, config.trust) if config.ckpt else None
     source = open_source(config.data)
     data = SegmentationData(source, config.data, config.model.short_side, config.seed)
@@ -253,7 +258,7 @@ def build(config: TrainConfig) -> Parts:
         watched=config.monitored[0],
         metadata=checkpoint.make_metadata(config, source, trained_on),
     )
-    return Parts(data, train_ids, net, task, start, weights, steps, epoch_steps)
+    return Parts(data, train_ids, net, task, start, weights, steps, epoch_steps, own, extra)
 
 
 def total_steps(config: TrainConfig, epoch_steps: int) -> int:
