@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import importlib
 import inspect
+import itertools
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -56,6 +57,16 @@ def entries(name: str, listed: Any) -> list[tuple[str, dict[str, Any]]]:
         if not isinstance(target, str) or not isinstance(args, dict):
             raise ValueError(f"{name}: {str(entry)[:80]} has a target or args of another type")
         found.append((target, {str(key): value for key, value in args.items()}))
+    return found
+
+
+def names_of(listed: Any) -> list[str]:
+    """Return a name for each entry: the target's last part, with a number from the second on."""
+    found: list[str] = []
+    for target, _ in entries("", listed):
+        name = target.rpartition(":")[2].rpartition(".")[2]
+        numbered = (f"{name}_{number}" for number in itertools.count(2))
+        found.append(name if name not in found else next(n for n in numbered if n not in found))
     return found
 
 

@@ -7,9 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from toyfcn.config.option import Checked, option
-from toyfcn.config.target import entries
+from toyfcn.config.target import entries, names_of
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
+KEYS = (  # of one entry of metrics.json, beside those of trainer.metrics
+    *("miou", "boundary_miou", "pixel_acc", "mean_acc", "fwiou", "loss", "images", "iou"),
+    *("baseline_miou", "baseline_class", "intervals", "calibration"),
+)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
@@ -33,6 +37,20 @@ class ScoringConfig(Checked):
         True, "upsampling and loss in one pass, equal and faster; false: the plain formulation"
     )
     progress: bool = option(True, "show a progress bar where there is a terminal")
+    metrics: list[Any] = option(
+        [],
+        "further figures of val and test: torchmetrics of labels such as "
+        "torchmetrics.classification:MulticlassF1Score, or your own; each package.module:name, or "
+        "{target: …, args: {…}}",
+        target="",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        entries("trainer.metrics", self.metrics)
+        for name in names_of(self.metrics):
+            if name in KEYS:
+                raise ValueError(f"trainer.metrics: {name} is a figure already: rename yours")
 
 
 @dataclass

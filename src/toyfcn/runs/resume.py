@@ -162,7 +162,7 @@ def typed_config(stored: Any, overrides: Sequence[str] = ()) -> TrainConfig:
     OmegaConf.update(stored, "trust", [])  # which no file says of itself
     for key in REMOVED:  # of a version before
         stored.data.pop(key, None)
-    if stored.recipe.get("loss") in REDUCTIONS:
+    if OmegaConf.select(stored, "recipe.loss") in REDUCTIONS:
         stored.recipe.update(loss="cross_entropy", reduction=stored.recipe.loss)
     if str(OmegaConf.select(stored, "optimized_metric")).endswith(".loss"):
         stored.sweep.direction = "minimize"  # version 0.1 said maximize where nobody chose

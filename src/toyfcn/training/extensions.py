@@ -1,4 +1,4 @@
-"""Callbacks of the user's own and further settings of Lightning's Trainer, checked beforehand."""
+"""Callbacks and metrics of the user's own, and settings of Lightning's Trainer: checked."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import difflib
 import inspect
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -22,6 +22,7 @@ from pytorch_lightning.utilities.seed import isolate_rng
 
 from toyfcn.config.commands import TrainConfig
 from toyfcn.config.target import make_all
+from toyfcn.evaluation.own_metrics import OwnMetrics
 from toyfcn.runs.checkpoint_io import refuse_unreadable
 
 BY_OPTION = {  # settings of the Trainer that an option of ours makes
@@ -94,6 +95,21 @@ def own_callbacks(config: TrainConfig) -> list[Callback]:
                 raise ValueError(f"{told} cannot be used: {reason}")
         refuse_unreadable({told: made.state_dict()})
         found.append(made)
+    return found
+
+
+def own_metrics(config: TrainConfig, classes: Sequence[str], void: int) -> OwnMetrics:
+    """Make the metrics of trainer.metrics.
+
+    Raises:
+        ValueError: one cannot be made, or has no single figure to be the optimized_metric.
+    """
+    with isolate_rng():
+        found = OwnMetrics(config.trainer.metrics, classes, void, config.trainer.processes)
+    if (figure := config.monitored[0]) in found.by_class:
+        raise ValueError(
+            f"optimized_metric={config.optimized_metric}: {figure} is no single figure"
+        )
     return found
 
 

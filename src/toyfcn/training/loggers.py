@@ -25,6 +25,7 @@ from typing import Any
 from pytorch_lightning.loggers import CSVLogger, MLFlowLogger, WandbLogger
 
 from toyfcn.config.commands import TrainConfig
+from toyfcn.config.target import names_of
 from toyfcn.evaluation import pictures
 from toyfcn.evaluation.per_image import ImageCounts
 from toyfcn.files import read_json, write_json
@@ -219,8 +220,8 @@ def log_results(
     found = {  # a name that sorts behind val/…: TensorBoard opens on curves, not on single points
         f"with_best/{split}_{key}": float(scores[key])
         for split, scores in scored.items()
-        for key in FIGURES
-        if scores[key] is not None
+        for key in (*FIGURES, *names_of(config.trainer.metrics))
+        if isinstance(scores[key], float)
     }
     matrices = {
         split: pictures.confusion(

@@ -257,6 +257,7 @@ def build(config: TrainConfig) -> Parts:
         keep_features=config.data.cache == "features",
         watched=config.monitored[0],
         metadata=checkpoint.make_metadata(config, source, trained_on),
+        own=extensions.own_metrics(config, source.classes, source.void),
     )
     return Parts(data, train_ids, net, task, start, weights, steps, epoch_steps, own, extra)
 
