@@ -145,7 +145,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_examples_of_ones_own_code_are_short() -> None:
-    assert {"mynets.py", "mylosses.py", "myaugment.py", "mydata.py", "mycallbacks.py", "mymetrics.py"} <= set(EXAMPLES)
+    assert {
+        "mynets.py",
+        "mylosses.py",
+        "myaugment.py",
+        "mydata.py",
+        "mycallbacks.py",
+        "mymetrics.py",
+    } <= set(EXAMPLES)
     assert max(code.count("\n") for code in EXAMPLES.values()) <= 25
 
 

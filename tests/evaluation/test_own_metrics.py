@@ -161,6 +161,8 @@ def test_they_stand_where_figures_do(train: Command, command: Command, tmp_path:
     answer = command("eval", *words, METRICS, "split=test", "hydra.run.dir=again")
     assert answer.code == 0 and "MulticlassF1Score" in answer.out, answer.err
     assert json.loads(Path("again/metrics.json").read_text())["test"] == metrics["test"]
+    answer = command("compare", "of=[run,run]", METRICS)
+    assert answer.code == 2 and "trainer.metrics has no effect here" in answer.err
     found = toyfcn.evaluate("run/checkpoints/best.ckpt", trainer=ScoringConfig(metrics=[F1]))
     assert found["MulticlassF1Score"] == metrics["val"]["MulticlassF1Score"]
 

@@ -16,8 +16,8 @@ from toyfcn.config import target
 from toyfcn.config.model import ModelConfig
 from toyfcn.models.build import build_network
 from toyfcn.models.losses import can_be_fused
-from toyfcn.training.task import SegmentationTask
 from toyfcn.runs.resume import stored_config
+from toyfcn.training.task import SegmentationTask
 
 MODULE = """
 import torch

@@ -176,11 +176,6 @@ class CompareConfig(Checked):
     data: Any = None  # of checkpoints; conf/compare.yaml chooses data=as_trained
     trainer: ScoringConfig = field(default_factory=ScoringConfig)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.trainer.metrics:
-            raise ValueError("trainer.metrics has no effect here: mean IU is what is compared")
-
 
 @dataclass
 class PredictConfig(Checked):
