@@ -212,6 +212,8 @@ def test_mistakes(train: Command) -> None:
     Path("mine").touch()
     answer = train(*RUN, "logger.to=[tensorbord]")
     assert "logger.to=tensorbord is none of tensorboard, csv, wandb, mlflow" in answer.err
+    answer = train(*RUN, "logger=[tensorboard,csv]")
+    assert answer.code == 2 and "set logger.to=[tensorboard,csv]" in answer.err
     answer = train(*RUN, "logger=none", "logger.graph=true", "logger.offline=true")
     assert "logger.graph has no effect without logger=tensorboard" in answer.out
     assert "logger.offline has no effect without logger=wandb" in answer.out

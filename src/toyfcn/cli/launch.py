@@ -156,6 +156,9 @@ def checked(composed: Any, command: str, name: str) -> Any:
         config.refuse_others(command.rpartition(" ")[2])
     if name in ("eval", "compare", "predict"):
         refuse_training(known.overrides.task)
+    for word in known.overrides.task:
+        if word.startswith("logger=["):  # of files whose lists replace each other
+            raise ValueError(f"{word} would leave the last alone: set {word.replace('=', '.to=')}")
     if isinstance(config, TrainConfig):
         for told in without_effect(config, known.overrides.task):
             log.warning("%s", told)

@@ -180,8 +180,8 @@ def opened(config: TrainConfig, run: Run, resumed_at: int | None) -> Iterator[li
                 ) from None
             log.warning("logger.to=%s could not be opened: %s", kind, first_line(error))
     now = {type(x).__name__.lower(): x.version for x in found if isinstance(x, Wandb | MLflow)}
-    if now and now != ids:
-        write_json(run.folder / IDS, now)
+    if not now.items() <= ids.items():
+        write_json(run.folder / IDS, ids | now)
     success = False
     try:
         yield found

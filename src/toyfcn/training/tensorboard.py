@@ -43,7 +43,7 @@ class Curves(RunLogger, TensorBoardLogger):
         self.resumed_at = resumed_at
         self.purge_step = None if resumed_at is None else resumed_at + 1
         self.present = set() if resumed_at is None else tags_at(Path(self.log_dir), resumed_at)
-        self.told = f"tensorboard --logdir {shlex.quote(self.log_dir)}"
+        self.told = f"tensorboard --logdir {shlex.quote(str(Path(self.log_dir)))}"
         threading.excepthook = ignore_full_disk
 
     @property
