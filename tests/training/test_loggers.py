@@ -208,6 +208,13 @@ def test_a_missing_extra_is_told_in_a_line(train: Command, monkeypatch: pytest.M
     LoggerConfig(to=["csv"]).refuse_missing_packages()
 
 
+def test_a_rerun_sends_nothing_to_where_the_stored_config_says(train: Command) -> None:
+    assert train(*RUN, "logger=none", "logger.uri=http://127.0.0.1:9").code == 0
+    answer = train("rerun=run", "hydra.run.dir=again")
+    assert answer.code == 0 and "logger.uri=http://127.0.0.1:9 is not repeated" in answer.out
+    assert "uri: null" in Path("again/.hydra/config.yaml").read_text()
+
+
 def test_mistakes(train: Command) -> None:
     Path("mine").touch()
     answer = train(*RUN, "logger.to=[tensorbord]")
