@@ -107,6 +107,7 @@ SAME_FOR_ALL = {  # names and places, what SMALL sets, and what a test of its ow
     *("trainer.max_steps", "trainer.val_every", "trainer.threads", "trainer.progress"),
     *("trainer.compile", "trainer.profile", "trainer.save_failed"),
     *("logger.project", "logger.offline", "logger.uri"),
+    "trainer.lr_range",  # nothing is trained
 }
 ALSO = {
     "data.cache=features": "recipe.freeze=backbone data.augment=false",

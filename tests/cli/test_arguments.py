@@ -1,6 +1,7 @@
 """What people type first, and what they are told."""
 
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import Command
@@ -23,6 +24,10 @@ OPTIONS = option_names(COMMANDS["train"])
         ("--lr 0.01", "--lr: options have no dashes: type recipe.lr=0.01"),
         ("--lr=0.01", "--lr=0.01: options have no dashes: type recipe.lr=0.01"),
         ("--max-steps", "--max-steps: options have no dashes: type trainer.max_steps=VALUE"),
+        ("shapes_lenet", "shapes_lenet is a choice of a group: type experiment=shapes_lenet"),
+        ("voc2007", "voc2007 is a choice of a group: type data=voc2007"),
+        ("experiment shapes_lenet", "experiment has no value: type experiment=shapes_lenet"),
+        ("--help=model", "type --help model"),
         (
             "-m seed=1,2 recipe.lrr",
             "recipe.lrr is not an option and its value, as in option=value ",
@@ -32,7 +37,12 @@ OPTIONS = option_names(COMMANDS["train"])
 def test_words_without_a_value(typed: str, told: str) -> None:
     with pytest.raises(ValueError, match=r"type |option=value") as error:
         complete(typed.split(), OPTIONS, None)
-    assert str(error.value).startswith(told)
+    assert str(error.value).startswith(told) and len(str(error.value)) < 200
+
+
+def test_a_word_that_is_nothing_is_not_answered_with_all_options() -> None:
+    with pytest.raises(ValueError, match=r"^-v is not .* \(--help lists what is known\)$"):
+        complete(["-v"], OPTIONS, None)
 
 
 def test_flags_and_overrides_stay_as_they_are() -> None:
@@ -53,7 +63,17 @@ def test_flags_and_overrides_stay_as_they_are() -> None:
 
 def test_paths_are_the_source_of_a_prediction() -> None:
     assert complete(["photo.jpg", "ckpt=x"], [], "source") == ["ckpt=x", "source='photo.jpg'"]
+    with pytest.raises(ValueError, match=r"^a.ckpt and b.ckpt: name one checkpoint$"):
+        complete(["a.ckpt", "b.ckpt"], [], "ckpt")
     assert complete(["a,b.jpg", "it's"], [], "source") == ["source=['a,b.jpg','it\\'s']"]
+
+
+def test_a_file_with_an_equals_sign_is_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a=1.jpg").touch()
+    assert complete(["a=1.jpg", "b=1.jpg"], [], "source") == ["b=1.jpg", "source='a=1.jpg'"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

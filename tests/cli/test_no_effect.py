@@ -9,10 +9,10 @@ from conftest import Command
 
 import toyfcn
 from toyfcn.cli.compose import compose_train
-from toyfcn.cli.help import groups_in
+from toyfcn.cli.help import groups_in, option_names
 from toyfcn.config.commands import COMMANDS
 from toyfcn.config.data import KINDS
-from toyfcn.config.no_effect import OF_TRAINING
+from toyfcn.config.no_effect import UNHEEDED
 from toyfcn.config.trainer import ScoringConfig, TrainerConfig
 
 SOURCE = Path(toyfcn.__file__).parent
@@ -35,9 +35,10 @@ def test_the_code_reads_every_option() -> None:
     assert options - spelled - read_in(*folders) == set()
 
 
-def test_what_scoring_refuses_is_an_option_of_the_data() -> None:
-    known = {item.name for kind in KINDS.values() for item in dataclasses.fields(kind)}
-    assert set(OF_TRAINING) <= known
+def test_what_commands_refuse_are_options() -> None:
+    for command, refused in UNHEEDED.items():
+        known = option_names(COMMANDS[command])
+        assert {f"{group}.{key}" for group, keys in refused.items() for key in keys} <= {*known}
 
 
 def test_scoring_reads_every_option_of_its_trainer() -> None:
@@ -74,6 +75,9 @@ def test_scoring_has_no_option_of_training_alone(command: Command, option: str) 
         ("eval ckpt=x.ckpt data.val_split=x", "the list to score is split="),
         ("data draw keep=true", "keep= has no effect here: it is of toyfcn-data download"),
         ("data check mirrors=[x]", "mirrors= has no effect here: it is of toyfcn-data download"),
+        ("data check data.limit=2", "data.limit has no effect here, but in training"),
+        ("data draw data.flip=0", "data.flip has no effect here, but in training"),
+        ("model model=fcn_vgg16 model.weights=x", "model.weights has no effect here"),
         ("data download report=x", "report= has no effect here: it is of toyfcn-data check"),
         ("train sweep.n_trials=3", "sweep.n_trials=3 has an effect in a sweep alone: add -m"),
     ],
@@ -91,13 +95,19 @@ def test_what_would_have_no_effect(command: Command, words: str, told: str) -> N
         ("data.flip=0.3", []),
         ("recipe.adam_lr_factor=1", ["recipe.adam_lr_factor has no effect without recipe.opt"]),
         ("recipe=muon recipe.adam_lr_factor=1", []),
+        (
+            "recipe.freeze=backbone recipe.backbone_lr_factor=0.1",
+            ["recipe.backbone_lr_factor has no effect without a backbone that learns"],
+        ),
+        ("recipe.freeze=backbone recipe.freeze_steps=9 recipe.backbone_lr_factor=0.1", []),
+        ("model.norm=none recipe.freeze_norm=true", ["recipe.freeze_norm has no effect without"]),
         ("recipe.schedule=constant recipe.warmup=0.3", ["recipe.warmup has no effect without"]),
         ("recipe.pretrain_patches=3", ["recipe.pretrain_patches has no effect without"]),
         ("data=folder data.lists=x data.val_fraction=0.3", ["data.val_fraction has no effect"]),
         ("trainer.sync_batchnorm=true", ["trainer.sync_batchnorm has no effect without several"]),
         (
-            "data.val_split=null optimized_metric=test.miou logger.panels=3",
-            ["logger.panels has no"],
+            "data.val_split=null optimized_metric=test.miou logger.panels=3 logger.histograms=true",
+            ["logger.panels has no", "logger.histograms has no"],
         ),
     ],
 )

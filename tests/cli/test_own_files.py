@@ -81,7 +81,7 @@ def test_a_file_that_is_hidden_by_a_shipped_one_is_told(
     ("words", "told"),
     [
         ("-cn eval", "eval.yaml is no config of this command: its defaults must begin with train"),
-        ("-cd own -cn experiment/mine", "experiment/mine"),
+        ("-cd own -cn experiment/mine", "type experiment=mine"),
         ("-cd own -cn nosuch", "nosuch"),
         ("-cd nosuch", "nosuch"),
         ("-cp nosuch", "nosuch"),

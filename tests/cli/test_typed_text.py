@@ -7,9 +7,10 @@ import pytest
 import yaml
 from conftest import Command
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 from toyfcn.cli.compose import compose_train
-from toyfcn.cli.typed_text import as_typed
+from toyfcn.cli.typed_text import as_typed, keep_text
 from toyfcn.config.commands import COMMANDS, PredictConfig
 from toyfcn.config.data import FolderConfig, VOCConfig
 from toyfcn.config.option import Checked
@@ -117,6 +118,14 @@ def test_an_own_file_keeps_its_texts(command: Command, tmp_path: Path, flags: st
     wanted = ["background", "no", "on", "000", "010", "1.10", "null", "~", "2024-11-27"]
     assert data["classes"] == wanted
     assert (config["ckpt"], config["sweep"]["name"]) == ("0x1F", "007")
+
+
+def test_merged_keys_keep_their_texts(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("<<: {images: 007}\nmasks: 1_0\n")
+    config = OmegaConf.create()  # what YAML has made of it is put in its place
+    keep_text(config, file, "data", "train")
+    assert config.data == {"images": "007", "masks": "1_0"}
 
 
 def test_a_group_of_ones_own_may_be_called_by_a_number(command: Command, tmp_path: Path) -> None:

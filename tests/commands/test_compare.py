@@ -92,6 +92,8 @@ def test_what_cannot_be_compared_is_told_in_one_line(home: Path, command: Comman
         ("a/0 empty", "empty holds no images.npz"),
         (". a/0", "holds runs that differ in model.stride"),
         ("a/0 b/0 split=train", "split=train: not all were scored on one list"),
+        ("a/0 b/0 trainer.test_views=8", "trainer.test_views has no effect on what was scored"),
+        ("a/0 b/0 data.limit=1", "data.limit has no effect on what was scored before"),
         ("a/0 b/0 resamples=3", "resamples=3 is below 100"),
     ):
         answer = command("compare", *words.split())

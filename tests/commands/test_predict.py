@@ -17,7 +17,7 @@ from toyfcn.config.data import VOCConfig
 from toyfcn.config.model import ModelConfig
 from toyfcn.data.transforms import resize_image, working_size
 from toyfcn.data.voc import find_voc, voc_source
-from toyfcn.inference.predict import refuse_collisions
+from toyfcn.inference.predict import refuse_collisions, run_command
 from toyfcn.models.build import build_network
 from toyfcn.runs import checkpoint
 
@@ -174,6 +174,13 @@ def test_no_result_is_written_twice(best: Path, command: Command, names, words, 
 def test_a_submission_has_no_overlays_that_could_collide(tmp_path: Path) -> None:
     photos = [tmp_path / "a.jpg", tmp_path / "a_overlay.jpg"]
     refuse_collisions(photos, tmp_path / "out", PredictConfig(ckpt="x", format="voc_server"))
+
+
+def test_white_of_16_bits_is_the_checkpoints(best: Path, caplog: pytest.LogCaptureFixture) -> None:
+    photo = best.parent / "deep.png"
+    Image.new("I;16", (48, 48)).save(photo)
+    run_command(PredictConfig(ckpt=str(best), source=str(photo), out=str(best.parent / "masks")))
+    assert "data.white=65535 is white: so the checkpoint was trained" in caplog.text
 
 
 def test_what_is_left_out_is_told(best: Path, command: Command) -> None:

@@ -271,6 +271,7 @@ def read_all(root: Path, split: str, **options: object) -> None:
         ("", {"images": "fotos"}, r"data\.images=fotos: .*fotos is not a folder"),
         ("", {"lists": "lists"}, r"data\.lists=lists: .* is not a folder"),
         ("", {"classes": []}, r"data\.classes names 0 classes"),
+        ("", {"classes": ["a", " "]}, r"data\.classes names ' ', which cannot be printed"),
         ("", {"classes": ["a", "a"]}, r"data\.classes names 'a' twice"),
         ("", {"classes": ["a", "b", "c"]}, r"2 colors, but there are 3 classes"),
         ("", {"classes_file": "names.txt"}, r"both given"),

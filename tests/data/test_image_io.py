@@ -107,6 +107,22 @@ def test_gray_of_few_bits_is_labels_in_a_mask_and_shades_in_a_photo(
     assert np.array_equal(read_image(path)[1], stored * scale)
 
 
+@pytest.mark.parametrize(
+    ("mode", "options", "told"),
+    [
+        ("L", {"compression": "jpeg"}, "it is a JPEG, which blurs labels"),
+        ("I;16", {}, "its mode is I;16: save the labels in 8 bits"),
+        ("I", {}, "its mode is I: save the labels in 8 bits"),
+    ],
+)
+def test_what_holds_no_labels_of_8_bits_is_told(
+    tmp_path: Path, mode: str, options: dict[str, str], told: str
+) -> None:
+    Image.new(mode, (16, 16)).save(tmp_path / "mask.tif", **options)
+    with pytest.raises(ValueError, match=told):
+        read_mask(tmp_path / "mask.tif")
+
+
 def rows_of(packed: bytes, height: int) -> bytes:
     size = len(packed) // height
     return b"".join(b"\0" + packed[at : at + size] for at in range(0, len(packed), size))

@@ -126,6 +126,7 @@ def test_a_network_of_torchvision_works_as_it_is() -> None:
         ("model.target=mynets:number", "is a int, which cannot be called"),
         ("model.args={wide:3}", "unexpected keyword argument 'wide' (it takes classes, width,"),
         ("model.target=mynets:text", "returns a str, not an nn.Module"),
+        ("model.target=torch.nn:Identity", "has no weights that learn"),
         ("model.target=mynets:Deaf", "fails on photos of 64x128 pixels"),
         ("model.target=mynets:fewer", "returns scores of 6 classes, but is called with classes=7"),
         ("model.target=null", "model=custom needs model.target=package.module:name"),

@@ -1,6 +1,7 @@
 """Reports of runs and sweeps in any state, against numbers worked out by hand."""
 
 import csv
+import dataclasses
 import io
 import json
 import re
@@ -193,6 +194,14 @@ def test_a_narrow_terminal_shows_whole_parameters(sweep: Path) -> None:
         assert said in file.getvalue()
     assert tables.brief("0.022746866942740366") == "0.02275"
     assert tables.brief("0.01") == "0.01" and tables.brief("[1.0,1.25]") == "[1.0,1.25]"
+
+
+def test_a_narrow_terminal_shows_every_column(sweep: Path) -> None:
+    file, results = io.StringIO(), dataclasses.replace(collect(sweep), metric="val.loss")
+    tables.print_results(results, Console(file=file, width=80))
+    first = next(line for line in file.getvalue().splitlines() if "finished" in line)
+    for text in tables.cells(results, results.runs[0]):
+        assert text.partition(" [")[0] in first
 
 
 def test_formulas_stay_text(sweep: Path) -> None:

@@ -29,6 +29,7 @@ from toyfcn.config.data import KINDS
 from toyfcn.runs import failures
 
 MISSING = object()
+MANY = 50  # names, more than a message takes
 OURS = {"hydra/sweeper": "sweep", "hydra/launcher": "launcher"}  # which choose Hydra's
 MISTAKES = (HydraException, OmegaConfBaseException, ValueError, yaml.YAMLError)
 
@@ -60,10 +61,12 @@ def stop(command: str, error: BaseException) -> NoReturn:
 
 
 def hint(key: str, known: Sequence[str], prefix: str = "") -> str:
-    """Suggest the valid keys closest to a misspelt one, or name them all."""
+    """Suggest the valid keys closest to a misspelt one, or name them all if they are not many."""
     found = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
     close = [prefix + name for name in found]
-    return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known)}"
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    return f"known: {', '.join(known)}" if len(known) < MANY else "--help lists what is known"
 
 
 def explain(error: BaseException) -> str:

@@ -30,7 +30,7 @@ from toyfcn.cli.missing_inputs import refuse_missing_inputs
 from toyfcn.cli.typed_text import as_typed
 from toyfcn.config.commands import COMMANDS, AsTrainedConfig, DataCommandConfig, TrainConfig
 from toyfcn.config.data import DataConfig
-from toyfcn.config.no_effect import refuse_training, without_effect
+from toyfcn.config.no_effect import refuse_unheeded, without_effect
 from toyfcn.runs import failures
 from toyfcn.runs.run import LOCK, Pruned, Run
 
@@ -154,8 +154,7 @@ def checked(composed: Any, command: str, name: str) -> Any:
     refuse_without_sweep(config)
     if isinstance(config, DataCommandConfig):
         config.refuse_others(command.rpartition(" ")[2])
-    if name in ("eval", "compare", "predict"):
-        refuse_training(known.overrides.task)
+    refuse_unheeded(name, known.overrides.task)
     for word in known.overrides.task:
         if word.startswith("logger=["):  # of files whose lists replace each other
             raise ValueError(f"{word} would leave the last alone: set {word.replace('=', '.to=')}")

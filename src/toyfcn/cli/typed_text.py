@@ -133,7 +133,8 @@ def keep_text(config: Any, file: Path, package: str, command: str) -> None:
     Raises:
         ValueError: keys with values stand where a text does, or a list.
     """
-    root = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    loader = yaml.SafeLoader(file.read_text(encoding="utf-8"))
+    root = loader.get_single_node()
     if root is not None and not isinstance(root, yaml.MappingNode):
         raise ValueError("a config has keys with values")
     prefix = f"{package}." if package else ""
@@ -142,6 +143,8 @@ def keep_text(config: Any, file: Path, package: str, command: str) -> None:
             continue
         node = root
         for part in key.removeprefix(prefix).split("."):
+            if isinstance(node, yaml.MappingNode):
+                loader.flatten_mapping(node)  # of <<: *others
             pairs = node.value if isinstance(node, yaml.MappingNode) else []
             node = next((value for name, value in pairs if name.value == part), None)
         if isinstance(node, yaml.ScalarNode):

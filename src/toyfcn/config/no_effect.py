@@ -16,6 +16,7 @@ SPLIT_BY_FRACTIONS: Needs = (
     lambda config: not isinstance(config.data, FolderConfig) or config.data.lists is None,
 )
 TENSORBOARD: Needs = "logger=tensorboard", lambda config: "tensorboard" in config.logger.to
+VALIDATIONS: Needs = "a data.val_split", lambda config: config.data.val_split is not None
 NEEDS: dict[str, Needs] = {  # what an option needs to have an effect
     "data.scale": AUGMENT,
     "data.flip": AUGMENT,
@@ -29,11 +30,22 @@ NEEDS: dict[str, Needs] = {  # what an option needs to have an effect
         f"recipe.optimizer={' or '.join(OWN_OPTIMIZERS)}",
         lambda c: c.recipe.optimizer in OWN_OPTIMIZERS,
     ),
+    "recipe.backbone_lr_factor": (
+        "a backbone that learns (recipe.freeze=null)",
+        lambda c: c.recipe.freeze is None or c.recipe.freeze_steps is not None,
+    ),
+    "recipe.freeze_norm": (
+        "a backbone with batch normalization",
+        lambda c: c.model.norm == "batch" or c.model.name in ("fcn_timm", "custom"),
+    ),
     "recipe.warmup": ("recipe.schedule=onecycle", lambda c: c.recipe.schedule == "onecycle"),
     "recipe.pretrain_patches": ("recipe.pretrain_steps", lambda c: c.recipe.pretrain_steps > 0),
     "trainer.sync_batchnorm": ("several trainer.devices", lambda c: c.trainer.processes > 1),
     "trainer.keep_mb": ("trainer.reuse_memory=false", lambda c: not c.trainer.reuse_memory),
-    "logger.histograms": TENSORBOARD,
+    "logger.histograms": (
+        "a data.val_split and logger=tensorboard",
+        lambda c: c.data.val_split is not None and "tensorboard" in c.logger.to,
+    ),
     "logger.graph": TENSORBOARD,
     "logger.offline": ("logger=wandb", lambda c: "wandb" in c.logger.to),
     "logger.uri": ("logger=mlflow", lambda c: "mlflow" in c.logger.to),
@@ -41,29 +53,33 @@ NEEDS: dict[str, Needs] = {  # what an option needs to have an effect
         "logger=wandb or mlflow",
         lambda c: bool({"wandb", "mlflow"} & {*c.logger.to}),
     ),
-    "logger.panels": ("a data.val_split", lambda c: c.data.val_split is not None),
+    "logger.panels": VALIDATIONS,
 }
 
-OF_TRAINING = (  # options of the data that scoring and predicting do not look at
-    *("train_split", "val_split", "test_split", "sampling", "cache", "cache_folder", "crop"),
-    *("buckets", "scale", "max_share", "augment", "flip", "turn", "colour", "allow_overlap"),
-    "palette",
-    "transform",
-    "transform_args",
+READING = ("limit", "batch_size", "workers")  # options of the data that checking does not heed
+SPLITS = ("train_split", "val_split", "test_split", "allow_overlap")
+OF_TRAINING = (  # and those that scoring and predicting do not heed either
+    *("sampling", "cache", "cache_folder", "crop", "buckets", "scale", "max_share", "augment"),
+    *("flip", "turn", "colour", "palette", "transform", "transform_args"),
 )
+UNHEEDED: dict[str, dict[str, tuple[str, ...]]] = {  # by command
+    **{name: {"data": (*OF_TRAINING, *SPLITS)} for name in ("eval", "compare", "predict")},
+    "data": {"data": (*OF_TRAINING, *READING)},
+    "describe": {"model": ("weights",)},
+}
 
 
-def refuse_training(chosen: Iterable[str]) -> None:
-    """Check that none of the chosen ``key=value`` is of training alone.
+def refuse_unheeded(command: str, chosen: Iterable[str]) -> None:
+    """Check that none of the chosen ``key=value`` is one that a command does not look at.
 
     Raises:
         ValueError: naming it.
     """
     for word in chosen:
         group, _, key = word.lstrip("+").partition("=")[0].partition(".")
-        if group == "data" and key in OF_TRAINING:
+        if key in UNHEEDED.get(command, {}).get(group, ()):
             instead = ": the list to score is split=" if key.endswith("_split") else ""
-            raise ValueError(f"data.{key} has no effect here, but in training{instead}")
+            raise ValueError(f"{group}.{key} has no effect here, but in training{instead}")
 
 
 def without_effect(config: TrainConfig, chosen: Iterable[str]) -> list[str]:

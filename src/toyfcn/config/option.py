@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,6 +67,8 @@ class Checked:
                         raise ValueError(
                             f"{key}={given} is none of {allowed}{rule['target'] or ''}"
                         )
+                if isinstance(given, float) and not math.isfinite(given):
+                    raise ValueError(f"{key}={given} is no finite number")
                 if rule["low"] is not None and not given >= rule["low"]:
                     raise ValueError(f"{key}={given} is below {rule['low']}")
                 if rule["high"] is not None and not given <= rule["high"]:

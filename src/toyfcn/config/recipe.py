@@ -114,10 +114,13 @@ class RecipeConfig(Checked):
             raise ValueError(
                 f"recipe.reduction=sum is for recipe.loss=cross_entropy, not {self.loss}"
             )
+        if self.clip == 0:  # which Lightning takes for no limit
+            raise ValueError("recipe.clip=0 lets nothing be learned: null sets no limit")
         weights = self.class_weights
         listed = isinstance(weights, list) and all(isinstance(w, int | float) for w in weights)
-        if not (listed and min(weights, default=-1) >= 0) and weights not in WEIGHTINGS:
+        useful = listed and min(weights, default=-1) >= 0 and max(weights) > 0
+        if not useful and weights not in WEIGHTINGS:
             raise ValueError(
                 f"recipe.class_weights={weights} must be one of {', '.join(WEIGHTINGS)}, or a list "
-                "of numbers of at least 0, one a class"
+                "of numbers of at least 0, one a class, not all of them 0"
             )

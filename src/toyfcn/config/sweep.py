@@ -81,6 +81,14 @@ class SweepConfig(Checked):
     trial: int | None = option(None, "trial that a run belongs to: set by the sweep itself", low=0)
     claim: ClaimConfig = field(default_factory=ClaimConfig)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.name is not None and (self.name[:1] in "/~" or ".." in self.name.split("/")):
+            raise ValueError(
+                f"sweep.name={self.name} names no folder below outputs/sweeps: hydra.sweep.dir= "
+                "places a sweep elsewhere"
+            )
+
     def refuse_alone(self) -> None:
         """Check that a single run is not asked for what only a sweep does.
 

@@ -83,6 +83,14 @@ class TrainerConfig(ScoringConfig):
     compile: bool = option(
         False, "compile the backbone: faster after the first, long step of each size of photos"
     )
+    lr_range: list[float] | None = option(
+        None,
+        "instead of training, let the learning rate rise from the first to the second over the "
+        "steps, and suggest one; see debug=lr; null: train",
+        low=1e-12,
+        high=1000,
+        length=2,
+    )
     profile: bool = option(False, "show where a step's time goes, with a trace; see debug=profile")
     save_every: int | None = option(
         None, "steps between saves of last.ckpt beside those at validations; null: none", low=1
@@ -109,8 +117,11 @@ class TrainerConfig(ScoringConfig):
         entries("trainer.callbacks", self.callbacks)
         if self.extra is not None and not isinstance(self.extra, dict):
             raise ValueError(f"trainer.extra={self.extra} is not like {{detect_anomaly: true}}")
-        if self.max_steps < 1 and self.max_epochs < 1:
-            raise ValueError("set trainer.max_steps or trainer.max_epochs: training needs an end")
+        budgets = (self.max_steps, self.max_epochs)
+        if 0 in budgets or max(budgets) < 1:
+            raise ValueError("trainer.max_steps or trainer.max_epochs must be 1 or more, none be 0")
+        if self.lr_range is not None and not self.lr_range[0] < self.lr_range[1]:
+            raise ValueError(f"trainer.lr_range={self.lr_range} is not a range [low,high]")
 
     @property
     def processes(self) -> int:

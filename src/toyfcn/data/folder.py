@@ -278,7 +278,7 @@ def class_names(config: FolderConfig, root: Path) -> tuple[str, ...]:
         )
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"{option} names {twice[0]!r} twice")
-    if odd := [name for name in names if not name.isprintable()]:
+    if odd := [name for name in names if not name.strip() or not name.isprintable()]:
         raise ValueError(f"{option} names {odd[0]!r}, which cannot be printed")
     return tuple(names)
 

@@ -172,8 +172,10 @@ def read_mask_and_palette(path: Path) -> tuple[Tensor, bytes | None]:
     if (plain := plain_png(coded)) is not None:
         return torch.from_numpy(plain[0]), plain[1]
     with opened(path, "mask", coded) as image:
-        if image.format in ("JPEG", "MPO"):
+        if image.format in ("JPEG", "MPO") or image.info.get("compression") == "jpeg":  # of a TIFF
             raise ValueError("it is a JPEG, which blurs labels")
+        if image.mode[0] in "IF":
+            raise ValueError(f"its mode is {image.mode}: save the labels in 8 bits")
         if image.mode not in ("P", "L"):
             raise ValueError(
                 f"its mode is {image.mode}, but labels are palette or gray values (where colors "

@@ -88,16 +88,21 @@ def refuse_void_only(source: Source, splits: Mapping[str, Sequence[str]], train:
         log.warning("%s: its scores will be null", every)
 
 
-def tell_of_16_bits(photos: Iterable[Path], white: int) -> None:
+def tell_of_16_bits(
+    photos: Iterable[Path],
+    white: int,
+    advice: str = "set it to the largest value that yours can have, such as 4095 of 12 bits",
+) -> None:
     """Warn once if photos have 16 bits a channel, for which a value of white must be known."""
     deep = [path for path in photos if path.suffix.lower() not in JPEG and is_deep(path)]
     if deep:
         log.warning(
             "%d photos have 16 bits a channel (the first is %s), scaled so that data.white=%d is "
-            "white: set it to the largest value that yours can have, such as 4095 of 12 bits",
+            "white: %s",
             len(deep),
             deep[0],
             white,
+            advice,
         )
 
 

@@ -109,7 +109,7 @@ def run_command(config: PredictConfig) -> None:
         photos = find_photos(config.source)
     refuse_collisions(photos, out, config)
     predictor = Predictor(loaded, config.device)
-    tell_of_16_bits(photos, predictor.white)
+    tell_of_16_bits(photos, predictor.white, "so the checkpoint was trained; scale others before")
     out.mkdir(parents=True, exist_ok=True)
     failed = []
     for path in track(photos, description="predicting"):

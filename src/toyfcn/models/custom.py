@@ -86,6 +86,8 @@ def build_custom(config: ModelConfig, classes: int) -> CustomNetwork:
     network = call(name, maker, {key: classes} | args)
     if not isinstance(network, nn.Module):
         raise ValueError(f"{name} returns a {type(network).__name__}, not an nn.Module")
+    if not any(weights.requires_grad for weights in network.parameters()):
+        raise ValueError(f"{name} has no weights that learn")
     net = CustomNetwork(network, config.pad)
     side = 2 * max(config.pad, 32)
     modes = {module: module.training for module in net.modules()}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from toyfcn.config.commands import CompareConfig
+from toyfcn.config.trainer import ScoringConfig
 from toyfcn.data.datamodule import SegmentationData
 from toyfcn.evaluation import compare, pictures
 from toyfcn.evaluation.compare import Difference
@@ -39,6 +40,8 @@ def run_command(config: CompareConfig, run: Run) -> int:
         raise ValueError("name two or more runs, checkpoints, sweeps or folders with images.npz")
     if config.trainer.metrics:
         raise ValueError("trainer.metrics has no effect here: IU is what is compared")
+    if not any(Path(path).is_file() for path in paths):
+        refuse_scoring(config)
     sides = {name: networks(Path(p), config) for name, p in zip(names(paths), paths, strict=True)}
     split = chosen_split(sides, config.split)
     counts = {
@@ -60,6 +63,23 @@ def run_command(config: CompareConfig, run: Run) -> int:
     told.show(pairs, split)
     print(f"report:       {run.folder / 'compare.html'}")
     return int(any(worse(pair.differences[0], config.fail_below) for pair in pairs))
+
+
+def refuse_scoring(config: CompareConfig) -> None:
+    """Check that no option says how to score, where there are figures and no checkpoint.
+
+    Raises:
+        ValueError: naming one.
+    """
+    given, defaults = asdict(config.trainer), asdict(ScoringConfig())
+    speed = ("accelerator", "threads", "progress")  # which no figure depends on
+    chosen = [f"trainer.{k}" for k in given if given[k] != defaults[k] and k not in speed]
+    if isinstance(config.data, dict):
+        chosen += [f"data.{key}" for key in config.data if key != "root"]  # where photos are
+    if chosen:
+        raise ValueError(
+            f"{chosen[0]} has no effect on what was scored before: name checkpoints to score anew"
+        )
 
 
 def worse(found: Difference, limit: float | None) -> bool:

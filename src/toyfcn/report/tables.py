@@ -107,20 +107,22 @@ def print_results(results: Results, console: Console | None = None) -> None:
     """Print the ranked table, and the one over seeds; nothing in it is taken for markup."""
     console = console or Console()
     table = Table(title=Text(f"{clean(results.title)}: {results.metric}"), title_justify="left")
-    table.box = box.SIMPLE_HEAD
+    table.box, table.padding = box.SIMPLE_HEAD, (0, 1, 0, 0)
     names, rows = headings(results), [cells(results, run) for run in results.runs[:MOST]]
     rows += baseline_cells(results)
     short = {name: name.rpartition(".")[2] for name in results.parameters}
     if len(set(short.values())) < len(short):
         short = {}
-    if sum(max(map(len, column)) + 2 for column in zip(names, *rows, strict=True)) > console.width:
+    if width(names, rows) > console.width:
         names, rows = in_one_column(results.parameters, short, names, rows)
+    if width(names, rows) > console.width:  # the intervals are in the report
+        rows = [[text.partition(" [")[0] for text in row] for row in rows]
     for name in names:
         right = name in (results.metric, "val mean IU", "test mean IU", *OF_STAGES, "time")
         side: Any = "right" if right else "left"
         fixed = right or name == "status"
         heading = Text(clean(short.get(name, name).replace(" mean IU", " IU")))
-        wide = 16 if name == "parameters" else None
+        wide = {"run": 4, "parameters": 16}.get(name)
         table.add_column(heading, justify=side, no_wrap=fixed, min_width=wide)
     at = names.index("status")
     for place, texts in enumerate(rows):
@@ -142,6 +144,13 @@ def print_results(results: Results, console: Console | None = None) -> None:
         for line in lines(judgement):
             console.print(Text(f"  {clean(line)}"))
         console.print(Text(f"verdict: {judgement.verdict}", style="bold"))
+
+
+def width(names: list[str], rows: list[list[str]]) -> int:
+    """Return how many characters wide a table is, with parameters wrapped where they share one."""
+    columns = list(zip(names, *rows, strict=True))
+    most = [24 if column[0] == "parameters" else 1000 for column in columns]
+    return 2 + sum(2 + min(n, max(map(len, c))) for n, c in zip(most, columns, strict=True))
 
 
 def in_one_column(

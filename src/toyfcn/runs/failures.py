@@ -12,6 +12,7 @@ from toyfcn.text import first_line
 
 log = logging.getLogger(__name__)
 
+NO_PLACE = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}  # to write to
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO}
 NO_MEMORY = re.compile(
     r"out of memory|can't allocate memory|not enough memory|ALLOC_FAILED|Cannot allocate memory",
@@ -53,6 +54,6 @@ def told(error: BaseException) -> ValueError | None:
     if WORKER.match(text):
         why = "the system may be short of memory: lower data.workers"
         return ValueError(f"a loader worker ended unasked; {why} ({text.splitlines()[0][:120]})")
-    if isinstance(error, OSError) and of_disk(error):
+    if isinstance(error, OSError) and (of_disk(error) or error.errno in NO_PLACE):
         return ValueError(f"{error.filename or 'a file'} cannot be written: {error.strerror}")
     return None

@@ -36,6 +36,7 @@ from toyfcn.runs.run import Pruned, Run, read_run
 from toyfcn.training import callbacks, device, distributed, extensions, loggers, tensorboard
 from toyfcn.training.best_scores import score_best
 from toyfcn.training.initial_weights import bring_weights, score_first
+from toyfcn.training.lr_range import run_range_test, write_range
 from toyfcn.training.run_logger import RunLogger
 from toyfcn.training.smallest_batch import refuse_too_small
 from toyfcn.training.task import SegmentationTask
@@ -140,6 +141,10 @@ def fit_and_score(
         stop_on_failure=config.trainer.save_failed == "stop",
     )
     step = starting_point(config, run, parts, place)
+    if config.trainer.lr_range is not None and record is not None:
+        write_range(run_range_test(config, parts.task, parts.data), run.folder)
+        record.update("finished")
+        return {}
     if record is None:
         fit(config, run, parts, save, step, [])
         return {}
