@@ -3,10 +3,11 @@
 import functools
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -52,6 +53,26 @@ def command(
 def train(command: Command, one_thread: None) -> Command:
     """Runs toyfcn-train likewise, on one thread."""
     return functools.partial(command, "train")
+
+
+@pytest.fixture
+def stop_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Sends this process SIGTERM in the middle of a step."""
+
+    from toyfcn.training.task import SegmentationTask  # with Lightning, which few tests need
+
+    def arm(step: int) -> None:
+        work = SegmentationTask.training_step
+
+        def striking(task: SegmentationTask, *given: Any) -> Any:
+            if task.global_step == step:
+                monkeypatch.setattr(SegmentationTask, "training_step", work)
+                signal.raise_signal(signal.SIGTERM)
+            return work(task, *given)
+
+        monkeypatch.setattr(SegmentationTask, "training_step", striking)
+
+    return arm
 
 
 @pytest.fixture(scope="session")

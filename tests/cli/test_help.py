@@ -58,7 +58,7 @@ for module, words in {asked!r}:
     for name in COMMANDS:
         assert done.stdout.count(f"toyfcn-{name}") >= 4  # usage and three examples
     assert "no option is called recipe.lrr (did you mean recipe.lr?)" in done.stderr
-    assert done.stdout.rstrip().endswith("recipe.loss= recipe.lr=")
+    assert done.stdout.rstrip().endswith("recipe.loss= recipe.loss_args= recipe.lr=")
 
 
 ABSENT = {  # told before the imports that take seconds

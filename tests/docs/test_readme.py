@@ -100,6 +100,7 @@ ELSEWHERE = {  # what a command needs, or where else it runs
     r"weights=|RUN32|finetune": "weights of ImageNet: test_pretrained.py, test_timm_weights.py",
     r"--config-dir|data=folder|run/": "a folder of one's own: test_the_page_on_your_own_data",
     r"debug=profile": "test_profile.py",
+    r"logger.uri=": "a server: test_loggers.py",
 }
 TINY = """
     data.train_images=6 data.val_images=3 data.test_images=2 data.size=[48,56] data.root=drawn
@@ -144,7 +145,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_examples_of_ones_own_code_are_short() -> None:
-    assert {"mynets.py", "mylosses.py", "myaugment.py", "mydata.py"} <= set(EXAMPLES)
+    assert {
+        "mynets.py",
+        "mylosses.py",
+        "myaugment.py",
+        "mydata.py",
+        "mycallbacks.py",
+        "mymetrics.py",
+    } <= set(EXAMPLES)
     assert max(code.count("\n") for code in EXAMPLES.values()) <= 25
 
 

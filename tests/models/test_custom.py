@@ -2,7 +2,9 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from toyfcn.config import target
 from toyfcn.config.model import ModelConfig
 from toyfcn.models.build import build_network
 from toyfcn.models.losses import can_be_fused
+from toyfcn.runs.resume import stored_config
 from toyfcn.training.task import SegmentationTask
 
 MODULE = """
@@ -192,6 +195,40 @@ def test_code_that_a_file_names_is_not_imported(
             text = stored.replace("target: mynets:Small", f"target: '{name}'")
             Path("run/.hydra/config.yaml").write_text(text.replace("trust: []", "trust: [evil]"))
             assert train("rerun=run", "trust=[mynets]").code == 2
+    assert not Path("trace").exists() and "evil" not in sys.modules
+
+
+def test_callbacks_and_metrics_that_a_stored_config_names_are_not_imported(
+    mynets: Path, train: Command
+) -> None:
+    """200 forged configs, each entry in another form; trust of other packages does not help."""
+    assert train(*RUN).code == 0
+    Path("evil.py").write_text("from pathlib import Path\nPath('trace').touch()\ndef net(): pass\n")
+    path = Path("run/.hydra/config.yaml")
+    stored = path.read_text()
+    forms: list[Callable[[str], Any]] = [
+        lambda name: name,
+        lambda name: {"target": name},
+        lambda name: {"target": name, "args": {"trust": ["evil"]}},
+        lambda name: {"target": name, "trust": ["evil"]},
+        lambda name: [name],
+        lambda name: {"_target_": name},
+        lambda name: {"target": [name]},
+        lambda name: 0,
+    ]
+    names = ["evil:net", "evil", "evil.net:x", "os:system", "builtins:eval", ""]
+    for number, option in enumerate(["callbacks", "metrics"] * 100):
+        turn = number // 2
+        entry = forms[turn % len(forms)](names[turn % len(names)] + "_" * (turn // 8 % 5))
+        listed = ["mynets:Small", entry] if turn % 3 else [entry]
+        text = stored.replace(f"{option}: []", f"{option}: {json.dumps(listed)}")
+        assert text != stored
+        path.write_text(text.replace("trust: []", "trust: [evil]"))
+        with pytest.raises(ValueError, match=r"wants to run code|is not a config of"):
+            stored_config(Path("run"), trust=["mynets", "evi", "evil2"])
+        if turn < len(forms):
+            assert train("rerun=run", "trust=[mynets]").code == 2
+            assert train("resume=run", "trust=[mynets]").code == 2
     assert not Path("trace").exists() and "evil" not in sys.modules
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from toyfcn.runs.checkpointing import AtomicIO
+from toyfcn.runs.checkpoint_io import AtomicIO
 
 
 def test_the_file_that_is_named_is_read(tmp_path: Path) -> None:

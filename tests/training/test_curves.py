@@ -19,14 +19,14 @@ def log_steps(logger: Curves, steps: range, validated: tuple[int, ...] = ()) -> 
     for step in steps:
         logger.log_metrics({"train/loss": step / 7}, step)
         if step in validated:
-            logger.add_image("panels/photo", BLACK, step)
+            logger.put_image("panels/photo", BLACK, step)
             logger.log_metrics({"val/miou": step / 9}, step)
 
 
 def log_end(logger: Curves, step: int) -> None:
     """Log what stands at the end of a run."""
     logger.log_hyperparams({"seed": 0}, {"with_best/val_miou": 0.5}, step)
-    logger.add_image("confusion/val", BLACK, step)
+    logger.put_image("confusion/val", BLACK, step)
 
 
 @pytest.fixture
@@ -57,11 +57,11 @@ def test_a_validation_that_is_done_again_stands_once(tmp_path: Path, calm: Path)
     log_steps(first, range(1, 11))  # stopped while it validates: a checkpoint of step 10
     first.save()
     again = Curves(run, 10)
-    again.add_image("panels/photo", BLACK, 10)
+    again.put_image("panels/photo", BLACK, 10)
     again.log_metrics({"val/miou": 10 / 9}, 10)
     again.save()  # killed before it has saved that it is validated
     last = Curves(run, 10)
-    last.add_image("panels/photo", BLACK, 10)
+    last.put_image("panels/photo", BLACK, 10)
     last.log_metrics({"val/miou": 10 / 9}, 10)
     log_steps(last, range(11, 21), (20,))
     log_end(last, 20)
@@ -78,7 +78,7 @@ def test_points_hidden_before_are_not_taken_for_there(tmp_path: Path, calm: Path
         logger.save()
     assert tags_at(run / "tensorboard", 10) == {"train/loss"}
     last = Curves(run, 10)
-    last.add_image("panels/photo", BLACK, 10)
+    last.put_image("panels/photo", BLACK, 10)
     last.log_metrics({"val/miou": 10 / 9}, 10)
     log_steps(last, range(11, 21), (20,))
     log_end(last, 20)

@@ -155,6 +155,9 @@ def checked(composed: Any, command: str, name: str) -> Any:
     if isinstance(config, DataCommandConfig):
         config.refuse_others(command.rpartition(" ")[2])
     refuse_unheeded(name, known.overrides.task)
+    for word in known.overrides.task:
+        if word.startswith("logger=["):  # of files whose lists replace each other
+            raise ValueError(f"{word} would leave the last alone: set {word.replace('=', '.to=')}")
     if isinstance(config, TrainConfig):
         for told in without_effect(config, known.overrides.task):
             log.warning("%s", told)

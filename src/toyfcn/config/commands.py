@@ -16,6 +16,7 @@ from toyfcn.config.model import STRIDES, ModelConfig
 from toyfcn.config.option import Checked, option
 from toyfcn.config.recipe import PAPER_LR, RecipeConfig
 from toyfcn.config.sweep import SweepConfig
+from toyfcn.config.target import names_of
 from toyfcn.config.trainer import LoggerConfig, ScoringConfig, TrainerConfig
 
 
@@ -84,10 +85,11 @@ class TrainConfig(Checked):
         if scored["val"] is None and self.trainer.patience is not None:
             raise ValueError("trainer.patience needs a data.val_split to be patient about")
         split, _, figure = self.optimized_metric.partition(".")
-        if split not in scored or figure not in FIGURES:
+        known = (*FIGURES, *names_of(self.trainer.metrics))
+        if split not in scored or figure not in known:
             raise ValueError(
                 f"optimized_metric={self.optimized_metric} is no figure of metrics.json: name one "
-                f"of {' or '.join(scored)}, such as val.miou (known: {', '.join(FIGURES)})"
+                f"of {' or '.join(scored)}, such as val.miou (known: {', '.join(known)})"
             )
         if not any(scored.values()):
             raise ValueError(

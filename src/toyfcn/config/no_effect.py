@@ -15,6 +15,7 @@ SPLIT_BY_FRACTIONS: Needs = (
     "data.lists=null",
     lambda config: not isinstance(config.data, FolderConfig) or config.data.lists is None,
 )
+TENSORBOARD: Needs = "logger=tensorboard", lambda config: "tensorboard" in config.logger.to
 VALIDATIONS: Needs = "a data.val_split", lambda config: config.data.val_split is not None
 NEEDS: dict[str, Needs] = {  # what an option needs to have an effect
     "data.scale": AUGMENT,
@@ -41,8 +42,18 @@ NEEDS: dict[str, Needs] = {  # what an option needs to have an effect
     "recipe.pretrain_patches": ("recipe.pretrain_steps", lambda c: c.recipe.pretrain_steps > 0),
     "trainer.sync_batchnorm": ("several trainer.devices", lambda c: c.trainer.processes > 1),
     "trainer.keep_mb": ("trainer.reuse_memory=false", lambda c: not c.trainer.reuse_memory),
+    "logger.histograms": (
+        "a data.val_split and logger=tensorboard",
+        lambda c: c.data.val_split is not None and "tensorboard" in c.logger.to,
+    ),
+    "logger.graph": TENSORBOARD,
+    "logger.offline": ("logger=wandb", lambda c: "wandb" in c.logger.to),
+    "logger.uri": ("logger=mlflow", lambda c: "mlflow" in c.logger.to),
+    "logger.project": (
+        "logger=wandb or mlflow",
+        lambda c: bool({"wandb", "mlflow"} & {*c.logger.to}),
+    ),
     "logger.panels": VALIDATIONS,
-    "logger.histograms": VALIDATIONS,
 }
 
 READING = ("limit", "batch_size", "workers")  # options of the data that checking does not heed

@@ -25,9 +25,9 @@ def option(
 ) -> Any:
     """Declare an option: its default, its meaning (with unit), and what values it may have.
 
-    ``low`` and ``high`` bound a number, or each of a list; ``length`` is that of a list. A ``path``
-    may begin with ~, the home folder. A ``target`` names code, as package.module:name (see
-    ``target.py``); its text says what else it may name.
+    ``choices``, ``low`` and ``high`` bound a value, or each of a list; ``length`` is that of a
+    list. A ``path`` may begin with ~, the home folder. A ``target`` names code, as
+    package.module:name (see ``target.py``); its text says what else it may name.
     """
     metadata = {
         "meaning": meaning,
@@ -58,20 +58,21 @@ class Checked:
                 value = expanded(value)
                 setattr(self, item.name, value)
             key = f"{self.GROUP}.{item.name}" if self.GROUP else item.name
-            names_code = rule["target"] is not None and (":" in value or value[:1].isupper())
-            if rule["choices"] and value not in rule["choices"] and not names_code:
-                allowed = ", ".join(str(choice) for choice in rule["choices"])
-                raise ValueError(f"{key}={value} is none of {allowed}{rule['target'] or ''}")
             if rule["length"] and len(value) != rule["length"]:
                 raise ValueError(f"{key}={value} needs {rule['length']} values, not {len(value)}")
-            numbers = value if isinstance(value, list) else [value]
-            for number in numbers:
-                if isinstance(number, float) and not math.isfinite(number):
-                    raise ValueError(f"{key}={number} is no finite number")
-                if rule["low"] is not None and not number >= rule["low"]:
-                    raise ValueError(f"{key}={number} is below {rule['low']}")
-                if rule["high"] is not None and not number <= rule["high"]:
-                    raise ValueError(f"{key}={number} is above {rule['high']}")
+            for given in value if isinstance(value, list) else [value]:
+                if rule["choices"] and given not in rule["choices"]:
+                    allowed = ", ".join(str(choice) for choice in rule["choices"])
+                    if rule["target"] is None or not (":" in given or given[:1].isupper()):
+                        raise ValueError(
+                            f"{key}={given} is none of {allowed}{rule['target'] or ''}"
+                        )
+                if isinstance(given, float) and not math.isfinite(given):
+                    raise ValueError(f"{key}={given} is no finite number")
+                if rule["low"] is not None and not given >= rule["low"]:
+                    raise ValueError(f"{key}={given} is below {rule['low']}")
+                if rule["high"] is not None and not given <= rule["high"]:
+                    raise ValueError(f"{key}={given} is above {rule['high']}")
 
 
 def expanded(path: Any) -> Any:

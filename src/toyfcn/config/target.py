@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import importlib
 import inspect
+import itertools
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -27,10 +28,54 @@ def targets(config: Any) -> list[str]:
         if dataclasses.is_dataclass(value):
             found += targets(value)
             continue
-        names_code = item.metadata.get("target") is not None and value is not None
-        if names_code and (":" in value or not item.metadata["choices"]):
+        if item.metadata.get("target") is None or value is None:
+            continue
+        if isinstance(value, list):
+            found += [target for target, _ in entries(item.name, value)]
+        elif ":" in value or not item.metadata["choices"]:
             found.append(value)
     return found
+
+
+def entries(name: str, listed: Any) -> list[tuple[str, dict[str, Any]]]:
+    """Return target and arguments of each entry of an option that is a list of targets.
+
+    An entry is package.module:name, or {target: package.module:name, args: {…}}.
+
+    Raises:
+        ValueError: one is neither; ``name`` is the option.
+    """
+    found = []
+    for entry in listed:
+        parts = {"target": entry} if isinstance(entry, str) else entry
+        if not (isinstance(parts, dict) and {"target"} <= {*parts} <= {"target", "args"}):
+            raise ValueError(
+                f"{name}: {str(entry)[:80]} is neither package.module:name nor "
+                "{target: package.module:name, args: {…}}"
+            )
+        target, args = parts["target"], parts.get("args") or {}
+        if not isinstance(target, str) or not isinstance(args, dict):
+            raise ValueError(f"{name}: {str(entry)[:80]} has a target or args of another type")
+        found.append((target, {str(key): value for key, value in args.items()}))
+    return found
+
+
+def names_of(listed: Any) -> list[str]:
+    """Return a name for each entry: the target's last part, with a number from the second on."""
+    found: list[str] = []
+    for target, _ in entries("", listed):
+        name = target.rpartition(":")[2].rpartition(".")[2]
+        numbered = (f"{name}_{number}" for number in itertools.count(2))
+        found.append(name if name not in found else next(n for n in numbered if n not in found))
+    return found
+
+
+def make_all(name: str, listed: Any) -> list[tuple[str, Any]]:
+    """Import and call what each entry of an option names; return (entry for messages, made)."""
+    return [
+        (told := f"{name}: {target}", call(told, find(told, target), args))
+        for target, args in entries(name, listed)
+    ]
 
 
 def package_of(target: str) -> str:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from toyfcn.config.option import Checked, option
+from toyfcn.config.target import entries, names_of
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
+KEYS = (  # of one entry of metrics.json, beside those of trainer.metrics
+    *("miou", "boundary_miou", "pixel_acc", "mean_acc", "fwiou", "loss", "images", "iou"),
+    *("baseline_miou", "baseline_class", "intervals", "calibration"),
+)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
@@ -31,6 +37,20 @@ class ScoringConfig(Checked):
         True, "upsampling and loss in one pass, equal and faster; false: the plain formulation"
     )
     progress: bool = option(True, "show a progress bar where there is a terminal")
+    metrics: list[Any] = option(
+        [],
+        "further figures of val and test: torchmetrics of labels such as "
+        "torchmetrics.classification:MulticlassF1Score, or your own; each package.module:name, or "
+        "{target: …, args: {…}}",
+        target="",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        entries("trainer.metrics", self.metrics)
+        for name in names_of(self.metrics):
+            if name in KEYS:
+                raise ValueError(f"trainer.metrics: {name} is a figure already: rename yours")
 
 
 @dataclass
@@ -81,13 +101,25 @@ class TrainerConfig(ScoringConfig):
         choices=("go_on", "stop"),
     )
     deterministic: bool = option(True, "only operations that repeat bit for bit")
+    callbacks: list[Any] = option(
+        [],
+        "Lightning callbacks of your own: each package.module:name, or {target: …, args: {…}}",
+        target="",
+    )
+    extra: Any = option(
+        None,
+        "further settings of Lightning's Trainer: {detect_anomaly: true, "
+        "gradient_clip_algorithm: value}",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        entries("trainer.callbacks", self.callbacks)
+        if self.extra is not None and not isinstance(self.extra, dict):
+            raise ValueError(f"trainer.extra={self.extra} is not like {{detect_anomaly: true}}")
         budgets = (self.max_steps, self.max_epochs)
         if 0 in budgets or max(budgets) < 1:
             raise ValueError("trainer.max_steps or trainer.max_epochs must be 1 or more, none be 0")
-
         if self.lr_range is not None and not self.lr_range[0] < self.lr_range[1]:
             raise ValueError(f"trainer.lr_range={self.lr_range} is not a range [low,high]")
 
@@ -99,11 +131,40 @@ class TrainerConfig(ScoringConfig):
 
 @dataclass
 class LoggerConfig(Checked):
-    """What goes to TensorBoard."""
+    """Where curves, pictures, tables and figures go, and what is logged."""
 
     GROUP = "logger"
 
+    to: list[str] = option(
+        ["tensorboard"],
+        "where they go, to several at once: [tensorboard,csv]; []: nowhere. Set by logger=NAME",
+        choices=("tensorboard", "csv", "wandb", "mlflow"),
+    )
     every: int = option(10, "steps between points of the training curves", low=1)
     panels: int = option(8, "validation photos in the picture panels; 0: none", low=0, high=64)
-    histograms: bool = option(False, "weights and gradients at each validation")
-    graph: bool = option(False, "the network's graph")
+    histograms: bool = option(False, "TensorBoard: weights and gradients at each validation")
+    graph: bool = option(False, "TensorBoard: the network's graph")
+    project: str = option("toyfcn", "wandb: the project; MLflow: the experiment")
+    offline: bool = option(
+        False, "wandb: into the run's folder alone; wandb sync uploads it from there"
+    )
+    uri: str | None = option(
+        None, "MLflow: where runs are kept, such as http://localhost:5000; null: the run's folder"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.project:
+            raise ValueError("logger.project is empty")
+
+    def refuse_missing_packages(self) -> None:
+        """Check that the packages behind ``to`` are installed.
+
+        Raises:
+            ValueError: naming the extra that brings one.
+        """
+        for name in self.to:
+            if name in ("wandb", "mlflow") and importlib.util.find_spec(name) is None:
+                raise ValueError(
+                    f"logger.to={name} needs the package {name}: pip install 'toyfcn[{name}]'"
+                )

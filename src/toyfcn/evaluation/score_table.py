@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from toyfcn.config.trainer import KEYS
 from toyfcn.text import printable
 
 
@@ -42,6 +43,10 @@ def print_scores(metrics: dict[str, Any], console: Console | None = None) -> Non
         ("fwiou", "frequency-weighted IU"),
     ):
         row(label, key, style="bold" if key == "miou" else "")
+    own = dict.fromkeys(key for found in splits.values() for key in found if key not in KEYS)
+    for key in own:  # of trainer.metrics
+        if not any(isinstance(found.get(key), dict) for found in splits.values()):
+            row(printable(key), key)
     (console or Console()).print(table)
 
 

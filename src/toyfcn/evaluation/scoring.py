@@ -21,6 +21,7 @@ from toyfcn.data.datamodule import SegmentationData
 from toyfcn.data.transforms import resize_image, working_size
 from toyfcn.evaluation.bootstrap import RESAMPLES, intervals
 from toyfcn.evaluation.metrics import BoundaryIU, ConfusionMatrix, Scores, boundary, confusion
+from toyfcn.evaluation.own_metrics import OwnMetrics
 from toyfcn.evaluation.per_image import ImageCounts
 from toyfcn.evaluation.pictures import Pixels
 from toyfcn.evaluation.test_time_augmentation import augmented_probabilities
@@ -63,7 +64,7 @@ class Scorer(nn.Module):
     ``classes`` are the names by label; ``test_views`` is how often each image is seen (see
     ``test_time_augmentation.py``); ``boundary`` adds the boundary IU; ``images`` counts photo
     by photo too; ``fused`` takes labels and loss without storing scores at full size, where the
-    network and the sizes allow it.
+    network and the sizes allow it; ``own`` are further metrics.
     """
 
     def __init__(
@@ -75,9 +76,10 @@ class Scorer(nn.Module):
         boundary: bool = False,
         images: ImageCounter | None = None,
         fused: bool = True,
+        own: OwnMetrics | None = None,
     ) -> None:
         super().__init__()
-        self.classes, self.void = tuple(classes), void
+        self.classes, self.void, self.own = tuple(classes), void, own
         self.test_views, self.images, self.fused = test_views, images, fused
         self.matrix = ConfusionMatrix(len(self.classes), void)
         self.boundary = BoundaryIU(len(self.classes), void) if boundary else None
@@ -88,6 +90,8 @@ class Scorer(nn.Module):
         self.matrix.reset()
         if self.boundary is not None:
             self.boundary.reset()
+        if self.own is not None:
+            self.own.reset(self.matrix.device)
         self.sums = torch.zeros_like(self.sums, device=self.matrix.device)
 
     @torch.compiler.set_stance("force_eager")  # images of all sizes, and figures that repeat
@@ -107,6 +111,8 @@ class Scorer(nn.Module):
                 self.matrix.update(target, prediction)
                 if self.boundary is not None:
                     self.boundary.update(target, prediction)
+                if self.own is not None:
+                    self.own.update(target, prediction)
                 seen = torch.full_like(total, len(target))
                 self.sums += torch.stack([total, pixels, seen]).double()
                 if self.images is not None:
@@ -151,7 +157,7 @@ class Scorer(nn.Module):
         }
         if self.boundary is not None:
             figures["boundary_miou"] = self.boundary.compute()
-        return figures
+        return figures | (self.own.compute() if self.own is not None else {})
 
 
 def score(
@@ -166,17 +172,25 @@ def score(
     boundary: bool = True,
     fused: bool = True,
     resamples: int = RESAMPLES,
+    own: OwnMetrics | None = None,
 ) -> tuple[dict[str, Any], ImageCounts]:
     """Score a network on all that a scoring loader (``SegmentationData.scoring_loader``) gives.
 
     ``precision`` is a value of trainer.precision; 16-mixed means bf16-mixed on a CPU, which has no
-    float16. The network is left as it was found. ``resamples`` is how often the bootstrap draws.
+    float16. The network is left as it was found. ``resamples`` is how often the bootstrap draws;
+    ``own`` are further metrics.
 
     Returns the figures of one entry of metrics.json, and what was counted on each photo.
     """
     device, images = device_of(accelerator), ImageCounter(classes, void)
     scorer = Scorer(
-        classes, void, test_views=test_views, boundary=boundary, images=images, fused=fused
+        classes,
+        void,
+        test_views=test_views,
+        boundary=boundary,
+        images=images,
+        fused=fused,
+        own=own,
     ).to(device)
     scorer.reset()
     with prepared(net, device, precision), torch.inference_mode():

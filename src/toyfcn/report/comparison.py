@@ -38,6 +38,8 @@ def run_command(config: CompareConfig, run: Run) -> int:
     paths = config.of if isinstance(config.of, list) else [config.of]
     if len(paths) < 2 or not all(paths):
         raise ValueError("name two or more runs, checkpoints, sweeps or folders with images.npz")
+    if config.trainer.metrics:
+        raise ValueError("trainer.metrics has no effect here: IU is what is compared")
     if not any(Path(path).is_file() for path in paths):
         refuse_scoring(config)
     sides = {name: networks(Path(p), config) for name, p in zip(names(paths), paths, strict=True)}

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from toyfcn.config.commands import FIGURES
+from toyfcn.config.trainer import KEYS
 from toyfcn.evaluation.score_table import between
 from toyfcn.report.claims import judge, lines
 from toyfcn.report.results import REPEATS, Group, Result, Results, clean, over_repeats, repeats
@@ -175,12 +176,14 @@ def write_csv(results: Results, path: Path) -> None:
     Bounds of 95 % intervals stand behind their figures.
     """
     figures = [f"{split}.{key}" for split in ("val", "test") for key in FIGURES]
+    figures += own_figures(results)
     bounded = [name for name in figures if name.endswith((".miou", ".pixel_acc"))]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         first = ["rank", "run", "status", *results.parameters]
         ends = [f"{name} {end}" for name in bounded for end in ("low", "high")]
-        writer.writerow([*first, *figures, *ends, "seconds", "error"])
+        heads = [no_formula(clean(name)) for name in figures]
+        writer.writerow([*first, *heads, *ends, "seconds", "error"])
         for rank, run in enumerate(results.runs, 1):
             values = [run.parameters.get(name, "") for name in results.parameters]
             scores = [run.figure(name) for name in figures]
@@ -188,6 +191,19 @@ def write_csv(results: Results, path: Path) -> None:
             said = [clean(run.run.get("error", ""))]
             texts = [no_formula(text) for text in (clean(run.name), run.status, *values)]
             writer.writerow([rank, *texts, *scores, run.seconds, *map(no_formula, said)])
+
+
+def own_figures(results: Results) -> list[str]:
+    """Return the figures of trainer.metrics that any run has, such as val.MulticlassF1Score."""
+    found = {
+        f"{split}.{key}": None
+        for run in results.runs
+        for split in ("val", "test")
+        if isinstance(scores := run.metrics.get(split), dict)
+        for key, value in scores.items()
+        if key not in KEYS and isinstance(value, float)
+    }
+    return [*found]
 
 
 def markdown(results: Results) -> str:

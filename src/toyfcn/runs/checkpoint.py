@@ -25,6 +25,7 @@ from toyfcn.data.source import Source
 from toyfcn.evaluation import scoring
 from toyfcn.evaluation.bootstrap import RESAMPLES
 from toyfcn.evaluation.calibration import calibration
+from toyfcn.evaluation.own_metrics import OwnMetrics
 from toyfcn.evaluation.per_image import ImageCounts
 from toyfcn.files import refuse_no_file
 from toyfcn.hardware import device as device_of
@@ -65,16 +66,18 @@ class Checkpoint:
         """Score the network on a split; see ``scoring.score``."""
         assert config.precision in PRECISIONS
         loader, photos = data.scoring_loader(split), len(data.split_ids(split))
+        void = int(self.metadata["void"])
         figures, images = scoring.score(
             self.net,
             self.classes,
-            int(self.metadata["void"]),
+            void,
             counted(loader, f"scoring {split}", photos, show=config.progress),
             accelerator=config.accelerator,
             precision=config.precision,
             test_views=config.test_views,
             fused=config.fused,
             resamples=resamples,
+            own=OwnMetrics(config.metrics, self.classes, void),
         )
         with scoring.prepared(self.net, device_of(config.accelerator), config.precision):
             found = calibration(self.net, data, data.split_ids(split))

@@ -7,7 +7,6 @@ that step done, and a resumed trainer has its counters set as if it had come the
 
 from __future__ import annotations
 
-import io
 import logging
 import math
 from pathlib import Path
@@ -15,12 +14,10 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.plugins import CheckpointIO
 from pytorch_lightning.callbacks import Checkpoint, WeightAveraging
 
 from toyfcn.data.collate import Batch
-from toyfcn.files import atomic_copy, atomic_write
-from toyfcn.models.weights_file import read_tensors
+from toyfcn.files import atomic_copy
 from toyfcn.runs import checkpoint
 from toyfcn.runs.interrupt import Interrupted, Interruption
 from toyfcn.runs.lightning_internals import (
@@ -69,31 +66,6 @@ def read(path: Path, config: dict[str, Any], ids: str, steps: int) -> dict[str, 
     return content
 
 
-class AtomicIO(CheckpointIO):
-    """Reads and writes the files: a checkpoint appears whole, or the one before stays."""
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
-    ) -> None:
-        """Put a checkpoint in the place of the one before, or leave that as it is."""
-        path, buffer = Path(path), io.BytesIO()
-        torch.save(checkpoint, buffer)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as file:
-            file.write(buffer.getbuffer())
-
-    def load_checkpoint(
-        self, path: Any, map_location: Any = None, weights_only: bool | None = None
-    ) -> dict[str, Any]:
-        """Return the content of a checkpoint, on the CPU; nothing in it is run."""
-        content: dict[str, Any] = read_tensors(Path(path), "ckpt")
-        return content
-
-    def remove_checkpoint(self, path: Any) -> None:
-        """Remove a checkpoint."""
-        Path(path).unlink(missing_ok=True)
-
-
 class RunCheckpoints(Checkpoint):  # Lightning calls callbacks of this kind after all others
     """Saves after every validation, every ``every`` steps, and before a run is left in between.
 
@@ -140,8 +112,8 @@ class RunCheckpoints(Checkpoint):  # Lightning calls callbacks of this kind afte
             "best": best,
         }
         try:
-            if trainer.is_global_zero and trainer.logger is not None:
-                trainer.logger.save()  # so that the curves have no gap
+            for logger in trainer.loggers if trainer.is_global_zero else ():
+                logger.save()  # so that the curves have no gap
             trainer.save_checkpoint(self.last, weights_only=False)
         except OSError as error:
             trainer.strategy.barrier()  # where the other processes wait for the file
@@ -158,7 +130,7 @@ class RunCheckpoints(Checkpoint):  # Lightning calls callbacks of this kind afte
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save, and keep the checkpoint as the best one if it is."""
-        if trainer.state.fn != "fit":
+        if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
         before = self.score
         score = self.sign * float(trainer.callback_metrics[f"val/{self.figure}"])

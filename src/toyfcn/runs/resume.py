@@ -74,6 +74,12 @@ def repeated(folder: Path, run: Run, trust: Sequence[str] = ()) -> TrainConfig:
     for needed in ("metrics.json", BEST):
         if not (folder / needed).is_file():
             raise ValueError(f"rerun={folder} has not finished: there is no {needed} to compare")
+    if config.logger.uri is not None:  # of whoever wrote the file
+        log.warning(
+            "logger.uri=%s is not repeated: MLflow's part goes into the run's folder",
+            printable(config.logger.uri, 80),
+        )
+        config.logger.uri = None
     return dataclasses.replace(config, rerun=str(folder), resume=None, sweep=SweepConfig())
 
 
@@ -156,7 +162,7 @@ def typed_config(stored: Any, overrides: Sequence[str] = ()) -> TrainConfig:
     OmegaConf.update(stored, "trust", [])  # which no file says of itself
     for key in REMOVED:  # of a version before
         stored.data.pop(key, None)
-    if stored.recipe.get("loss") in REDUCTIONS:
+    if OmegaConf.select(stored, "recipe.loss") in REDUCTIONS:
         stored.recipe.update(loss="cross_entropy", reduction=stored.recipe.loss)
     if str(OmegaConf.select(stored, "optimized_metric")).endswith(".loss"):
         stored.sweep.direction = "minimize"  # version 0.1 said maximize where nobody chose

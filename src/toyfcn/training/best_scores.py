@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -16,16 +17,17 @@ from toyfcn.runs import checkpoint
 from toyfcn.runs.failures import optional
 from toyfcn.runs.resume import trusted_packages
 from toyfcn.runs.run import BEST, Run
-from toyfcn.training import callbacks, tensorboard
+from toyfcn.training import callbacks, loggers
+from toyfcn.training.run_logger import RunLogger
 
 
 def score_best(
-    config: TrainConfig, run: Run, data: SegmentationData, logger: tensorboard.Curves, steps: int
+    config: TrainConfig, run: Run, data: SegmentationData, found: Sequence[RunLogger], steps: int
 ) -> dict[str, Any]:
     """Score the best checkpoint, read back from its file as toyfcn-eval does.
 
-    Writes metrics.json, images.csv, images.npz, predictions.png and the last of the curves;
-    returns the metrics.
+    Writes metrics.json, images.csv, images.npz, predictions.png and the last of the curves, to
+    the loggers that were ``found``; returns the metrics.
     """
     best = run.best_checkpoint
     chosen = checkpoint.load(best, trusted_packages(config))
@@ -38,16 +40,11 @@ def score_best(
     write_images(run.folder, counts, [str(BEST)])
     write_json(run.metrics, metrics)
     with optional("the last of the curves"):
-        logger.attempt(
-            lambda: tensorboard.log_results(logger, config, run.overrides, metrics, counts, steps)
-        )
+        loggers.log_results(found, config, run.overrides, metrics, counts, steps)
     with optional("the panels of the worst photos"):
         images = next(iter(counts.values()))
-        worst = images.ranked(images.figures()["miou"])[: config.logger.panels]
-        for name, row in callbacks.panels(chosen.net, data, [images.ids[i] for i in worst]):
-            logger.add_image(f"worst/{name}", pictures.shrink(row, callbacks.WIDTH), steps)
-    with optional("the end of the curves"):
-        logger.finalize("success")
+        worst = images.ranked(images.figures()["miou"])[: config.logger.panels if found else 0]
+        callbacks.show(found, "worst", chosen.net, data, [images.ids[i] for i in worst], steps)
     with optional("predictions.png"):
         draw_predictions(config, run, chosen.net, data, metrics)
     return metrics

@@ -12,6 +12,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, RichProgressBar
+from pytorch_lightning.loggers import Logger
 
 from toyfcn.data.collate import Batch, names
 from toyfcn.data.datamodule import SegmentationData
@@ -20,6 +21,7 @@ from toyfcn.evaluation.scoring import predictions
 from toyfcn.runs.failures import optional
 from toyfcn.runs.history import read_history, write_history
 from toyfcn.runs.run import Pruned, Pruner
+from toyfcn.training.run_logger import RunLogger
 from toyfcn.training.task import SegmentationTask
 from toyfcn.training.tensorboard import Curves
 
@@ -197,14 +199,10 @@ class PredictionPanels(Callback):
         if trainer.sanity_checking or not trainer.is_global_zero or trainer.state.fn != "fit":
             return
         split = self.data.config.val_split
-        assert isinstance(pl_module, SegmentationTask) and isinstance(trainer.logger, Curves)
-        assert split
+        assert isinstance(pl_module, SegmentationTask) and split
         with optional("the panels of a validation"):
             ids = self.data.split_ids(split)[: self.photos]
-            for name, row in panels(pl_module.net, self.data, ids):
-                trainer.logger.add_image(
-                    f"panels/{name}", pictures.shrink(row, WIDTH), trainer.global_step
-                )
+            show(trainer.loggers, "panels", pl_module.net, self.data, ids, trainer.global_step)
 
 
 class Histograms(Callback):
@@ -221,12 +219,33 @@ class Histograms(Callback):
         validated = step % self.every == 0 or step == trainer.max_steps
         if not validated or not trainer.is_global_zero:
             return
-        assert isinstance(trainer.logger, Curves)
-        writer = trainer.logger.experiment
-        for name, parameter in pl_module.named_parameters():
-            writer.add_histogram(f"weights/{name}", parameter.detach().float(), step)
-            if parameter.grad is not None and parameter.grad.isfinite().all():
-                writer.add_histogram(f"gradients/{name}", parameter.grad.float(), step)
+
+        def write(curves: Curves) -> None:
+            for name, parameter in pl_module.named_parameters():
+                curves.experiment.add_histogram(f"weights/{name}", parameter.detach().float(), step)
+                if parameter.grad is not None and parameter.grad.isfinite().all():
+                    gradient = parameter.grad.float()
+                    curves.experiment.add_histogram(f"gradients/{name}", gradient, step)
+
+        for logger in trainer.loggers:
+            if isinstance(logger, Curves):
+                logger.attempt(write, logger)
+
+
+def show(
+    loggers: Iterable[Logger],
+    group: str,
+    net: torch.nn.Module,
+    data: SegmentationData,
+    ids: Iterable[str],
+    step: int,
+) -> None:
+    """Predict photos, and give their panels to the loggers of a run as ``group``/ID."""
+    for name, row in panels(net, data, ids):
+        for logger in loggers:
+            if isinstance(logger, RunLogger):
+                tag, pixels = f"{group}/{name}", pictures.shrink(row, WIDTH)
+                logger.attempt(logger.put_image, tag, pixels, step)
 
 
 def panels(

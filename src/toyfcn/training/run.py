@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import logging
-import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 from torch.utils import deterministic
 
@@ -31,10 +33,11 @@ from toyfcn.runs.interrupt import Interrupted, Interruption
 from toyfcn.runs.record import RunRecord
 from toyfcn.runs.resume import digest, fingerprint, resolve, trusted_packages
 from toyfcn.runs.run import Pruned, Run, read_run
-from toyfcn.training import callbacks, device, distributed, tensorboard
+from toyfcn.training import callbacks, device, distributed, extensions, loggers, tensorboard
 from toyfcn.training.best_scores import score_best
 from toyfcn.training.initial_weights import bring_weights, score_first
 from toyfcn.training.lr_range import run_range_test, write_range
+from toyfcn.training.run_logger import RunLogger
 from toyfcn.training.smallest_batch import refuse_too_small
 from toyfcn.training.task import SegmentationTask
 from toyfcn.training.trainer import make_trainer
@@ -54,6 +57,7 @@ def train(config: TrainConfig, run: Run) -> Metrics:
         Interrupted: a signal has ended the run, which was saved.
     """
     config, run = resolve(config, run)
+    config.logger.refuse_missing_packages()
     distributed.check(config.trainer, run)
     if config.trainer.processes > 1 and not distributed.started_elsewhere():
         return distributed.launch(train_here, config, run)
@@ -141,16 +145,47 @@ def fit_and_score(
         write_range(run_range_test(config, parts.task, parts.data), run.folder)
         record.update("finished")
         return {}
-    logger = tensorboard.Curves(run.folder, step)
+    if record is None:
+        fit(config, run, parts, save, step, [])
+        return {}
+    with loggers.opened(config, run, step) as found:
+        trainer, monitor = fit(config, run, parts, save, step, found)
+        steps = trainer.global_step  # fewer than asked for where trainer.patience was at its end
+        log.info("trained %d steps in %.0f s, validations apart", steps, monitor.seconds)
+        metrics = score_best(config, run, parts.data, found, steps)
+    record.update(
+        "finished",
+        steps=steps,
+        train_s=round(monitor.seconds, 2),
+        images_per_s=round(monitor.images_per_second, 1),
+    )
+    with optional("the table of scores"):
+        print_scores(metrics)
+    print(f"run folder:   {run.folder}\npictures:     {run.folder / 'predictions.png'}")
+    for logger in found:
+        print(f"curves:       {logger.told}")
+    return metrics
+
+
+def fit(
+    config: TrainConfig,
+    run: Run,
+    parts: Parts,
+    save: checkpointing.RunCheckpoints,
+    step: int | None,
+    found: Sequence[RunLogger],
+) -> tuple[pl.Trainer, callbacks.ThroughputMonitor]:
+    """Fit the network, going on at ``step`` unless that is None, with the loggers ``found``."""
     monitor = callbacks.ThroughputMonitor()
     if config.trainer.compile:
         device.compile_backbone(parts.net.backbone, config.trainer.accelerator)
     trainer = make_trainer(
-        config, run, parts.data, parts.steps, parts.epoch_steps, logger, monitor, save
+        *(config, run, parts.data, parts.steps, parts.epoch_steps, found, monitor, save),
+        *(parts.callbacks, parts.extra),
     )
-    if step is None and record is not None:
-        logger.attempt(lambda: tensorboard.log_config(logger, config))
-        if config.logger.graph:
+    for logger in found:
+        logger.attempt(logger.put_config, dataclasses.asdict(config))
+        if config.logger.graph and isinstance(logger, tensorboard.Curves) and step is None:
             photos = parts.data.scoring_loader(config.data.train_split).dataset
             with optional("the network's graph in TensorBoard"):
                 tensorboard.log_graph(logger, parts.net, photos[Key(0, 0)][0])
@@ -162,28 +197,12 @@ def fit_and_score(
         parts.steps,
         run.folder,
     )
-
     if config.trainer.precision == "64-true":
         parts.task.double()  # Lightning does so too, but only once it has read last.ckpt
     save.fit(trainer, parts.task, parts.data, resumed=step is not None)
     distributed.leave()
     parts.data.trainer = None  # of which a loader would take a process's share
-    if record is None:
-        return {}
-    steps = trainer.global_step  # fewer than asked for where trainer.patience was at its end
-    log.info("trained %d steps in %.0f s, validations apart", steps, monitor.seconds)
-    metrics = score_best(config, run, parts.data, logger, steps)
-    record.update(
-        "finished",
-        steps=steps,
-        train_s=round(monitor.seconds, 2),
-        images_per_s=round(monitor.images_per_second, 1),
-    )
-    with optional("the table of scores"):
-        print_scores(metrics)
-    print(f"run folder:   {run.folder}\npictures:     {run.folder / 'predictions.png'}")
-    print(f"curves:       tensorboard --logdir {shlex.quote(str(run.folder / 'tensorboard'))}")
-    return metrics
+    return trainer, monitor
 
 
 @dataclass(frozen=True)
@@ -198,6 +217,8 @@ class Parts:
     class_weights: Tensor | None  # (C,) in the loss
     steps: int  # of the FCN's training
     epoch_steps: int  # of one pass over the images
+    callbacks: list[Callback]  # of trainer.callbacks
+    extra: dict[str, Any]  # of trainer.extra
 
 
 def build(config: TrainConfig) -> Parts:
@@ -206,6 +227,7 @@ def build(config: TrainConfig) -> Parts:
     Raises:
         ValueError: data that cannot be read, or options that do not fit them.
     """
+    own, extra = extensions.own_callbacks(config), extensions.extra_settings(config)
     start = checkpoint.load(config.ckpt, config.trust) if config.ckpt else None
     source = open_source(config.data)
     data = SegmentationData(source, config.data, config.model.short_side, config.seed)
@@ -240,8 +262,9 @@ def build(config: TrainConfig) -> Parts:
         keep_features=config.data.cache == "features",
         watched=config.monitored[0],
         metadata=checkpoint.make_metadata(config, source, trained_on),
+        own=extensions.own_metrics(config, source.classes, source.void),
     )
-    return Parts(data, train_ids, net, task, start, weights, steps, epoch_steps)
+    return Parts(data, train_ids, net, task, start, weights, steps, epoch_steps, own, extra)
 
 
 def total_steps(config: TrainConfig, epoch_steps: int) -> int:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from toyfcn.config.recipe import RecipeConfig
 from toyfcn.data.collate import Batch
 from toyfcn.data.loader import sample_seed
+from toyfcn.evaluation.own_metrics import OwnMetrics
 from toyfcn.evaluation.scoring import Scorer
 from toyfcn.hardware import process_count
 from toyfcn.models.build import Network
@@ -39,7 +40,8 @@ class SegmentationTask(pl.LightningModule):
     without storing scores at full size (see ``models/kernels/upsampled_loss.py``). ``watched`` is
     the figure of a validation that is logged beside loss, mean IU and pixel accuracy. With
     ``keep_features`` a frozen backbone computes each photo once: batches are lists then.
-    ``metadata`` is what checkpoints say about themselves (see ``runs/checkpoint.py``).
+    ``metadata`` is what checkpoints say about themselves (see ``runs/checkpoint.py``); ``own`` are
+    further metrics of the validations.
 
     >>> config = VOCConfig(root="voc", batch_size=2, crop=[32, 32], test_split=None)
     >>> data = toyfcn.SegmentationData.open(config)
@@ -66,6 +68,7 @@ class SegmentationTask(pl.LightningModule):
         keep_features: bool = False,
         watched: str = "miou",
         metadata: dict[str, Any] | None = None,
+        own: OwnMetrics | None = None,
     ) -> None:
         super().__init__()
         self.net, self.recipe, self.fused = net, recipe or RecipeConfig(), fused
@@ -75,11 +78,14 @@ class SegmentationTask(pl.LightningModule):
         weights = torch.ones(len(classes)) if class_weights is None else class_weights
         # no buffer: the moving average of the weights would average it too
         self.class_weights = weights
-        self.figures = dict.fromkeys(("loss", "miou", "pixel_acc", watched))
+        names = own.metrics if own is not None else ()
+        self.figures = dict.fromkeys(("loss", "miou", "pixel_acc", watched, *names))
         self.loss = None
         if self.recipe.loss != "cross_entropy":
             self.loss = CustomLoss(self.recipe, void, class_weights)
-        self.scorer = Scorer(classes, void, boundary=watched == "boundary_miou", fused=fused)
+        self.scorer = Scorer(
+            classes, void, boundary=watched == "boundary_miou", fused=fused, own=own
+        )
         self.results: dict[str, Any] = {}  # of the last validation, as in metrics.json
         self.collapsed = False  # the last validation saw one class predicted everywhere
 
@@ -176,11 +182,13 @@ class SegmentationTask(pl.LightningModule):
         matrix = self.scorer.confusion()  # on all processes: they add theirs up
         if self.trainer.state.fn == "fit" and self.trainer.is_global_zero:
             self.warn_of_collapse(matrix)
-        for key in self.figures:
-            self.log(f"val/{key}", _number(found[key]), prog_bar=key == "miou", batch_size=1)
+        for key in (*self.figures, "iou"):
+            value = found[key]
+            if not isinstance(value, dict):
+                self.log(f"val/{key}", _number(value), prog_bar=key == "miou", batch_size=1)
+            for name, part in value.items() if isinstance(value, dict) else ():
+                self.log(f"val_{key}/{name}", _number(part), batch_size=1)
         self.log("step", float(self.global_step))  # the x-axis, counted as training counts it
-        for name, iou in found["iou"].items():
-            self.log(f"val_iou/{name}", _number(iou), batch_size=1)
 
     def warn_of_collapse(self, matrix: Tensor) -> None:
         """Warn, once, when all but every pixel is given to one class of several."""

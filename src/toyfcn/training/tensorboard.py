@@ -1,17 +1,16 @@
-"""What goes to TensorBoard: curves, pictures, parameters, config, histograms, the graph.
+"""What goes to TensorBoard: curves, pictures, tables, parameters, config, histograms, the graph.
 
-A run that goes on leaves no doubled point, and none is fatal to it where the disk is full.
+A run that goes on leaves no doubled point.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import logging
 import re
+import shlex
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +18,19 @@ import torch
 from lightning_fabric.loggers.logger import rank_zero_experiment
 from omegaconf import OmegaConf
 from pytorch_lightning.loggers import TensorBoardLogger
-from pytorch_lightning.utilities import rank_zero_only
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 from tensorboard.compat.proto.event_pb2 import SessionLog
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from toyfcn.config.commands import TrainConfig
 from toyfcn.evaluation import pictures
-from toyfcn.evaluation.per_image import ImageCounts
-from toyfcn.runs.resume import flatten
+from toyfcn.training.run_logger import Row, RunLogger
 
-log = logging.getLogger(__name__)
-
-# in the HParams tab of every run, beside what its command line chose: few, for TensorBoard shows
-# the first five columns of its own alphabetical order
-ALWAYS = ("data.name", "model.name", "recipe.lr", "seed")
-FIGURES = ("miou", "pixel_acc", "loss")
 FILES = "events.out.tfevents.*"
 
 
-class Curves(TensorBoardLogger):
-    """Lightning's logger for a run's folder, with which a run goes on where the disk is full.
+class Curves(RunLogger, TensorBoardLogger):
+    """Lightning's logger for a run's folder.
 
     ``resumed_at`` is the step that a run goes on from. What an earlier process logged after it is
     hidden by TensorBoard's own ``purge_step``; what stands at that step already is not logged
@@ -50,12 +40,10 @@ class Curves(TensorBoardLogger):
     def __init__(self, folder: Path, resumed_at: int | None = None) -> None:
         super().__init__(folder, name="tensorboard", version="", default_hp_metric=False)
         self.writer: SummaryWriter | None = None
-        self.resumed_at, self.purge_step = (
-            resumed_at,
-            None if resumed_at is None else resumed_at + 1,
-        )
+        self.resumed_at = resumed_at
+        self.purge_step = None if resumed_at is None else resumed_at + 1
         self.present = set() if resumed_at is None else tags_at(Path(self.log_dir), resumed_at)
-        self.warned = False
+        self.told = f"tensorboard --logdir {shlex.quote(str(Path(self.log_dir)))}"
         threading.excepthook = ignore_full_disk
 
     @property
@@ -72,50 +60,44 @@ class Curves(TensorBoardLogger):
         """Tell whether a tag has no point at a step yet."""
         return step is None or step != self.resumed_at or tag not in self.present
 
-    @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Add points."""
+        super().log_metrics({t: v for t, v in metrics.items() if self.is_new(t, step)}, step)
 
-        def write() -> None:
-            new = {tag: value for tag, value in metrics.items() if self.is_new(tag, step)}
-            super(Curves, self).log_metrics(new, step)
+    def put_image(self, tag: str, pixels: pictures.Pixels, step: int) -> None:
+        """Add a picture."""
+        if self.is_new(tag, step):
+            self.experiment.add_image(tag, pixels, step, dataformats="HWC")
 
-        self.attempt(write)
+    def put_config(self, config: dict[str, Any]) -> None:
+        """Show the config as text."""
+        if self.resumed_at is None:
+            text = OmegaConf.to_yaml(OmegaConf.create(config))
+            fence = "`" * (1 + max(3, *map(len, re.findall("`+", text + "`"))))  # longer than any
+            self.experiment.add_text("config", f"{fence}yaml\n{text}{fence}", 0)
 
-    @rank_zero_only
-    def add_image(self, tag: str, pixels: Any, step: int) -> None:
-        """Add a picture, uint8 (H, W, 3)."""
+    def put_table(self, tag: str, columns: Sequence[str], rows: Sequence[Row], step: int) -> None:
+        """Show a table as text."""
+        lines = [columns, ["---"] * len(columns), *rows]
+        table = "\n".join(
+            f"| {' | '.join('–' if x is None else str(x) for x in line)} |" for line in lines
+        )
+        if self.is_new(f"{tag}/text_summary", step):
+            self.experiment.add_text(tag, table, step)
 
-        def write() -> None:
-            if self.is_new(tag, step):
-                self.experiment.add_image(tag, pixels, step, dataformats="HWC")
+    def put_results(self, parameters: dict[str, Any], figures: dict[str, float], step: int) -> None:
+        """Add a row to the HParams tab."""
+        self.log_hyperparams(parameters, figures, step)
 
-        self.attempt(write)
-
-    @rank_zero_only
-    def save(self) -> None:
-        """Flush, so that all points are on disk."""
-        self.attempt(super().save)
-
-    @rank_zero_only
-    def finalize(self, status: str) -> None:
+    def finalize(self, status: str = "success") -> None:
         """Flush and close."""
         if self.writer is not None:
-            self.save()
+            super().save()
             self.attempt(self.writer.close)
 
-    def attempt(self, write: Callable[[], None]) -> None:
-        """Write, or warn once that points are lost where the disk does not take them."""
-        try:
-            write()
-        except (OSError, ValueError) as error:  # Lightning makes a ValueError of any
-            cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
-            if not isinstance(cause, OSError):
-                raise
-            if not self.warned:
-                log.warning("%s: points of the curves are lost: %s", self.log_dir, cause)
-            self.warned = True
-            self.writer = None  # what comes next begins a file of its own
+    def failed(self) -> None:
+        """Let what comes next begin a file of its own."""
+        self.writer = None
 
 
 def tags_at(folder: Path, step: int) -> set[str]:
@@ -151,51 +133,6 @@ def ignore_full_disk(args: threading.ExceptHookArgs) -> None:
     writer = type(args.thread).__name__ == "_AsyncWriterThread"
     if not (writer and isinstance(args.exc_value, OSError)):
         threading.__excepthook__(args)
-
-
-def log_config(logger: Curves, config: TrainConfig) -> None:
-    """Show the whole config as text."""
-    text = OmegaConf.to_yaml(OmegaConf.create(dataclasses.asdict(config)))
-    fence = "`" * (1 + max(3, *map(len, re.findall("`+", text + "`"))))  # longer than any in it
-    logger.experiment.add_text("config", f"{fence}yaml\n{text}{fence}", 0)
-
-
-def log_results(
-    logger: Curves,
-    config: TrainConfig,
-    chosen: Iterable[str],
-    metrics: dict[str, Any],
-    counts: dict[str, ImageCounts],
-    step: int,
-) -> None:
-    """Show how a run ended: a row of the HParams tab, and a confusion matrix for each split.
-
-    ``chosen`` are the overrides of the command line, which a sweep has alike in all of its jobs;
-    ``metrics`` is the content of metrics.json, of the best checkpoint; ``counts`` has what was
-    counted on each photo, by split.
-    """
-    found = {  # a name that sorts behind val/…: TensorBoard opens on curves, not on single points
-        f"with_best/{split}_{key}": float(scores[key])
-        for split, scores in metrics.items()
-        if scores is not None
-        for key in FIGURES
-        if scores[key] is not None
-    }
-    logger.log_hyperparams(parameters(config, chosen), found, step)
-    for split, images in counts.items():
-        title = f"{split}: share of each true class, %"
-        picture = pictures.confusion(images.matrices.sum(0), images.classes, title)
-        logger.add_image(f"confusion/{split}", picture, step)
-
-
-def parameters(config: TrainConfig, chosen: Iterable[str]) -> dict[str, Any]:
-    """Return {option: plain value} of what compares runs."""
-    flat = flatten(dataclasses.asdict(config))
-    named = [override.lstrip("+").partition("=")[0] for override in chosen]
-    apart = {*flat} - {*ALWAYS, "resume", "rerun"}
-    keys = [*ALWAYS, *sorted(apart.intersection(named))]
-    plain = int | float | str  # bool is an int
-    return {key: flat[key] if isinstance(flat[key], plain) else str(flat[key]) for key in keys}
 
 
 def log_graph(logger: Curves, net: torch.nn.Module, image: Tensor) -> None:

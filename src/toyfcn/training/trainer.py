@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytorch_lightning as pl
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAveraging
+from pytorch_lightning.loggers import Logger
 
 from toyfcn import hardware
 from toyfcn.config.commands import TrainConfig
 from toyfcn.config.trainer import PRECISIONS
 from toyfcn.data.datamodule import SegmentationData
-from toyfcn.runs import checkpointing
+from toyfcn.runs.checkpoint_io import AtomicIO
 from toyfcn.runs.run import Run
-from toyfcn.training import callbacks, distributed, tensorboard
+from toyfcn.text import first_line
+from toyfcn.training import callbacks, distributed
 from toyfcn.training.nonfinite_loss import FiniteLoss
 from toyfcn.training.profile import StepProfile
 
@@ -24,43 +29,56 @@ def make_trainer(
     data: SegmentationData,
     steps: int,
     epoch_steps: int,
-    logger: tensorboard.Curves,
+    loggers: Sequence[Logger],
     monitor: callbacks.ThroughputMonitor,
     save: Callback,
+    own: Sequence[Callback] = (),
+    extra: Mapping[str, Any] | None = None,
 ) -> pl.Trainer:
     """Return Lightning's trainer with all callbacks, in the order in which they act.
 
-    ``steps`` is the length of the training, ``epoch_steps`` that of one pass over the photos.
+    ``steps`` is the length of the training, ``epoch_steps`` that of one pass over the photos;
+    ``own`` and ``extra`` are trainer.callbacks and trainer.extra, made and checked.
+
+    Raises:
+        ValueError: Lightning refuses these two.
     """
     trainer, precision = config.trainer, config.trainer.precision
     assert precision in PRECISIONS
     acting = make_callbacks(config, run, data, monitor)
     profiled = trainer.profile and distributed.rank(trainer) == 0
-    return pl.Trainer(
-        accelerator=trainer.accelerator,
-        devices=trainer.devices,
-        num_nodes=trainer.nodes,
-        strategy=distributed.strategy(config),
-        sync_batchnorm=distributed.synchronized(config),
-        precision=precision,
-        max_steps=steps,
-        max_epochs=-(-steps // epoch_steps),
-        val_check_interval=trainer.val_every,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        limit_val_batches=None if config.data.val_split else 0,
-        gradient_clip_val=config.recipe.clip,
-        deterministic=trainer.deterministic,
-        benchmark=False,
-        logger=logger,
-        log_every_n_steps=config.logger.every,
-        callbacks=[*acting, save],
-        plugins=checkpointing.AtomicIO(),
-        profiler=StepProfile(run.folder / "profile") if profiled else None,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        enable_progress_bar=any(isinstance(c, callbacks.ProgressBar) for c in acting),
-    )
+    settings: dict[str, Any] = {
+        "accelerator": trainer.accelerator,
+        "devices": trainer.devices,
+        "num_nodes": trainer.nodes,
+        "strategy": distributed.strategy(config),
+        "sync_batchnorm": distributed.synchronized(config),
+        "precision": precision,
+        "max_steps": steps,
+        "max_epochs": -(-steps // epoch_steps),
+        "val_check_interval": trainer.val_every,
+        "check_val_every_n_epoch": None,
+        "num_sanity_val_steps": 0,
+        "limit_val_batches": None if config.data.val_split else 0,
+        "gradient_clip_val": config.recipe.clip,
+        "deterministic": trainer.deterministic,
+        "benchmark": False,
+        "logger": [*loggers],
+        "log_every_n_steps": config.logger.every,
+        "callbacks": [*acting, *own, save],
+        "default_root_dir": run.folder,
+        "plugins": AtomicIO(),
+        "profiler": StepProfile(run.folder / "profile") if profiled else None,
+        "enable_model_summary": False,
+        "use_distributed_sampler": False,
+        "enable_progress_bar": any(isinstance(c, callbacks.ProgressBar) for c in acting),
+    }
+    try:
+        return pl.Trainer(**settings | dict(extra or {}))
+    except (MisconfigurationException, RuntimeError) as error:
+        if not own and not extra:
+            raise
+        raise ValueError(f"trainer.callbacks or trainer.extra: {first_line(error)}") from error
 
 
 def make_callbacks(
@@ -70,7 +88,7 @@ def make_callbacks(
     number = distributed.rank(config.trainer)
     found: list[Callback] = [FiniteLoss(run.folder, f"nonfinite{number or ''}.pt")]
     found.append(callbacks.LastValidation())
-    if config.logger.panels:
+    if config.logger.panels and config.logger.to:
         found.append(callbacks.PredictionPanels(data, config.logger.panels))  # of averaged weights
     if config.recipe.average is not None:
         place = hardware.device(config.trainer.accelerator)  # where the network comes to
