@@ -14,6 +14,8 @@ from typing import Any
 
 from toyfcn import hardware
 from toyfcn.files import write_json
+from toyfcn.runs.interrupt import Interrupted
+from toyfcn.runs.run import Pruned
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +60,14 @@ class RunRecord:
             write_json(self.path, self.content)
         except OSError as error:  # a full disk must not hide how the run ended
             log.warning("%s could not be written: %s", self.path, error.strerror or error)
+
+    def ended_by(self, error: BaseException) -> None:
+        """Note what ended the run, and set the status that it means."""
+        if isinstance(error, Interrupted):
+            self.update("interrupted", error=str(error))
+            return
+        status = "pruned" if isinstance(error, Pruned) else "failed"
+        self.update(status, error=f"{type(error).__name__}: {error}")
 
 
 def git_commit() -> str | None:

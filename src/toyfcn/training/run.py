@@ -32,7 +32,7 @@ from toyfcn.runs.failures import optional
 from toyfcn.runs.interrupt import Interrupted, Interruption
 from toyfcn.runs.record import RunRecord
 from toyfcn.runs.resume import digest, fingerprint, resolve, trusted_packages
-from toyfcn.runs.run import Pruned, Run, read_run
+from toyfcn.runs.run import Run, read_run
 from toyfcn.training import callbacks, device, distributed, extensions, loggers, tensorboard
 from toyfcn.training.best_scores import score_best
 from toyfcn.training.initial_weights import bring_weights, score_first
@@ -83,7 +83,7 @@ def train_here(config: TrainConfig, run: Run) -> Metrics:
             try:
                 metrics = fit_and_score(config, run, record, interruption)
             except BaseException as error:
-                record.update(how_it_ended(error), error=in_words(error))
+                record.ended_by(error)
                 if isinstance(error, Interrupted) and not run.in_sweep:  # which says it itself
                     told = f"toyfcn-train: {error}; go on with: {run.resume_command}"
                     print(told, file=sys.stderr)
@@ -104,18 +104,6 @@ def train_along(config: TrainConfig, run: Run) -> Metrics:
     config.trainer.progress = False
     with Interruption() as interruption:
         return fit_and_score(config, run, None, interruption)
-
-
-def how_it_ended(error: BaseException) -> str:
-    """Return the status of a run that an exception has ended."""
-    if isinstance(error, Interrupted):
-        return "interrupted"
-    return "pruned" if isinstance(error, Pruned) else "failed"
-
-
-def in_words(error: BaseException) -> str:
-    """Return what run.json says about an exception."""
-    return str(error) if isinstance(error, Interrupted) else f"{type(error).__name__}: {error}"
 
 
 def fit_and_score(
