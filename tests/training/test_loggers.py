@@ -147,7 +147,7 @@ def check_mlflow(run: Path, losses: list[float], best: float) -> None:
     assert points["with_best/test_miou"] == [(4, pytest.approx(best))]
     assert found.data.params["data/batch_size"] == "2"
     assert {"config.yaml", "iou/val.json", "iou/test.json"} <= {*files}
-    kinds = ("panels", "worst", "confusion")
+    kinds = ("panels", "worst", "with_best")
     assert all(any(f.startswith(f"images/{kind}~") for f in files) for kind in kinds)
 
 
@@ -163,7 +163,7 @@ def check_wandb(run: Path, losses: list[float], best: float) -> None:
     classes = [name for name, _ in json.loads(table.read_text())["data"]]
     assert classes[0] == "background" and len(classes) == 7
     pictures = [tag for row in history for tag in row if tag.endswith("/filenames")]
-    for kind in ("panels/", "worst/", "confusion/"):
+    for kind in ("panels/", "worst/", "with_best/confusion"):
         assert any(tag.startswith(kind) for tag in pictures)
     assert config["data"]["batch_size"] == 2
 

@@ -119,7 +119,7 @@ def test_tensorboard_in_a_browser(server: str, browser: Any, sweep: Path) -> Non
     figures = ["with_best/val_miou", "with_best/test_miou"]
     see(browser, f"{server}/#hparams", [*runs, *parameters, *figures], "hparams.png")
     see(browser, f"{server}/#scalars", ["val", "train", "best"], "scalars.png")
-    see(browser, f"{server}/#images", ["panels", "confusion"], "images.png")
+    see(browser, f"{server}/#images", ["panels", "with_best"], "images.png")
     see(browser, f"{server}/#text", ["config"], "text.png")
 
 
@@ -132,7 +132,7 @@ def test_what_a_sweep_logs(sweep: Path) -> None:
         metrics = json.loads((sweep / job / "metrics.json").read_text())
         found = events.Scalars("with_best/test_miou")[0].value
         assert found == pytest.approx(metrics["test"]["miou"])
-        assert {"confusion/val", "confusion/test"} <= set(tags["images"])
+        assert {"with_best/confusion_val", "with_best/confusion_test"} <= set(tags["images"])
         assert len([tag for tag in tags["images"] if tag.startswith("panels/")]) == 2
         assert len([tag for tag in tags["images"] if tag.startswith("worst/")]) == 2
         assert any(tag.startswith("weights/net.trunk") for tag in tags["histograms"])

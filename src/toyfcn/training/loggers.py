@@ -233,7 +233,7 @@ def log_results(
         logger.attempt(logger.put_results, parameters(config, chosen), found, step)
         for split, scores in scored.items():
             rows = [*scores["iou"].items()]
-            logger.attempt(logger.put_image, f"confusion/{split}", matrices[split], step)
+            logger.attempt(logger.put_image, f"with_best/confusion_{split}", matrices[split], step)
             logger.attempt(logger.put_table, f"iou/{split}", ("class", "IU"), rows, step)
 
 
