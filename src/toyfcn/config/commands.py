@@ -17,7 +17,7 @@ from toyfcn.config.option import Checked, option
 from toyfcn.config.recipe import PAPER_LR, RecipeConfig
 from toyfcn.config.sweep import SweepConfig
 from toyfcn.config.target import names_of
-from toyfcn.config.trainer import LoggerConfig, ScoringConfig, TrainerConfig
+from toyfcn.config.trainer import FIGURES, LoggerConfig, ScoringConfig, TrainerConfig
 
 
 def _none_given(*configs: type[DataConfig]) -> type:
@@ -28,7 +28,6 @@ def _none_given(*configs: type[DataConfig]) -> type:
     )
 
 
-FIGURES = ("miou", "boundary_miou", "pixel_acc", "mean_acc", "fwiou", "loss")  # of a split's scores
 AsTrainedConfig = _none_given(*KINDS.values())  # toyfcn-eval: the others are the checkpoint's
 
 TRUST = "packages whose code a checkpoint may name; also in the variable TOYFCN_TRUST"

@@ -10,10 +10,16 @@ from toyfcn.config.option import Checked, option
 from toyfcn.config.target import entries, names_of
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
-KEYS = (  # of one entry of metrics.json, beside those of trainer.metrics
-    *("miou", "boundary_miou", "pixel_acc", "mean_acc", "fwiou", "loss", "images", "iou"),
-    *("baseline_miou", "baseline_class", "intervals", "calibration"),
-)
+FIGURES = {  # of a split's scores in metrics.json, and what tables call them
+    "miou": "mean IU",
+    "boundary_miou": "boundary IU, 2 pixels",
+    "pixel_acc": "pixel accuracy",
+    "mean_acc": "mean accuracy",
+    "fwiou": "frequency-weighted IU",
+    "loss": "loss",
+}
+# all of one entry of metrics.json, but for those of trainer.metrics
+KEYS = (*FIGURES, "images", "iou", "baseline_miou", "baseline_class", "intervals", "calibration")
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 

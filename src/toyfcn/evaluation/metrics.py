@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
 
+from toyfcn.config.trainer import FIGURES
+
 
 def confusion(target: Tensor, prediction: Tensor, classes: int, void: int = 255) -> Tensor:
     """Count (target, prediction) pairs of pixels.
@@ -89,7 +91,7 @@ class Scores:
         def plain(value: float) -> float | None:
             return None if value != value else value
 
-        scalars = ("miou", "pixel_acc", "mean_acc", "fwiou", "baseline_miou")
+        scalars = [*(key for key in FIGURES if hasattr(self, key)), "baseline_miou"]
         most = self.baseline_class
         return {key: plain(getattr(self, key)) for key in scalars} | {
             "baseline_class": None if most is None else names[most],

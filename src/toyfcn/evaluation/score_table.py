@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from toyfcn.config.trainer import KEYS
+from toyfcn.config.trainer import FIGURES, KEYS
 from toyfcn.text import printable
 
 
@@ -34,15 +34,11 @@ def print_scores(metrics: dict[str, Any], console: Console | None = None) -> Non
     # earlier versions took label 0, and did not name it
     most = dict.fromkeys(found.get("baseline_class", "background") for found in splits.values())
     constant = " / ".join(printable(name) for name in most if name is not None)
-    for key, label in (
-        ("miou", "mean IU"),
-        ("baseline_miou", f"  all-{constant or 'one-class'} mean IU"),
-        ("boundary_miou", "boundary IU, 2 pixels"),
-        ("pixel_acc", "pixel accuracy"),
-        ("mean_acc", "mean accuracy"),
-        ("fwiou", "frequency-weighted IU"),
-    ):
-        row(label, key, style="bold" if key == "miou" else "")
+    for key, label in FIGURES.items():
+        if key != "loss":
+            row(label, key, style="bold" if key == "miou" else "")
+        if key == "miou":
+            row(f"  all-{constant or 'one-class'} mean IU", "baseline_miou")
     own = dict.fromkeys(key for found in splits.values() for key in found if key not in KEYS)
     for key in own:  # of trainer.metrics
         if not any(isinstance(found.get(key), dict) for found in splits.values()):

@@ -12,8 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from toyfcn.config.commands import FIGURES
-from toyfcn.config.trainer import KEYS
+from toyfcn.config.trainer import FIGURES, KEYS
 from toyfcn.evaluation.score_table import between
 from toyfcn.report.claims import judge, lines
 from toyfcn.report.results import REPEATS, Group, Result, Results, clean, over_repeats, repeats
