@@ -75,13 +75,15 @@ def value(loss: CustomLoss, scores: Tensor, target: Tensor) -> float:
     return (total / count).item()
 
 
-def test_dice_and_focal_agree_with_their_formulas() -> None:
+def test_dice_jaccard_and_focal_agree_with_their_formulas() -> None:
     scores, target = batch()
     seen = target != 255
     p = scores.softmax(1).permute(1, 0, 2, 3)[:, seen]
     truth = F.one_hot(target[seen].long(), 3).T.float()
     dice = 1 - (2 * (p * truth).sum(1) / (p + truth).sum(1)).mean()
     assert value(loss_of(loss="dice"), scores, target) == pytest.approx(dice.item(), rel=1e-5)
+    jaccard = 1 - ((p * truth).sum(1) / (p + truth - p * truth).sum(1)).mean()
+    assert value(loss_of(loss="jaccard"), scores, target) == pytest.approx(jaccard.item(), rel=1e-5)
     # of each class against the rest, by a sigmoid
     s = scores.permute(1, 0, 2, 3)[:, seen]
     pt = torch.where(truth > 0, s.sigmoid(), 1 - s.sigmoid())
@@ -122,7 +124,10 @@ def test_a_loss_that_knows_no_void_sees_the_labeled_pixels_alone(mine: None) -> 
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ("recipe.loss=mean", "recipe.loss=mean is none of cross_entropy, focal, dice, lovasz, or"),
+        (
+            "recipe.loss=mean",
+            "recipe.loss=mean is none of cross_entropy, focal, dice, jaccard, lov",
+        ),
         ("recipe.loss=mine:mak", "recipe.loss=mine:mak: mine has no mak: did you mean make or map"),
         ("recipe.loss=mine:make recipe.loss_args={gin:1}", "cannot be called: got an unexpected"),
         ("recipe.loss=mine:fail", "recipe.loss=mine:fail fails: RuntimeError: no such luck"),

@@ -21,8 +21,8 @@ class RecipeConfig(Checked):
     name: str = option("modern", "which recipe: set by recipe=NAME")
     loss: str = option(
         "cross_entropy",
-        "what training minimizes; focal, dice and lovasz: as segmentation_models_pytorch has them",
-        choices=("cross_entropy", "focal", "dice", "lovasz"),
+        "what training minimizes; all but cross_entropy as segmentation_models_pytorch has them",
+        choices=("cross_entropy", "focal", "dice", "jaccard", "lovasz"),
         target=", or package.module:name",
     )
     loss_args: Any = option(None, "arguments of another loss than cross_entropy: {gamma: 1}")

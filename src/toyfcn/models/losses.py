@@ -22,7 +22,12 @@ from toyfcn.models.kernels.upsampled_loss import Upsampling
 from toyfcn.models.upsampling import Deconvolution
 
 LIBRARY = "segmentation_models_pytorch.losses:"
-LOSSES = {"focal": "FocalLoss", "dice": "DiceLoss", "lovasz": "LovaszLoss"}  # by recipe.loss
+LOSSES = {  # of the library, by recipe.loss
+    "focal": "FocalLoss",
+    "dice": "DiceLoss",
+    "jaccard": "JaccardLoss",
+    "lovasz": "LovaszLoss",
+}
 
 
 class CustomLoss(nn.Module):
