@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import os
 import platform
+import re
+import sys
+from pathlib import Path
 from typing import Any
 
 import torch
+
+if sys.platform != "win32":
+    import resource
 
 
 def use_gpu(accelerator: str, option: str = "trainer.accelerator") -> bool:
@@ -30,6 +36,37 @@ def device(accelerator: str, option: str = "trainer.accelerator") -> torch.devic
 def gpu_count() -> int:
     """Return how many GPUs this process sees."""
     return torch.cuda.device_count()
+
+
+def free_memory() -> int | None:
+    """Return the bytes that are free: of the GPU, or where there is none of the machine.
+
+    None where the system does not tell. A container's limit counts.
+    """
+    if torch.cuda.is_available():
+        return torch.cuda.mem_get_info()[0]
+    try:
+        found = re.search(r"MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text())
+    except OSError:
+        found = None
+    if found is None:
+        return None
+    limit = Path("/sys/fs/cgroup/memory.max")
+    text = limit.read_text().strip() if limit.is_file() else "max"
+    return min(1024 * int(found[1]), int(text) if text.isdigit() else sys.maxsize)
+
+
+def peak_memory() -> int | None:
+    """Return the most bytes so far: of tensors on the GPU, or where there is none of the process.
+
+    None where the system does not tell.
+    """
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    if sys.platform == "win32":
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def process_count() -> int:

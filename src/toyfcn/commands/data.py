@@ -1,4 +1,4 @@
-"""toyfcn-data: check a data set, draw one, download one."""
+"""toyfcn-data: check a data set, plan a training on it, draw one, download one."""
 
 from __future__ import annotations
 
@@ -11,11 +11,17 @@ NAME = "toyfcn-data"
 USAGE = f"""usage: {NAME} WORD [option=value ...]
 
   check     read every file of a data set and list every fault; exit code 1 if there is any
+  plan      propose a training on a data set: an experiment file with a reason for each choice
   draw      draw a shapes world of any size
   download  fetch PASCAL VOC: data=voc2007, voc2011 or voc2012
 
 `{NAME} WORD --help` lists the options."""
-WORDS = ["check", "draw", "download"]
+JOBS = {
+    "check": "toyfcn.data.tools.run_check:run",
+    "plan": "toyfcn.training.plan:run",
+    "draw": "toyfcn.data.tools.run_draw:run",
+    "download": "toyfcn.data.tools.run_download:run",
+}
 
 
 def main() -> None:
@@ -24,8 +30,11 @@ def main() -> None:
     if word in ("-h", "--help"):
         print(USAGE)
         return
-    if word not in WORDS:
+    if word not in JOBS:
         problem = f"{word!r} is not one" if word else "it is missing"
-        stop(NAME, ValueError(f"the first word says what to do: {problem} ({hint(word, WORDS)})"))
+        stop(
+            NAME,
+            ValueError(f"the first word says what to do: {problem} ({hint(word, list(JOBS))})"),
+        )
     del sys.argv[1]
-    launch(f"{NAME} {word}", "data", f"toyfcn.data.tools.run_{word}:run")
+    launch(f"{NAME} {word}", "data", JOBS[word])

@@ -252,9 +252,10 @@ class DescribeConfig(Checked):
 
 @dataclass
 class DataCommandConfig(Checked):
-    """Check | draw | download: read and judge a data set, draw one, fetch one.
+    """Check | plan | draw | download: read a data set, propose a training, draw one, fetch one.
 
     toyfcn-data check data=voc2007 data.root=FOLDER
+    toyfcn-data plan data=voc2007 data.root=FOLDER minutes=10
     toyfcn-data draw data.root=world data.train_images=5000
     toyfcn-data download data=voc2012 data.root=FOLDER
     """
@@ -267,6 +268,10 @@ class DataCommandConfig(Checked):
     workers: int | None = option(
         None, "check: files read at once, null: as many as CPU cores", low=1, high=64
     )
+    minutes: float = option(
+        10, "plan: minutes that the training may take on this machine, scoring included", low=0.1
+    )
+    out: str = option("conf/experiment/planned.yaml", "plan: experiment file to write", path=True)
     mirrors: list[str] | None = option(
         None, "download: URLs of folders or of archives, tried in order; null: the official ones"
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,25 +54,51 @@ class LRRange:
 def run_range_test(config: TrainConfig, task: SegmentationTask, data: SegmentationData) -> LRRange:
     """Train for trainer.max_steps with a rising learning rate, until the loss diverges.
 
-    Every parameter group keeps its share of the learning rate. The network is left as it ends.
+    The network is left as it ends.
 
     Raises:
         ValueError: options that it does not follow.
     """
-    trainer, recipe = config.trainer, config.recipe
+    trainer = config.trainer
     if trainer.precision != "32-true" or trainer.processes > 1:
         raise ValueError("trainer.lr_range needs trainer.precision=32-true and a single process")
-    assert trainer.lr_range is not None and recipe.lr is not None
+    assert trainer.lr_range is not None
     low, high = trainer.lr_range
-    device = hardware.device(trainer.accelerator)
+    span = max(1, trainer.max_steps - 1)
+    found, mean = LRRange([], [], []), 0.0
+    steps = plain_steps(config, task, data, lambda step: low * (high / low) ** (step / span))
+    for step, (lr, value) in zip(range(trainer.max_steps), steps, strict=False):
+        mean = SMOOTHING * mean + (1 - SMOOTHING) * value
+        smoothed = mean / (1 - SMOOTHING ** (step + 1))
+        if not math.isfinite(smoothed) or smoothed > DIVERGED * min([smoothed, *found.smoothed]):
+            log.info("the loss diverges at a learning rate of %.2g", lr)
+            break
+        found.lrs.append(lr)
+        found.losses.append(value)
+        found.smoothed.append(smoothed)
+    return found
+
+
+def plain_steps(
+    config: TrainConfig,
+    task: SegmentationTask,
+    data: SegmentationData,
+    lr_of: Callable[[int], float],
+) -> Iterator[tuple[float, float]]:
+    """Train without Lightning; yield learning rate and loss after each step, without an end.
+
+    ``lr_of`` tells the learning rate of a step, counted from 0; every parameter group keeps its
+    share of it.
+    """
+    recipe, device = config.recipe, hardware.device(config.trainer.accelerator)
+    assert recipe.lr is not None
     task.to(device).train()
     task.class_weights = task.class_weights.to(device)
     optimizer = make_optimizer(task.net, recipe)
     shares = [group["lr"] / recipe.lr for group in optimizer.param_groups]
     batches = itertools.chain.from_iterable(itertools.repeat(data.train_dataloader()))
-    found, mean = LRRange([], [], []), 0.0
-    for step in range(trainer.max_steps):
-        lr = low * (high / low) ** (step / max(1, trainer.max_steps - 1))
+    for step in itertools.count():
+        lr = lr_of(step)
         for group, share in zip(optimizer.param_groups, shares, strict=True):
             group["lr"] = lr * share
         torch.manual_seed(sample_seed(config.seed, step, "lr range"))
@@ -84,16 +111,7 @@ def run_range_test(config: TrainConfig, task: SegmentationTask, data: Segmentati
         if recipe.clip is not None:
             torch.nn.utils.clip_grad_norm_(task.net.parameters(), recipe.clip)
         optimizer.step()
-        value = loss.item()
-        mean = SMOOTHING * mean + (1 - SMOOTHING) * value
-        smoothed = mean / (1 - SMOOTHING ** (step + 1))
-        if not math.isfinite(smoothed) or smoothed > DIVERGED * min([smoothed, *found.smoothed]):
-            log.info("the loss diverges at a learning rate of %.2g", lr)
-            break
-        found.lrs.append(lr)
-        found.losses.append(value)
-        found.smoothed.append(smoothed)
-    return found
+        yield lr, loss.item()
 
 
 def write_range(found: LRRange, folder: Path) -> None:
