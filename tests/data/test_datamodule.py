@@ -15,6 +15,7 @@ from toyfcn.data import datamodule, source
 from toyfcn.data.collate import Batch
 from toyfcn.data.datamodule import SegmentationData
 from toyfcn.data.loader import ResumableLoader
+from toyfcn.data.splits import share_of
 from toyfcn.evaluation.metrics import confusion
 from toyfcn.models.losses import cross_entropy_sums
 
@@ -201,3 +202,21 @@ def test_private_memory_does_not_grow_with_the_data_set(tiny_voc: Path, cache: s
         used.append(int(answer.stdout))
     print(f"RssAnon in kB: 200 images {used[0]}, 20,000 images {used[1]}")
     assert used[1] < 1.05 * used[0]
+
+
+def test_a_fraction_of_the_training_photos(tiny_voc: Path) -> None:
+    whole = data_of(tiny_voc)
+    train, val = whole.split_ids("train"), whole.split_ids("val")
+    before: set[str] = set()
+    for fraction, count in ((0.01, 1), (0.25, 1), (0.5, 2), (0.75, 3), (1.0, 4)):
+        data = data_of(tiny_voc, train_fraction=fraction)
+        ids = data.split_ids("train")
+        assert len(ids) == count and before <= set(ids)  # a part of the larger ones
+        assert ids == tuple(name for name in train if name in ids)  # in the list's order
+        assert data.split_ids("val") == val
+        before = set(ids)
+    many = [f"{number:06d}" for number in range(1000)]
+    found = [int(name) for name in share_of(many, 0.2)]
+    assert len(found) == 200 and 450 < sum(found) / 200 < 550  # not the first so many
+    folds = data_of(tiny_voc, folds=2, train_fraction=0.5)
+    assert len(folds.split_ids("train")) == 1 and len(folds.split_ids("val")) == 2

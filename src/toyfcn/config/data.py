@@ -40,6 +40,13 @@ class DataConfig(Checked):
     limit: int | None = option(
         None, "use only the first so many images of each split; null: all", low=1
     )
+    train_fraction: float = option(
+        1.0,
+        "share of train_split that is trained on, by a hash of the ids: a smaller share is part of "
+        "a larger one; other splits stay whole",
+        low=0.001,
+        high=1,
+    )
     batch_size: int = option(16, "images in a batch, over all processes together", low=1)
     workers: int = option(0, "loader processes; 0 reads in the main one", low=0, high=64)
     sampling: str = option(

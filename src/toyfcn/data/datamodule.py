@@ -19,7 +19,7 @@ from toyfcn.data.loader import LazyDataset, ResumableLoader
 from toyfcn.data.overlap import refuse_overlap
 from toyfcn.data.sampler import EpochSampler, size_buckets
 from toyfcn.data.source import FileSource, Source
-from toyfcn.data.splits import fold_of
+from toyfcn.data.splits import fold_of, share_of
 from toyfcn.data.transforms import TrainTransform, working_size
 from toyfcn.data.workers import prepare_worker
 
@@ -72,7 +72,7 @@ class SegmentationData(pl.LightningDataModule):
                     refuse_overlap(self.source, train, (f"{key}={split}", ids))
 
     def split_ids(self, split: str) -> tuple[str, ...]:
-        """Return the ids of any split, its list read once, cut to ``data.limit``.
+        """Return the ids of any split, its list read once, cut to what ``data`` limits it to.
 
         With ``data.folds`` those of the val split are the fold's, out of the training split.
         """
@@ -84,6 +84,8 @@ class SegmentationData(pl.LightningDataModule):
             if config.folds and whole == config.train_split:
                 held_out = set(fold_of(ids, config.folds, config.fold))
                 ids = tuple(n for n in ids if (n in held_out) == (split == config.val_split))
+            if split == config.train_split and config.train_fraction < 1:
+                ids = share_of(ids, config.train_fraction)
             self.ids[split] = ids[: config.limit]
         return self.ids[split]
 

@@ -104,6 +104,16 @@ def fold_of(ids: Sequence[str], folds: int, fold: int) -> tuple[str, ...]:
     return tuple(sorted(ids, key=lambda name: (uniform(name, 0), name))[fold::folds])
 
 
+def share_of(ids: Sequence[str], share: float) -> tuple[str, ...]:
+    """Return a share of the ids, at least one, in their order.
+
+    Which follows from a hash of each id, so that a smaller share is part of a larger one.
+    """
+    count = max(1, round(share * len(ids)))
+    kept = set(sorted(ids, key=lambda name: uniform(name, 1))[:count])
+    return tuple(name for name in ids if name in kept)
+
+
 def uniform(name: str, seed: int) -> float:
     """Map (seed, id) to [0, 1), the same on every machine."""
     text = f"{seed}/{name}".encode("utf-8", "surrogateescape")
