@@ -1,17 +1,22 @@
 """Calibration, on scores whose calibration is known by construction."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import Command
+from PIL import Image
 from torch import Tensor
 
+import toyfcn
 from toyfcn.config.data import VOCConfig
 from toyfcn.data.datamodule import SegmentationData
 from toyfcn.evaluation.calibration import bins, calibration, expected_error, fit_temperature
+from toyfcn.runs.checkpoint import checked_configs
+from toyfcn.runs.resume import stored_config
 
 
 def calibrated(pixels: int = 100_000, classes: int = 4) -> tuple[Tensor, Tensor]:
@@ -85,3 +90,58 @@ def test_metrics_have_it_and_the_report_draws_it(train: Command, command: Comman
     assert 0 <= found["ece"] <= 1 and len(found["bins"]) == 15
     assert command("report", "run").code == 0
     assert "<h2>Calibration</h2>" in Path("run/report.html").read_text()
+
+
+@pytest.mark.parametrize("scored", [True, False])
+def test_the_checkpoint_keeps_the_temperature(train: Command, tmp_path: Path, scored: bool) -> None:
+    """A network that says 3 times the right scores at every pixel, of masks drawn by chance."""
+    random = np.random.default_rng(0)
+    for part in ("photos", "masks"):
+        (tmp_path / part).mkdir()
+    for index in range(6):
+        photo = random.integers(0, 256, (48, 48, 3), np.uint8)
+        Image.fromarray(photo).save(tmp_path / f"photos/{index}.png")
+        labels = (random.random((48, 48)) < 0.3).astype(np.uint8)
+        Image.fromarray(labels).save(tmp_path / f"masks/{index}.png")
+    words = (
+        "data=folder data.images=photos data.masks=masks data.classes=[no,yes] data.batch_size=2"
+    )
+    words += " data.val_fraction=0.5 recipe.lr=0 trainer.max_steps=1 logger.panels=0"
+    assert train(*words.split(), "hydra.run.dir=first").code == 0
+    content = torch.load("first/checkpoints/last.ckpt", weights_only=True)
+    assert "temperature" not in content["toyfcn"]
+    for name, value in content["state_dict"].items():
+        if name.startswith("net.heads.0."):
+            value.zero_()
+    content["state_dict"]["net.heads.0.bias"][:] = 3 * torch.tensor([0.7, 0.3]).log()
+    torch.save(content, "sure.ckpt")
+    unscored = ["data.val_split=null", "data.test_split=val", "optimized_metric=test.miou"]
+    split = [] if scored else unscored
+    assert train(*words.split(), *split, "ckpt=sure.ckpt", "hydra.run.dir=run").code == 0
+
+    best = Path("run/checkpoints/best.ckpt")
+    metrics = json.loads(Path("run/metrics.json").read_text())
+    predictor = toyfcn.load(best)
+    photo = np.zeros((40, 56, 3), np.uint8)
+    found = predictor.probabilities(photo)
+    assert found.shape == (2, 40, 56) and bool(found.sum(0).isclose(torch.tensor(1.0)).all())
+    assert np.array_equal(found.max(0).indices.numpy(), predictor.predict(photo))
+    if not scored:
+        assert predictor.temperature == 1
+        assert found[0].mean().item() == pytest.approx(0.7**3 / (0.7**3 + 0.3**3), abs=1e-4)
+        return
+    assert predictor.temperature == metrics["val"]["calibration"]["temperature"]
+    assert predictor.temperature == pytest.approx(3, rel=0.1)
+    source = toyfcn.SegmentationData.open(stored_config(Path("run")).data).source
+    masks = torch.stack([source.mask(name) for name in source.ids("val")])
+    assert found[0].mean().item() == pytest.approx((masks == 0).double().mean().item(), abs=1e-3)
+    shutil.copy(best, "copy.ckpt")
+    assert toyfcn.load([best, "copy.ckpt"]).temperature == 1  # none is fitted to their mean
+    assert metrics["val"] == toyfcn.evaluate(best)  # scores do not depend on it
+
+
+@pytest.mark.parametrize("forged", [0, "1", 0.0, 21.0, float("nan")])
+def test_a_forged_temperature_is_refused(forged: object) -> None:
+    known = {"classes": ["a", "b"], "palette": [0] * 768, "void": 255, "temperature": forged}
+    with pytest.raises(ValueError, match="temperature is not a number from"):
+        checked_configs(known)

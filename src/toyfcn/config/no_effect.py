@@ -56,12 +56,8 @@ NEEDS: dict[str, Needs] = {  # what an option needs to have an effect
     "logger.panels": VALIDATIONS,
 }
 
-READING = (
-    "limit",
-    "train_fraction",
-    "batch_size",
-    "workers",
-)  # options of the data that checking does not heed
+# options of the data that checking does not heed
+READING = ("limit", "train_fraction", "batch_size", "workers")
 SPLITS = ("train_split", "val_split", "test_split", "allow_overlap")
 OF_TRAINING = (  # and those that scoring and predicting do not heed either
     *("sampling", "cache", "cache_folder", "crop", "buckets", "scale", "max_share", "augment"),

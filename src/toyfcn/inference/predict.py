@@ -36,12 +36,17 @@ SUFFIXES = {*PHOTOS, ".gif", ".ppm"}
 class Predictor:
     """A trained network, ready to label photos.
 
-    ``classes`` are the names by label; ``palette`` has 256 colors as 768 integers.
+    ``classes`` are the names by label; ``palette`` has 256 colors as 768 integers; ``temperature``
+    is what scores are divided by in ``probabilities``: fitted on val at the end of the training,
+    or 1 without a val split and for several checkpoints.
 
     >>> predictor = toyfcn.load("run/checkpoints/best.ckpt")
     >>> labels = predictor.predict(numpy.zeros((48, 64, 3), numpy.uint8))
     >>> labels.shape, labels.dtype, predictor.classes[0]
     ((48, 64), dtype('uint8'), 'background')
+    >>> shares = predictor.probabilities(numpy.zeros((48, 64, 3), numpy.uint8))
+    >>> shares.shape, float(shares.sum(0).mean().round(decimals=3))
+    (torch.Size([21, 48, 64]), 1.0)
     """
 
     def __init__(self, loaded: Checkpoint, accelerator: str = "auto") -> None:
@@ -50,6 +55,7 @@ class Predictor:
         self.short_side = loaded.model.short_side
         self.white: int = getattr(loaded.data, "white", WHITE)  # of photos of 16 bits
         self.classes: list[str] = loaded.classes
+        self.temperature: float = loaded.metadata.get("temperature", 1.0)
         self.palette: list[int] = list(loaded.metadata["palette"])
 
     def predict(self, photo: NDArray[np.uint8] | str | Path) -> NDArray[np.uint8]:
@@ -59,6 +65,13 @@ class Predictor:
             ValueError: the file cannot be read, or the array is of another shape or type.
         """
         return self.scores(photo).max(0).indices.byte().numpy()
+
+    def probabilities(self, photo: NDArray[np.uint8] | str | Path) -> Tensor:
+        """Return the calibrated probability of each class at each pixel, float32 (classes, H, W).
+
+        The labels of ``predict`` are those of the highest ones: the temperature changes none.
+        """
+        return (self.scores(photo) / self.temperature).softmax(0)
 
     @torch.inference_mode()
     def scores(self, photo: NDArray[np.uint8] | str | Path) -> Tensor:

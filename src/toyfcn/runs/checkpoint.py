@@ -24,7 +24,7 @@ from toyfcn.data.progress import counted
 from toyfcn.data.source import Source
 from toyfcn.evaluation import scoring
 from toyfcn.evaluation.bootstrap import RESAMPLES
-from toyfcn.evaluation.calibration import calibration
+from toyfcn.evaluation.calibration import COLDEST, HOTTEST, calibration
 from toyfcn.evaluation.own_metrics import OwnMetrics
 from toyfcn.evaluation.per_image import ImageCounts
 from toyfcn.files import refuse_no_file
@@ -160,7 +160,8 @@ def averaged(members: dict[str, Checkpoint]) -> Checkpoint:
     every = members.values()
     trained_on = sorted({photo for one in every for photo in one.metadata.get("trained_on", ())})
     net = Ensemble(one.net for one in every).eval()
-    return Checkpoint(net, first.model, first.data, first.metadata | {"trained_on": trained_on})
+    metadata = {key: value for key, value in first.metadata.items() if key != "temperature"}
+    return Checkpoint(net, first.model, first.data, metadata | {"trained_on": trained_on})
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -192,6 +193,9 @@ def checked_configs(metadata: dict[str, Any]) -> tuple[ModelConfig, DataConfig]:
         raise ValueError("palette is not a list of 256 colors")
     if type(void) is not int or not 0 <= void <= 255:
         raise ValueError("void is not a label from 0 to 255")
+    temperature = metadata.get("temperature", 1.0)  # of a run with validations
+    if type(temperature) is not float or not COLDEST <= temperature <= HOTTEST:
+        raise ValueError(f"temperature is not a number from {COLDEST} to {HOTTEST}")
     if not all(type(photo) is int for photo in metadata.get("trained_on", ())):
         raise ValueError("trained_on is not a list of integers")
     kind = KINDS[metadata["data"]["kind"]]

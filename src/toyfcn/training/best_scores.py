@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -14,6 +16,7 @@ from toyfcn.evaluation.per_image import write_images
 from toyfcn.evaluation.test_scorings import note_scoring
 from toyfcn.files import write_json
 from toyfcn.runs import checkpoint
+from toyfcn.runs.checkpoint_io import AtomicIO
 from toyfcn.runs.failures import optional
 from toyfcn.runs.resume import trusted_packages
 from toyfcn.runs.run import BEST, Run
@@ -37,6 +40,8 @@ def score_best(
         if name is not None:
             metrics[split], counts[split] = chosen.score(data, name, config.trainer)
             note_scoring(run.folder, [best], config.data, name, metrics[split])
+    with optional("the temperature in best.ckpt"):
+        keep_temperature(best, metrics["val"])
     write_images(run.folder, counts, [str(BEST)])
     write_json(run.metrics, metrics)
     with optional("the last of the curves"):
@@ -48,6 +53,20 @@ def score_best(
     with optional("predictions.png"):
         draw_predictions(config, run, chosen.net, data, metrics)
     return metrics
+
+
+def keep_temperature(best: Path, scores: dict[str, Any] | None) -> None:
+    """Write the temperature that val asks for, if there is a val split, into a checkpoint.
+
+    It has to travel with the weights. As it follows from them, runs that are resumed or repeated
+    still end with the same files.
+    """
+    found = scores["calibration"] if scores else None
+    if found is None or not math.isfinite(found["temperature"]):
+        return
+    content = checkpoint.read(best)
+    content[checkpoint.KEY]["temperature"] = found["temperature"]
+    AtomicIO().save_checkpoint(content, best)
 
 
 def draw_predictions(
