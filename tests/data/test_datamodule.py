@@ -128,10 +128,8 @@ def test_buckets_read_headers_once_and_leave_nothing_to_pad(
     tiny_voc: Path, sampling: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked: list[str] = []
-    size = datamodule.image_size
-    monkeypatch.setattr(
-        datamodule, "image_size", lambda path: looked.append(path.stem) or size(path)
-    )
+    size = source.image_size
+    monkeypatch.setattr(source, "image_size", lambda path: looked.append(path.stem) or size(path))
     list(whole(tiny_voc, batch_size=2).train_dataloader())
     assert not looked
     options = {"batch_size": 2, "buckets": 2, "sampling": sampling}

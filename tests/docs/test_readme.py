@@ -41,6 +41,7 @@ def commands(text: str) -> list[tuple[str, str]]:
 
 
 EXAMPLES = dict(re.findall(r"```python\n(?=# (\w+\.py)\n)(.*?)```", TEXTS["docs/extend.md"], re.S))
+DATA_WORDS = ("check", "plan", "draw", "download")
 ALL = sorted({pair for text in TEXTS.values() for pair in commands(text)})
 
 
@@ -55,7 +56,7 @@ def test_printed_commands_compose(
     for argument in arguments:
         if "…" in argument:
             continue  # left to the reader
-        if argument == "-m" or (name == "data" and argument in ("check", "draw", "download")):
+        if argument == "-m" or (name == "data" and argument in DATA_WORDS):
             continue
         key, sign, value = argument.partition("=")
         if name == "compare" and not sign:
@@ -99,6 +100,7 @@ ELSEWHERE = {  # what a command needs, or where else it runs
     r"experiment=paper/": "minutes: test_experiments.py runs every one in debug=fast",
     r"weights=|RUN32|finetune": "weights of ImageNet: test_pretrained.py, test_timm_weights.py",
     r"--config-dir|data=folder|run/": "a folder of one's own: test_the_page_on_your_own_data",
+    r"^plan": "measures for a while: test_plan.py",
     r"debug=profile": "test_profile.py",
     r"logger.uri=": "a server: test_loggers.py",
 }
