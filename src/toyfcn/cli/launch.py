@@ -31,6 +31,7 @@ from toyfcn.cli.typed_text import as_typed
 from toyfcn.config.commands import COMMANDS, AsTrainedConfig, DataCommandConfig, TrainConfig
 from toyfcn.config.data import DataConfig
 from toyfcn.config.no_effect import refuse_unheeded, without_effect
+from toyfcn.config.option import Checked
 from toyfcn.runs import failures
 from toyfcn.runs.run import LOCK, Pruned, Run
 
@@ -56,18 +57,8 @@ def launch(
     """
     output.keep_open()
     words, schema = sys.argv[1:], COMMANDS[config_name]
-    if (topic := help_topic(words)) is not None:
-        with one_line(command):
-            print(describe(command, schema, CONF, topic))
-        return
-    if "--version" in words:
-        print(f"toyfcn {__version__}")
-        return
-    if "--experimental-rerun" in words:  # it unpickles, and so runs, whatever is in a file
-        stop(command, ValueError("--experimental-rerun is switched off"))
     completing = {"-sc", "--shell_completion"} & set(words)
-    if completing and "query=bash" in words and (found := offered(schema, CONF)):
-        print(" ".join(found))
+    if answered_without_hydra(command, words, schema):
         return
     config_store.register()
     loader.install()
@@ -105,6 +96,24 @@ def launch(
         if completing:
             sys.exit(1)
         raise
+
+
+def answered_without_hydra(command: str, words: list[str], schema: type[Checked]) -> bool:
+    """Answer --help, --version and completions of ours; tell whether that was all."""
+    if (topic := help_topic(words)) is not None:
+        with one_line(command):
+            print(describe(command, schema, CONF, topic))
+        return True
+    if "--version" in words:
+        print(f"toyfcn {__version__}")
+        return True
+    if "--experimental-rerun" in words:  # it unpickles, and so runs, whatever is in a file
+        stop(command, ValueError("--experimental-rerun is switched off"))
+    completing = {"-sc", "--shell_completion"} & set(words)
+    if completing and "query=bash" in words and (found := offered(schema, CONF)):
+        print(" ".join(found))
+        return True
+    return False
 
 
 def flags_first(words: list[str]) -> list[str]:

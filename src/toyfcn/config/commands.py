@@ -75,9 +75,7 @@ class TrainConfig(Checked):
         if self.ckpt is not None and model.weights is not None:
             raise ValueError(f"ckpt= brings weights, and so does model.weights={model.weights}")
         if recipe.freeze and model.name == "custom":
-            raise ValueError(
-                "recipe.freeze=backbone leaves nothing to learn: it is all of a model=custom"
-            )
+            raise ValueError("recipe.freeze=backbone leaves nothing to learn: it is all of the net")
         if recipe.pretrain_steps and (self.ckpt is not None or model.name != "fcn_lenet"):
             raise ValueError("recipe.pretrain_steps needs model=fcn_lenet, and no ckpt=")
         scored = {"val": self.data.val_split, "test": self.data.test_split}
@@ -124,7 +122,7 @@ class EvalConfig(Checked):
     """Score a checkpoint on any split.
 
     toyfcn-eval ckpt=RUN/checkpoints/best.ckpt                # on its own validation split
-    toyfcn-eval ckpt=RUN/checkpoints/best.ckpt split=test
+    toyfcn-eval ckpt=RUN/checkpoints/best.ckpt                # on its own validation split
     toyfcn-eval ckpt=[A/best.ckpt,B/best.ckpt]                # their probabilities averaged
     toyfcn-eval ckpt=RUN/checkpoints/best.ckpt data=voc2012 data.root=FOLDER
     """
@@ -223,7 +221,6 @@ class ExportConfig(Checked):
     """A checkpoint's network as ONNX, checked against torch.
 
     toyfcn-export ckpt=RUN/checkpoints/best.ckpt              # best.onnx beside it
-    toyfcn-export ckpt=best.ckpt out=net.onnx
     toyfcn-export ckpt=best.ckpt output=labels
     """
 
