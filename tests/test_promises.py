@@ -44,6 +44,7 @@ GROUPS = {
 }
 VALUES = {  # of the options that are numbers, lists or texts; beside some, what they need
     "data.limit": "8",
+    "data.train_fraction": "0.5",
     "data.workers": "1",
     "data.crop": "[40,32]",
     "data.buckets": "2",

@@ -122,7 +122,6 @@ class EvalConfig(Checked):
     """Score a checkpoint on any split.
 
     toyfcn-eval ckpt=RUN/checkpoints/best.ckpt                # on its own validation split
-    toyfcn-eval ckpt=RUN/checkpoints/best.ckpt                # on its own validation split
     toyfcn-eval ckpt=[A/best.ckpt,B/best.ckpt]                # their probabilities averaged
     toyfcn-eval ckpt=RUN/checkpoints/best.ckpt data=voc2012 data.root=FOLDER
     """
