@@ -83,3 +83,12 @@ def test_weights_of_a_vgg_with_batch_normalization(tmp_path: Path) -> None:
     torch.save({name: torch.zeros(1) for name in names}, tmp_path / "bn.pth")
     with pytest.raises(ValueError, match="VGG-16 with batch normalization"):
         load_weights(net, str(tmp_path / "bn.pth"))
+
+
+def test_a_mistake_leaves_the_current_folder(command: Command, tmp_path: Path) -> None:
+    """Where Hydra makes no folder for a run, the run's folder is the current one."""
+    assert command("predict").code == 2 and tmp_path.is_dir()
+    (tmp_path / "my.log").touch()
+    assert command("predict").code == 2 and (tmp_path / "my.log").is_file()
+    assert command("eval", "hydra.run.dir=new", "ckpt=none").code == 2
+    assert not (tmp_path / "new").exists()
