@@ -54,11 +54,11 @@ def test_a_runs_folder_is_safe_and_goes_on(train: Command, tmp_path: Path, way: 
     record = json.loads((tmp_path / "run/run.json").read_text())
     (tmp_path / "run/run.json").write_text(json.dumps(record | {"status": "interrupted"}))
     answer = train(*words, "resume=auto")
-    assert answer.code == 0 and "going on at step 2" in answer.out, answer
+    assert answer.code == 0 and "resuming at step 2" in answer.out, answer
     (tmp_path / "run/run.json").write_text(json.dumps(record | {"status": "interrupted"}))
     flags = [word for word in WAYS[way].split() if word not in ("-cn", "whole", "experiment=mine")]
     answer = train(*flags, "resume=run")
-    assert answer.code == 0 and "going on at step 2" in answer.out, answer
+    assert answer.code == 0 and "resuming at step 2" in answer.out, answer
 
 
 @pytest.mark.parametrize("way", ["config-dir", "joined", "searchpath"])

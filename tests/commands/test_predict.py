@@ -190,7 +190,7 @@ def test_what_is_left_out_is_told(best: Path, command: Command) -> None:
     (photos / "more").mkdir()
     (photos / "gone.jpg").symlink_to("nowhere.jpg")
     answer = command("predict", f"ckpt={best}", "source=photos", "out=masks")
-    assert answer.code == 0 and "wrote 4 masks" in answer.out
+    assert answer.code == 0 and "wrote masks and overlays of 4 photos" in answer.out
     told = "2 .heic, 1 .txt, 1 dangling link gone.jpg, 1 file without suffix, 1 folder"
     assert f"left out of photos: {told}" in answer.out
     assert len(list(Path("masks").iterdir())) == 8

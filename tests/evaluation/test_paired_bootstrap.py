@@ -79,14 +79,14 @@ def test_p_equals_all_the_swaps() -> None:
 def test_a_clear_difference_is_shown_and_a_network_equals_itself() -> None:
     a, b = networks(np.random.default_rng(1), 100, [0, 0.08])
     better, worse, same = (compare(*pair)[0] for pair in (([a], [b]), ([b], [a]), ([a], [a])))
-    assert (better.verdict, worse.verdict, same.verdict) == ("better", "worse", "not shown")
+    assert (better.verdict, worse.verdict, same.verdict) == ("better", "worse", "not significant")
     assert (same.mean, same.low, same.high, same.p) == (0, 0, 0, 1)
     assert better.low == pytest.approx(-worse.high, abs=1e-12)
     assert verdict("B", "A", better, (1, 1)).endswith(
         "B is better on photos like these; other seeds may differ"
     )
     assert verdict("B", "A", better, (3, 2)).endswith("B is better, over 2 and 3 seeds")
-    assert verdict("A", "A", same, (1, 1)).endswith("no difference shown")
+    assert verdict("A", "A", same, (1, 1)).endswith("no significant difference")
 
 
 def test_a_class_of_two_photos_shows_nothing() -> None:
@@ -96,14 +96,14 @@ def test_a_class_of_two_photos_shows_nothing() -> None:
     matrices[:, 3, 3] += matrices[:, 3, :3].sum(1)
     matrices[:, 3, :3] = 0
     rare = compare([a], [counts_of(matrices)])[-1]
-    assert rare.low > 0 and rare.p > 0.2 and rare.verdict == "not shown"
+    assert rare.low > 0 and rare.p > 0.2 and rare.verdict == "not significant"
 
 
 def test_over_seeds_the_interval_has_the_seeds_in_it() -> None:
     rng = np.random.default_rng(2)
     nets = networks(rng, 300, [0, 0.1, 0.05, 0.15])
     alone, several = compare(nets[:1], nets[2:3])[0], compare(nets[:2], nets[2:])[0]
-    assert alone.verdict == "better" and several.verdict == "not shown"
+    assert alone.verdict == "better" and several.verdict == "not significant"
     assert several.mean == pytest.approx(
         statistics.fmean(compare([a], [b])[0].mean for a, b in zip(nets[:2], nets[2:], strict=True))
     )
@@ -119,15 +119,18 @@ def test_false_alarms_are_rare_under_no_difference() -> None:
             nets = networks(rng, photos, rng.normal(0, 0.02, 2 * seeds).tolist())
             if seeds == 1:
                 nets = networks(rng, photos, [0, 0])
-            alarms += compare(nets[:seeds], nets[seeds:], 400)[0].verdict != "not shown"
+            alarms += compare(nets[:seeds], nets[seeds:], 400)[0].verdict != "not significant"
         assert alarms <= 10, (seeds, alarms)
 
 
 def test_what_is_not_the_same_is_named() -> None:
     a = some_photos(4)
     renamed = dataclasses.replace(a, ids=("p0000", "p0001", "p0002", "q"))
-    with pytest.raises(ValueError, match="other photos: 'p0003' is in A alone"):
+    with pytest.raises(ValueError, match="different photos: 'p0003' is in A alone"):
         refuse_unequal({"A": [a], "B": [renamed]})
+    fewer = dataclasses.replace(a, ids=a.ids[:3])
+    with pytest.raises(ValueError, match=r"A and B were .* 'p0003' is in A alone; split= chooses"):
+        refuse_unequal({"A": [a], "B": [fewer]})
     with pytest.raises(ValueError, match="other classes: c3"):
         refuse_unequal({"A": [a], "B": [dataclasses.replace(a, classes=("c0", "c1", "c2", "x"))]})
     with pytest.raises(ValueError, match=r"A was scored with trainer\.test_views=1, B with 2"):

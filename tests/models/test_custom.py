@@ -123,6 +123,7 @@ def test_a_network_of_torchvision_works_as_it_is() -> None:
         ("model.target=mynets", "is not package.module:name"),
         ("model.target=mynots:Small", "there is no module mynots, neither in"),
         ("model.target=mynets:Smal", "mynets has no Smal: did you mean Small"),
+        ("model.target=mynets:Smal debug=fast", "mynets has no Smal: did you mean Small"),
         ("model.target=mynets:number", "is a int, which cannot be called"),
         ("model.args={wide:3}", "unexpected keyword argument 'wide' (it takes classes, width,"),
         ("model.target=mynets:text", "returns a str, not an nn.Module"),

@@ -5,11 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Command
+from matplotlib.figure import Figure
 from PIL import Image
 
 from toyfcn.evaluation import pictures
 from toyfcn.evaluation.per_image import ImageCounts
 from toyfcn.report.errors import chosen
+from toyfcn.report.page import plot
+from toyfcn.report.plots import rendered
+from toyfcn.report.theme import LIGHT
 
 SMALL = """data.train_images=4 data.val_images=3 data.test_images=3 data.size=[48,56]
     data.batch_size=2 model.width=0.25 trainer.max_steps=2 logger.panels=0"""
@@ -25,8 +29,8 @@ def test_errors_are_drawn_in_the_color_of_their_kind() -> None:
         row = pictures.marked(photo, target, labels, 255, label)[0].tolist()
         return [names.get(tuple(pixel), "-") for pixel in row]
 
-    assert seen(None) == ["-", "right", "missed", "false", "confused", "confused", "-"]
-    assert seen(1) == ["-", "right", "missed", "false", "missed", "false", "-"]
+    assert seen(None) == ["-", "correct", "missed", "false", "confused", "confused", "-"]
+    assert seen(1) == ["-", "correct", "missed", "false", "missed", "false", "-"]
     assert seen(2) == ["-", "-", "-", "-", "false", "missed", "-"]
 
 
@@ -68,3 +72,9 @@ def test_the_page_of_a_run_shows_where_it_fails(train: Command, command: Command
     Path("moved/images.npz").write_bytes(b"PK")
     assert command("report", "moved").code == 0
     assert "<h2>Confusion</h2>" not in Path("moved/report.html").read_text()
+
+
+@pytest.mark.parametrize(("inches", "pixels"), [(6.4, 640), (9.6, 960)])
+def test_a_small_plot_is_not_enlarged_on_the_page(inches: float, pixels: int) -> None:
+    drawn = rendered(lambda theme: Figure(figsize=(inches, 2)), LIGHT)
+    assert drawn is not None and f"max-width: {pixels}px" in plot(drawn, drawn, "title")

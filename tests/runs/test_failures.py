@@ -118,7 +118,7 @@ def test_a_photo_vanishes_and_breaks(tmp_path: Path, calm: Path) -> None:
     for harm, place in ((Path.unlink, "run"), (lambda p: p.write_bytes(b"no photo"), "resumed")):
         options = [*RUN, "hydra.run.dir=run"] if place == "run" else ["resume=run"]
         process = start(tmp_path, *options, f"data.workers={int(place == 'run')}")
-        wait_for(tmp_path, "step 40/240" if place == "run" else "going on at", process)
+        wait_for(tmp_path, "step 40/240" if place == "run" else "resuming at", process)
         kept = {photo: photo.read_bytes() for photo in photos}
         for photo in photos:
             harm(photo)

@@ -282,7 +282,7 @@ def test_no_run_replaces_another(train: Command, tmp_path: Path, stopped: Path) 
     """Neither one to go on with, nor one that has finished."""
     config = (stopped / ".hydra" / "config.yaml").read_bytes()
     answer = train(*RUN, "seed=3", "hydra.run.dir=run")
-    assert answer.code == 2 and "run holds another run's checkpoints: go on with" in answer.err
+    assert answer.code == 2 and "run holds another run's checkpoints: continue with" in answer.err
     assert train("resume=run").code == 0
     answer = train(*RUN, "hydra.run.dir=run")
     assert answer.code == 2 and "checkpoints: choose another hydra.run.dir" in answer.err
@@ -305,7 +305,7 @@ def test_resume_auto_finds_the_unfinished_run(
     assert other.code == 0, other.err
     assert len(list(run.parent.iterdir())) == 2
     answer = train(*RUN, "resume=auto", "data.workers=1")
-    assert answer.code == 0 and "going on at step 5" in answer.out, answer.err
+    assert answer.code == 0 and "resuming at step 5" in answer.out, answer.err
     assert len(list(run.parent.iterdir())) == 2
     record = json.loads((run / "run.json").read_text())
     assert (record["status"], len(record["resumed"])) == ("finished", 1)
@@ -323,7 +323,7 @@ def test_a_job_of_a_sweep_goes_on_in_its_folder(
     assert train("-m", *options).code == 143
     assert not (tmp_path / "sweep" / "1").exists()  # the sweep stopped too
     answer = train("-m", *options)
-    assert answer.code == 0 and "going on at step 5" in answer.out, answer.err
+    assert answer.code == 0 and "resuming at step 5" in answer.out, answer.err
     for job, sessions in (("0", 1), ("1", 0)):
         record = json.loads((tmp_path / "sweep" / job / "run.json").read_text())
         assert record["status"] == "finished"

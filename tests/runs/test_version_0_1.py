@@ -32,7 +32,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 def test_a_stopped_run_ends_as_the_one_that_finished(old: Path, train: Command) -> None:
     answer = train("resume=stopped")
-    assert answer.code == 0 and "going on at step 10" in answer.out, answer.err
+    assert answer.code == 0 and "resuming at step 10" in answer.out, answer.err
     record = json.loads((old / "stopped" / "run.json").read_text())
     assert (record["status"], len(record["resumed"])) == ("finished", 1)
     resumed, finished = weights(old / "stopped"), weights(old / "finished")

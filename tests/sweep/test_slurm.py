@@ -161,7 +161,7 @@ def test_a_job_out_of_time_goes_on_in_the_next(slurm: None, tmp_path: Path) -> N
     assert 0 < step < 9000
     wait_until(lambda: "PENDING" in ask("squeue", "-h", "-o", "%T"), 60)
     begin_now()
-    wait_until(lambda: f"going on at step {step}" in (run / "train.log").read_text(), 120)
+    wait_until(lambda: f"resuming at step {step}" in (run / "train.log").read_text(), 120)
     time.sleep(3)  # for a step or more
     ask("scancel", "--user=root")
     sweep.kill()  # without an accounting of jobs it would wait for them on and on

@@ -54,7 +54,7 @@ def test_a_stopped_ladder_goes_on(
     monkeypatch.setattr(SegmentationTask, "training_step", step)
     answer = train(*words)
     assert answer.code == 0, answer.err
-    assert "going on at step 2" in (ladder / "1/train.log").read_text()
+    assert "resuming at step 2" in (ladder / "1/train.log").read_text()
     assert (ladder / "0/metrics.json").stat().st_mtime_ns == kept
     assert json.loads((ladder / "1/run.json").read_text())["steps"] == 3
 

@@ -19,7 +19,7 @@ from toyfcn.config.data import KINDS, DataConfig
 
 NOTES = """\
 -m runs every combination of comma-separated values, --cfg job prints the config that a run would
-have, --config-dir DIR adds a folder of your configs, --hydra-help tells of Hydra's own flags."""
+have, --config-dir DIR adds a folder of your configs, --hydra-help lists Hydra's own flags."""
 COMPLETION = 'Tab completion in bash: eval "$({command} -sc install=bash)"'
 COLUMN = 26  # where values begin
 SCREEN = 40  # lines
@@ -70,7 +70,7 @@ def describe(command: str, schema: type, conf: Path, topic: str = "") -> str:
     names = [entry(name, "", " | ".join(shortened(choices(conf / name))), width) for name in chosen]
     groups = "groups\n" + "\n".join(names)
     told = (
-        f"--help GROUP tells of a group's choices and options, --help all of everything.\n{ending}"
+        f"--help GROUP lists a group's choices and options, --help all lists everything.\n{ending}"
     )
     screen = "\n\n".join([head, groups, options, told])
     if screen.count("\n") < SCREEN:

@@ -71,7 +71,7 @@ def from_words(name: str, folder: Path, words: Sequence[str]) -> tuple[TrainConf
         elif key in FREE:
             overrides.append(word)
         elif key != name:
-            does = "goes on as it began" if name == "resume" else "repeats a run as it was"
+            does = "continues as it began" if name == "resume" else "repeats a run as it was"
             raise ValueError(
                 f"{word} cannot be set beside {name}={folder}, which {does}; only "
                 f"{', '.join(allowed)} can"

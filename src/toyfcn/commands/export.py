@@ -1,4 +1,4 @@
-"""toyfcn-export: a checkpoint's network as ONNX, checked against torch."""
+"""toyfcn-export: write a checkpoint's network as ONNX, checked against PyTorch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""toyfcn-model: a network layer by layer, without training or even making its weights."""
+"""toyfcn-model: print a network layer by layer, without training it or making its weights."""
 
 from __future__ import annotations
 

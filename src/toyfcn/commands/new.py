@@ -1,4 +1,4 @@
-"""toyfcn-new DIR: a small project with a network, a data set and an experiment of its own."""
+"""toyfcn-new: write a small project with a network, a data set and an experiment of its own."""
 
 from __future__ import annotations
 

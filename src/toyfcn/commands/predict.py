@@ -1,4 +1,4 @@
-"""toyfcn-predict: palette masks and overlays of any photos, from a checkpoint alone."""
+"""toyfcn-predict: write palette masks and overlays of any photos, from a checkpoint alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""toyfcn-report DIR …: the table, plots and page of a run, of a sweep, or of folders of runs."""
+"""toyfcn-report: rank the runs of one folder or several in a table, plots and an HTML page."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from importlib.metadata import entry_points
 
@@ -18,8 +19,10 @@ def main() -> None:
         print(f"toyfcn {__version__}")
     elif not words or words[0] in ("help", "-h", "--help"):
         print("toyfcn: an experiment framework for semantic segmentation\n\ncommands")
-        print("\n".join(f"  {name}" for name in commands))
-        print("\nCOMMAND --help tells of each; begin with: toyfcn-train experiment=shapes_lenet")
+        for name in commands:
+            about = (importlib.import_module(found[name].module).__doc__ or "").split("\n")[0]
+            print(f"  {name:15} {about.partition(': ')[2]}")
+        print("\nCOMMAND --help: its options; start with: toyfcn-train experiment=shapes_lenet")
     elif (name := f"toyfcn-{words[0]}") in commands:
         del sys.argv[1]
         sys.argv[0] = name

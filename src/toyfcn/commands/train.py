@@ -1,4 +1,4 @@
-"""toyfcn-train: fit a network, score its best checkpoint, leave a folder that tells it all."""
+"""toyfcn-train: train a network, score its best checkpoint, and write both into a folder."""
 
 from __future__ import annotations
 

@@ -35,9 +35,9 @@ TRUST = "packages whose code a checkpoint may name; also in the variable TOYFCN_
 
 @dataclass
 class TrainConfig(Checked):
-    """Fit a network, score its best checkpoint, leave a folder that tells it all.
+    """Train a network and score its best checkpoint; results are in outputs/train/.
 
-    toyfcn-train experiment=shapes_lenet                      # a claim of conf/experiment
+    toyfcn-train experiment=shapes_lenet                      # a ready-made experiment
     toyfcn-train model.stride=2 recipe.lr=0.003 seed=1        # change anything
     toyfcn-train -m recipe.lr=0.01,0.03 model.stride=4,2      # sweep: a grid of four runs
     """
@@ -119,7 +119,7 @@ class TrainConfig(Checked):
 
 @dataclass
 class EvalConfig(Checked):
-    """Score a checkpoint on any split.
+    """Score a checkpoint on any split; results are in outputs/eval/.
 
     toyfcn-eval ckpt=RUN/checkpoints/best.ckpt                # on its own validation split
     toyfcn-eval ckpt=[A/best.ckpt,B/best.ckpt]                # their probabilities averaged
@@ -142,7 +142,7 @@ class EvalConfig(Checked):
 
 @dataclass
 class CompareConfig(Checked):
-    """Compare scores on the same photos: a paired bootstrap, and the photos that differ most.
+    """Compare networks on the same photos by a paired bootstrap; results are in outputs/compare/.
 
     toyfcn-compare RUN_A RUN_B                                # the others against the first
     toyfcn-compare outputs/sweeps/A outputs/sweeps/B          # over seeds and photos
@@ -248,7 +248,7 @@ class DescribeConfig(Checked):
 
 @dataclass
 class DataCommandConfig(Checked):
-    """Check | plan | draw | download: read a data set, propose a training, draw one, fetch one.
+    """Check every file of a data set, plan a training, draw shapes, or download PASCAL VOC.
 
     toyfcn-data check data=voc2007 data.root=FOLDER
     toyfcn-data plan data=voc2007 data.root=FOLDER minutes=10

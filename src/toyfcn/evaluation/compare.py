@@ -42,9 +42,9 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """Say whether a difference is shown, and which."""
+        """Say whether a difference is significant, and which."""
         if not (self.p <= 1 - LEVEL and (self.low > 0 or self.high < 0)):
-            return "not shown"
+            return "not significant"
         return "better" if self.low > 0 else "worse"
 
     def text(self) -> str:
@@ -133,8 +133,8 @@ def student(differences: Numbers, seen: Sequence[Numbers]) -> Numbers:
 def verdict(name: str, base: str, found: Difference, sizes: tuple[int, int]) -> str:
     """Say in a sentence what was found of the mean IU; ``sizes`` are the numbers of seeds."""
     change = f"{name} against {base}: mean IU {found.text()}"
-    if found.verdict == "not shown":
-        return f"{change}: no difference shown"
+    if found.verdict == "not significant":
+        return f"{change}: no significant difference"
     if min(sizes) > 1:
         return f"{change}: {name} is {found.verdict}, over {sizes[1]} and {sizes[0]} seeds"
     return f"{change}: {name} is {found.verdict} on photos like these; other seeds may differ"
@@ -154,9 +154,10 @@ def refuse_unequal(sides: Mapping[str, Side]) -> None:
                 raise ValueError(f"{base} and {name} have other classes: {odd[0]}")
             if odd := sorted(set(first.ids) ^ set(other.ids)):
                 has = base if odd[0] in first.ids else name
+                more = f" (and {len(odd) - 1} more differ)" if len(odd) > 1 else ""
                 raise ValueError(
-                    f"{base} and {name} were scored on other photos: {odd[0]!r} is in {has} alone"
-                    f" (as are {len(odd) - 1} others)" * (len(odd) > 1)
+                    f"{base} and {name} were scored on different photos: {odd[0]!r} is in {has} "
+                    f"alone{more}; split= chooses what to compare on"
                 )
             if other.views != first.views:
                 raise ValueError(

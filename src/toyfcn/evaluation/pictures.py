@@ -14,7 +14,7 @@ PAPER, INK, MUTED = (255, 255, 255), (32, 33, 36), (112, 117, 122)
 WRONG, RIGHT = (214, 39, 40), (222, 226, 230)
 LARGEST = 1600  # pixels of an overlay's longer side
 MARKS = {
-    "right": (120, 190, 150),
+    "correct": (120, 190, 150),
     "missed": WRONG,
     "false": (240, 160, 0),
     "confused": (140, 40, 190),
@@ -46,7 +46,7 @@ def marked(
     if label is not None:
         truth, seen = target == label, prediction == label
     kinds = {
-        "right": labeled & ~wrong & truth,
+        "correct": labeled & ~wrong & truth,
         "missed": wrong & truth & ~seen,
         "false": wrong & seen & ~truth,
         "confused": wrong & seen & truth,

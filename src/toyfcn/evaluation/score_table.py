@@ -19,7 +19,8 @@ def print_scores(metrics: dict[str, Any], console: Console | None = None) -> Non
     ``metrics`` is the content of metrics.json. In brackets stand the bounds of 95 % intervals.
     """
     splits = {name: found for name, found in metrics.items() if found is not None}
-    table = Table(title="intersection over union by class", title_justify="left")
+    title = Text("intersection over union by class [95 % interval]")
+    table = Table(title=title, title_justify="left")
     table.add_column("class")
     for name, found in splits.items():
         table.add_column(Text(f"{name} ({found['images']} images)"), justify="right")

@@ -143,7 +143,8 @@ def run_command(config: PredictConfig) -> None:
             drawn = pictures.overlay(pixels, labels, predictor.classes, predictor.palette)
             drawn.save(out / f"{path.stem}_overlay.png")
     kind = "masks" if server else "masks and overlays"
-    print(f"wrote {len(photos) - len(failed)} {kind} into {out}")
+    count = len(photos) - len(failed)
+    print(f"wrote {kind} of {count} {'photo' if count == 1 else 'photos'} into {out}")
     if failed:
         raise ValueError(f"{len(failed)} of {len(photos)} photos failed: " + "; ".join(failed))
 

@@ -49,7 +49,7 @@ def kinds(results: Results, theme: Theme) -> Figure | None:
     missed[0], false[0] = matrix[1:, 0].sum(), matrix[0, 1:].sum()
     present = np.flatnonzero(union)
     order = present[np.argsort(hits[present] / union[present], kind="stable")]
-    parts = {"right": hits, "missed": missed, "confused": union - hits - missed - false}
+    parts = {"correct": hits, "missed": missed, "confused": union - hits - missed - false}
     colors = (theme.runs[0], theme.runs[6], theme.runs[3], theme.runs[4])
     figure = Figure(figsize=(9.6, 1.5 + 0.3 * len(order)), layout="constrained")
     ax, left = figure.subplots(), np.zeros(len(order))
@@ -86,8 +86,8 @@ def confusion(results: Results, theme: Theme) -> Figure | None:
     ax.set_xticks(range(len(names)), names, rotation=90, color=theme.ink)
     ax.set_yticks(range(len(names)), names, color=theme.ink)
     ax.grid(visible=False)
-    ax.set_xlabel("predicted")
-    ax.set_title(f"Where each true class's pixels go, {split}, %")
+    ax.set_xlabel("predicted class")
+    ax.set_title(f"Confusion matrix, {split}: % of each true class")
     return figure
 
 
@@ -133,8 +133,8 @@ def calibration(results: Results, theme: Theme) -> Figure | None:
     ax.scatter(confidence[seen], accuracy[seen], s=size, color=theme.runs[0], alpha=0.6, zorder=3)
     ax.set_xlim(0, 1)
     ax.set_ylim(0, 1)
-    ax.set_xlabel("confidence; dots: as large as the share of the pixels")
-    ax.set_ylabel("share that is right")
+    ax.set_xlabel("confidence (highest probability); area of a dot: share of the pixels")
+    ax.set_ylabel("accuracy")
     errors = f"{found['ece']:.3f}, {found['ece_at_temperature']:.3f}"
     ax.set_title(f"Calibration error {errors} at temperature {found['temperature']:.2f}, {split}")
     return figure

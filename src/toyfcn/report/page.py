@@ -120,7 +120,8 @@ def tiles(results: Results) -> list[str]:
         tile(f"{states['finished']} of {len(results.runs)}", ", ".join(["finished", *others]))
     else:
         tile(results.runs[0].status, "status")
-    tile(duration(sum(run.seconds or 0 for run in results.runs)), "time, all runs together")
+    together = ", all runs together" if len(results.runs) > 1 else ""
+    tile(duration(sum(run.seconds or 0 for run in results.runs)), f"time{together}")
     return found
 
 
@@ -184,11 +185,13 @@ def embedded(content: bytes, kind: str = "png") -> str:
 
 
 def plot(light: bytes, dark: bytes, title: str) -> str:
-    """Return a plot, drawn for the reader's choice of light or dark."""
+    """Return a plot, drawn for the reader's choice of light or dark; all texts of one size."""
+    width = int.from_bytes(light[16:20]) * 2 // 3  # of the PNG of 150 dpi: 100 pixels an inch
     return (
         '<figure class="plot"><picture>'
         f'<source srcset="{embedded(dark)}" media="(prefers-color-scheme: dark)">'
-        f'<img src="{embedded(light)}" alt="{safe(title)}"></picture></figure>'
+        f'<img style="max-width: {width}px" src="{embedded(light)}" alt="{safe(title)}">'
+        "</picture></figure>"
     )
 
 

@@ -107,7 +107,7 @@ class Run:
             return
         other = "choose another hydra.run.dir, or delete it"
         ended = read_json(self.folder / "run.json").get("status") in ENDED
-        advice = other if ended else f"go on with resume={self.folder}, or {other}"
+        advice = other if ended else f"continue with resume={self.folder}, or {other}"
         raise ValueError(f"{self.folder} holds another run's checkpoints: {advice}")
 
     def store(self, config: TrainConfig) -> None:

@@ -47,7 +47,7 @@ Metrics = dict[str, Any]  # the content of metrics.json: {"val": {…} or None, 
 
 
 def train(config: TrainConfig, run: Run) -> Metrics:
-    """Fit a network, score its best checkpoint, leave a folder that tells it all.
+    """Train a network, score its best checkpoint and write both into the run's folder.
 
     ``config.resume`` continues a run in its folder, ``config.rerun`` repeats one in ``run``'s.
     Returns the content of metrics.json.
@@ -85,7 +85,7 @@ def train_here(config: TrainConfig, run: Run) -> Metrics:
             except BaseException as error:
                 record.ended_by(error)
                 if isinstance(error, Interrupted) and not run.in_sweep:  # which says it itself
-                    told = f"toyfcn-train: {error}; go on with: {run.resume_command}"
+                    told = f"toyfcn-train: {error}; resume with: {run.resume_command}"
                     print(told, file=sys.stderr)
                 raise failures.told(error) or error from None
         if config.rerun is not None:
@@ -163,7 +163,7 @@ def fit(
     step: int | None,
     found: Sequence[RunLogger],
 ) -> tuple[pl.Trainer, callbacks.ThroughputMonitor]:
-    """Fit the network, going on at ``step`` unless that is None, with the loggers ``found``."""
+    """Fit the network, resuming at ``step`` unless that is None, with the loggers ``found``."""
     monitor = callbacks.ThroughputMonitor()
     if config.trainer.compile:
         device.compile_backbone(parts.net.backbone, config.trainer.accelerator)
@@ -178,7 +178,7 @@ def fit(
             with optional("the network's graph in TensorBoard"):
                 tensorboard.log_graph(logger, parts.net, photos[Key(0, 0)][0])
     log.info(
-        "%s: %d images, %d parameters, %d steps (fewer: trainer.max_steps=), in %s",
+        "%s: %d images, %d parameters, %d steps (trainer.max_steps), in %s",
         parts.data.source.name,
         len(parts.train_ids),
         sum(p.numel() for p in parts.net.parameters()),
@@ -281,7 +281,7 @@ def starting_point(
         )
         saved = content[checkpointing.KEY]
         parts.data.start = saved["step"]
-        log.info("going on at step %d", parts.data.start)
+        log.info("resuming at step %d", parts.data.start)
         return parts.data.start
     if distributed.rank(config.trainer) == 0:  # the others are given its weights
         tensorboard.remove_events(run.folder)  # of a run that failed here before
