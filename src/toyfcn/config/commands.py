@@ -122,7 +122,7 @@ class EvalConfig(Checked):
     """Score a checkpoint on any split; results are in outputs/eval/.
 
     toyfcn-eval ckpt=RUN/checkpoints/best.ckpt                # on its own validation split
-    toyfcn-eval ckpt=[A/best.ckpt,B/best.ckpt]                # their probabilities averaged
+    toyfcn-eval ckpt=[A/checkpoints/best.ckpt,B/checkpoints/best.ckpt]  # averaged
     toyfcn-eval ckpt=RUN/checkpoints/best.ckpt data=voc2012 data.root=FOLDER
     """
 

@@ -25,7 +25,8 @@ def open_source(config: DataConfig) -> Source:
     """
     if isinstance(config, ShapesConfig):
         if not Path(config.root).exists():
-            log.info("drawing the shapes world into %s (once)", config.root)
+            count = config.train_images + config.val_images + config.test_images
+            log.info("drawing %d photos of shapes into %s (once)", count, config.root)
         return voc_source(draw_world(config), scene.CLASSES, config.name)
     if isinstance(config, FolderConfig):
         return folder_source(config)
