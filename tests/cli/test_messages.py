@@ -27,6 +27,9 @@ from toyfcn.models.weights_file import read_tensors
         ),
         ("-m hydra/launcher=slurm", ("or launcher=submitit_slurm",)),
         ("hydra/job_logging=x", ("toyfcn-train: there is no hydra/job_logging/x (known: default",)),
+        ("epochs=5", ("no option is called epochs (did you mean trainer.max_epochs?)",)),
+        ("steps=5", ("or trainer.max_steps?)",)),
+        ("data.size=96", ("toyfcn-train: data.size is a list, as in data.size=[96]\n",)),
         ("data.images=x", ("is an option of data of the kind folder alone",)),
     ],
 )

@@ -102,6 +102,8 @@ def explain(error: BaseException) -> str:
         text = str(failures.told(error.__cause__) or error.__cause__)
     if isinstance(error, HydraException) and error.__cause__ is not None:
         text += ": " + str(error.__cause__).partition("\n")[0]
+    if single := re.match(r"Error merging override (\S+?)=(.*): .*: \w+ is not a ListConfig", text):
+        return f"{single[1]} is a list, as in {single[1]}=[{single[2]}]"
     return " ".join(line.strip() for line in text.splitlines() if line.strip())
 
 
@@ -139,7 +141,12 @@ def unknown(error: ConfigKeyError | ConfigAttributeError) -> str:
         )
     if deeper:
         return f"no option is called {full} (did you mean {' or '.join(deeper)}?)"
-    return f"no option is called {full} ({hint(key, list(below), full[: -len(key)])})"
+    leaves = {option: f"{name}.{option}" for name, group in nodes.items() for option in group}
+    named = leaves | {name: name for name in below}
+    close = difflib.get_close_matches(key, named, n=2, cutoff=0.65)
+    prefix = full[: -len(key)]
+    meant = f"did you mean {' or '.join(prefix + named[name] for name in close)}?"
+    return f"no option is called {full} ({meant if close else hint(key, list(below), prefix)})"
 
 
 def groups() -> list[str]:

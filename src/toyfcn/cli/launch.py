@@ -80,7 +80,7 @@ def launch(
             told = failures.told(error) if isinstance(error, OSError) else None
             if not mistake and told is None:
                 raise
-            remove_unused(place.folder, f"{config_name}.log")
+            remove_unused(place.folder)
             stop(command, told or error)
         if isinstance(code, int) and code:
             sys.exit(code)
@@ -275,11 +275,11 @@ def failed_job(run: Run, error: Exception, mistake: bool) -> Exception:
     return RuntimeError(reason)  # one that can be pickled, whatever it comes from
 
 
-def remove_unused(folder: Path, logs: str) -> None:
+def remove_unused(folder: Path) -> None:
     """Remove the folder of a run that was refused, if it holds only what Hydra has written."""
     here = Path.cwd()  # which is the run's folder where a command makes none of its own
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else {LOCK}
-    if names <= {".hydra", logs} and not here.is_relative_to(folder):
+    if names <= {".hydra", "eval.log", "compare.log"} and not here.is_relative_to(folder):
         shutil.rmtree(folder, ignore_errors=True)
         if not any(folder.parent.iterdir()) and not here.is_relative_to(folder.parent):
             folder.parent.rmdir()
