@@ -166,7 +166,7 @@ def test_stopped_while_pretraining(
     answer = train(*options, "hydra.run.dir=run")
     assert answer.code == 128 + number and len(steps) == 4
     assert answer.err.count("\n") == 1, answer.err
-    assert answer.err.startswith(f"toyfcn-train: stopped by {signal.Signals(number).name}; go on")
+    assert answer.err.startswith(f"toyfcn-train: stopped by {signal.Signals(number).name}; resume")
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
     assert not (tmp_path / "run" / "checkpoints").exists()
     answer = train("resume=run")
