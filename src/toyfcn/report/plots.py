@@ -18,7 +18,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from toyfcn.report import errors
 from toyfcn.report.claims import judge
-from toyfcn.report.results import Results, clean, label
+from toyfcn.report.results import REPEATS, Results, clean, label
 from toyfcn.report.theme import LIGHT, Theme, plain, run_colours
 
 SHOWN = 5  # runs compared by class
@@ -182,13 +182,14 @@ def iou_by_class(results: Results, theme: Theme) -> Figure | None:
 def parameters(results: Results, theme: Theme) -> Figure | None:
     """Each swept parameter against the score, with the mean of each value where they repeat.
 
-    Seeds are shown where nothing else was swept, and never joined: their order means nothing.
+    Seeds and folds are shown where nothing else was swept, and never joined: their order has no
+    meaning.
     Runs that one option of words tells apart have a color a word.
     """
     runs = [r for r in results.runs if r.status in ("finished", "pruned")]
     runs = [run for run in runs if results.score(run) is not None]
     swept = [name for name in results.parameters if len({r.parameters.get(name) for r in runs}) > 1]
-    swept = [name for name in swept if name != "seed" or len(swept) == 1][:6]
+    swept = [name for name in swept if name not in REPEATS or len(swept) == 1][:6]
     if len(runs) < 2 or not swept:
         return None
     colours = run_colours(results, theme)
@@ -209,7 +210,7 @@ def parameters(results: Results, theme: Theme) -> Figure | None:
             colour = theme.runs[int(x) % len(theme.runs)] if by_word else colours[run.name]
             face = colour if run.finished else theme.paper
             ax.scatter(x, y, s=44, facecolor=face, edgecolor=colour, linewidth=1.5, zorder=3)
-        if len(by_place) < sum(run.finished for run in runs) and name != "seed":
+        if len(by_place) < sum(run.finished for run in runs) and name not in REPEATS:
             means = sorted((x, sum(found) / len(found)) for x, found in by_place.items())
             if ticks is None:
                 ax.plot(*zip(*means, strict=True), color=theme.muted, linewidth=1.2, zorder=2)
