@@ -26,6 +26,8 @@ def test_the_project_trains_and_its_tests_pass(
     assert "toyfcn-train --config-dir conf experiment=first" in capsys.readouterr().out
     monkeypatch.chdir(tmp_path / "mine")
     monkeypatch.setattr(sys, "path", list(sys.path))
+    for name in [name for name in sys.modules if name.partition(".")[0] == "mycode"]:
+        monkeypatch.delitem(sys.modules, name)  # another test's
     short = ["trainer.max_steps=20", "trainer.val_every=20", "trainer.threads=1"]
     answer = train("--config-dir", "conf", "experiment=first", *short, "hydra.run.dir=run")
     assert answer.code == 0, answer.err

@@ -78,7 +78,7 @@ def fit(root: Path, recipe: RecipeConfig, callbacks: list[Callback], **options: 
 RECIPES = {
     "adamw": RecipeConfig(lr=1e-3, clip=1.0, sample=0.5),
     "muon": RecipeConfig(lr=1e-2, optimizer="muon"),
-    "sgd": RecipeConfig(lr=1e-3, optimizer="sgd", loss="sum"),
+    "sgd": RecipeConfig(lr=1e-3, optimizer="sgd", reduction="sum"),
 }
 
 
