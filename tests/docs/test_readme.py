@@ -93,6 +93,7 @@ def test_there_are_commands_of_each_kind() -> None:
 
 # ---- and runs ----
 ELSEWHERE = {  # what a command needs, or where else it runs
+    r"myshards": "needs shards: tests/data/test_shards.py has some",
     "segmentation_models_pytorch": "a library that is not installed",
     r"trainer=(gpu|ddp)": "GPUs, or several processes: test_gpu.py, test_ddp.py",
     r"launcher=": "a launcher: test_sweeps.py",
