@@ -73,7 +73,7 @@ CALLBACKS_THAT_BREAK: dict[type[Callback], str] = {
     Timer: TIME,
     StochasticWeightAveraging: "it changes the schedule and cannot be resumed: set recipe.average",
     BatchSizeFinder: "it trains before the training: set data.batch_size",
-    LearningRateFinder: "it trains before the training: sweep over recipe.lr",
+    LearningRateFinder: "it trains before the training: see debug=lr",
 }
 
 
