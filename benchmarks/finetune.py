@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -43,9 +44,11 @@ class Plain(nn.Module):
 
     def __init__(self, backbone: str) -> None:
         super().__init__()
-        self.net: nn.Module = timm.create_model(backbone, features_only=True, out_indices=(2, 3, 4))
-        channels: list[int] = self.net.feature_info.channels()  # type: ignore[union-attr,operator]
-        self.heads = nn.ModuleList(nn.Conv2d(count, CLASSES, 1) for count in channels)
+        net: Any = timm.create_model(backbone, features_only=True, out_indices=(2, 3, 4))
+        self.net = net
+        self.heads = nn.ModuleList(
+            nn.Conv2d(count, CLASSES, 1) for count in net.feature_info.channels()
+        )
 
     def forward(self, photo: Tensor) -> Tensor:
         """Score photos, float (B, 3, H, W)."""

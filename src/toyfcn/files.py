@@ -71,6 +71,19 @@ def refuse_no_file(path: str | Path | None, option: str) -> None:
         raise ValueError(f"{option}={path} does not exist")
 
 
+@contextmanager
+def write_errors(doing: str) -> Iterator[None]:
+    """Turn an error of the disk into one line: cannot do this, and the reason.
+
+    Raises:
+        ValueError: instead of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"cannot {doing}: {error.strerror or error}") from None
+
+
 def atomic_copy(source: Path, target: Path) -> None:
     """Make ``target`` the file that ``source`` is now: a second link to it, or else a copy."""
     aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")

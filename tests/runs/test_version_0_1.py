@@ -14,6 +14,7 @@ import torch
 from conftest import Command
 
 import toyfcn
+from toyfcn.config.trainer import KEYS
 
 HERE = Path(__file__).parent / "version_0_1"
 
@@ -41,7 +42,7 @@ def test_a_stopped_run_ends_as_the_one_that_finished(old: Path, train: Command) 
     found, wanted = (
         json.loads((old / run / "metrics.json").read_text()) for run in ("stopped", "finished")
     )
-    assert found["val"].keys() >= wanted["val"].keys()
+    assert found["val"].keys() == {*KEYS} >= wanted["val"].keys()
     assert found["test"]["loss"] == pytest.approx(wanted["test"]["loss"], abs=1e-2)
 
 

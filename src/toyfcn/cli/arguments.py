@@ -36,7 +36,7 @@ def complete(words: Sequence[str], options: Sequence[str], positional: str | Non
         if "-cn" in (before, name) or "--config-name" in (before, name):
             refuse_choice(word.rpartition("=")[2])
         of_flag = FLAGS.get(before, False)
-        a_file = positional and not of_flag and os.path.exists(word)  # noqa: PTH110  # a=1.jpg
+        a_file = positional and not of_flag and os.path.exists(word)  # noqa: PTH110  # Path's fails on long words
         option = ("=" in word and name[:1] != "-") or word[:1] == "~"
         if of_flag or name in FLAGS or (option and not a_file):
             kept.append(word)

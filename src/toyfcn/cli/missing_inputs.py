@@ -6,6 +6,7 @@ from typing import Any
 
 from toyfcn.config.commands import DataCommandConfig, PredictConfig, TrainConfig
 from toyfcn.config.data import DataConfig
+from toyfcn.config.option import as_list
 from toyfcn.data.locations import refuse_missing, refuse_missing_source
 from toyfcn.files import refuse_no_file
 
@@ -18,11 +19,10 @@ def refuse_missing_inputs(config: Any, command: str) -> None:
     """
     needed = hasattr(config, "ckpt") and not isinstance(config, TrainConfig)
     if needed or getattr(config, "ckpt", None):
-        for ckpt in config.ckpt if isinstance(config.ckpt, list) and config.ckpt else [config.ckpt]:
+        for ckpt in as_list(config.ckpt) or [None]:
             refuse_no_file(ckpt, "ckpt")
     if isinstance(config, PredictConfig) and config.source:
-        listed = config.source if isinstance(config.source, list) else [config.source]
-        for source in listed:
+        for source in as_list(config.source):
             refuse_missing_source(source)
     reads = not isinstance(config, DataCommandConfig) or command.endswith("check")
     if reads and isinstance(data := getattr(config, "data", None), DataConfig):

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from toyfcn.cli.errors import one_line
+from toyfcn.files import write_errors
 
 PROJECT = Path(__file__).parents[1] / "new_project"
 
@@ -35,9 +36,7 @@ def write_project(folder: Path) -> None:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} is not empty: name a new folder")
-    try:
+    with write_errors(f"write {folder}"):
         shutil.copytree(
             PROJECT, folder, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True
         )
-    except OSError as error:
-        raise ValueError(f"cannot write {folder}: {error}") from None

@@ -13,7 +13,7 @@ from typing import Any, get_type_hints
 
 from toyfcn.config.data import KINDS, DataConfig
 from toyfcn.config.model import STRIDES, ModelConfig
-from toyfcn.config.option import Checked, option
+from toyfcn.config.option import Checked, as_list, option
 from toyfcn.config.recipe import PAPER_LR, RecipeConfig
 from toyfcn.config.sweep import SweepConfig
 from toyfcn.config.target import names_of
@@ -204,8 +204,7 @@ class PredictConfig(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        listed = self.source if isinstance(self.source, list) else [self.source]
-        if not all(isinstance(item, str | None) for item in listed):
+        if not all(isinstance(item, str | None) for item in as_list(self.source)):
             raise ValueError(f"source={self.source} is no path, nor a list of paths")
         if self.format == "voc_server" and (self.scores or self.source):
             given = "scores" if self.scores else "source"

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 
 from toyfcn.config.commands import TrainConfig
 from toyfcn.config.data import FolderConfig
+from toyfcn.config.recipe import OPTIMIZERS
 
-OWN_OPTIMIZERS = ("adamw", "sgd", "muon")
 Needs = tuple[str, Callable[[TrainConfig], bool]]
 
 AUGMENT: Needs = "data.augment=true", lambda config: config.data.augment
@@ -27,8 +27,8 @@ NEEDS: dict[str, Needs] = {  # what an option needs to have an effect
     "data.split_seed": SPLIT_BY_FRACTIONS,
     "recipe.adam_lr_factor": ("recipe.optimizer=muon", lambda c: c.recipe.optimizer == "muon"),
     "recipe.momentum": (
-        f"recipe.optimizer={' or '.join(OWN_OPTIMIZERS)}",
-        lambda c: c.recipe.optimizer in OWN_OPTIMIZERS,
+        f"recipe.optimizer={' or '.join(OPTIMIZERS)}",
+        lambda c: c.recipe.optimizer in OPTIMIZERS,
     ),
     "recipe.backbone_lr_factor": (
         "a backbone that learns (recipe.freeze=null)",

@@ -60,7 +60,7 @@ class Checked:
             key = f"{self.GROUP}.{item.name}" if self.GROUP else item.name
             if rule["length"] and len(value) != rule["length"]:
                 raise ValueError(f"{key}={value} needs {rule['length']} values, not {len(value)}")
-            for given in value if isinstance(value, list) else [value]:
+            for given in as_list(value):
                 if rule["choices"] and given not in rule["choices"]:
                     allowed = ", ".join(str(choice) for choice in rule["choices"])
                     if rule["target"] is None or not (":" in given or given[:1].isupper()):
@@ -73,6 +73,11 @@ class Checked:
                     raise ValueError(f"{key}={given} is below {rule['low']}")
                 if rule["high"] is not None and not given <= rule["high"]:
                     raise ValueError(f"{key}={given} is above {rule['high']}")
+
+
+def as_list(value: Any) -> list[Any]:
+    """Return a list as it is, and anything else as the only one of a list."""
+    return value if isinstance(value, list) else [value]
 
 
 def expanded(path: Any) -> Any:

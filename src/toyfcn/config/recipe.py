@@ -9,7 +9,8 @@ from toyfcn.config.option import Checked, option
 
 PAPER_LR = (1e-10, 1e-12, 1e-14)  # of FCN-32s, 16s and 8s with a summed loss; at once: as 32s
 WEIGHTINGS = ("none", "sqrt", "median")
-TAKE_NONE = ("cross_entropy", "adamw", "sgd", "muon", "onecycle", "constant")  # have options
+OPTIMIZERS = ("adamw", "sgd", "muon")
+SCHEDULES = ("onecycle", "constant")
 
 
 @dataclass
@@ -34,7 +35,7 @@ class RecipeConfig(Checked):
     optimizer: str = option(
         "adamw",
         "how weights move; muon: the backbone's filters by Muon, all else by AdamW",
-        choices=("adamw", "sgd", "muon"),
+        choices=OPTIMIZERS,
         target=", a class of torch.optim such as RAdam, or package.module:name",
     )
     optimizer_args: Any = option(
@@ -55,7 +56,7 @@ class RecipeConfig(Checked):
     schedule: str = option(
         "onecycle",
         "lr over the steps: linear warm-up, then cosine",
-        choices=("onecycle", "constant"),
+        choices=SCHEDULES,
         target=", a class of torch.optim.lr_scheduler such as PolynomialLR, or package.module:name",
     )
     schedule_args: Any = option(
@@ -108,7 +109,7 @@ class RecipeConfig(Checked):
             value, args = getattr(self, name), getattr(self, f"{name}_args")
             if args is not None and not isinstance(args, dict):
                 raise ValueError(f"recipe.{name}_args={args} is not like {{gamma: 1, deep: true}}")
-            if args is not None and value in TAKE_NONE:
+            if args is not None and value in ("cross_entropy", *OPTIMIZERS, *SCHEDULES):
                 raise ValueError(f"recipe.{name}_args={args} is not for recipe.{name}={value}")
         if self.reduction == "sum" and self.loss != "cross_entropy":
             raise ValueError(

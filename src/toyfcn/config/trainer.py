@@ -128,6 +128,10 @@ class TrainerConfig(ScoringConfig):
             raise ValueError("trainer.max_steps or trainer.max_epochs must be 1 or more, none be 0")
         if self.lr_range is not None and not self.lr_range[0] < self.lr_range[1]:
             raise ValueError(f"trainer.lr_range={self.lr_range} is not a range [low,high]")
+        if self.lr_range is not None and (self.precision != "32-true" or self.processes > 1):
+            raise ValueError(
+                "trainer.lr_range needs trainer.precision=32-true and a single process"
+            )
 
     @property
     def processes(self) -> int:

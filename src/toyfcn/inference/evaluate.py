@@ -12,6 +12,7 @@ import torch
 
 from toyfcn.config.commands import EvalConfig
 from toyfcn.config.data import KINDS, DataConfig
+from toyfcn.config.option import as_list
 from toyfcn.config.target import refuse_untrusted
 from toyfcn.config.trainer import ScoringConfig
 from toyfcn.data import preflight
@@ -62,9 +63,7 @@ def run_command(config: EvalConfig, run: Run) -> None:
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
     loaded = checkpoint.load(config.ckpt, config.trust)
-    paths = [
-        str(path) for path in (config.ckpt if isinstance(config.ckpt, list) else [config.ckpt])
-    ]
+    paths = [str(path) for path in as_list(config.ckpt)]
     data = as_trained(config.data, loaded.data, config.trust)
     moved = isinstance(config.data, dict) and "root" not in config.data
     try:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from toyfcn.config.commands import CompareConfig
+from toyfcn.config.option import as_list
 from toyfcn.config.trainer import ScoringConfig
 from toyfcn.data.datamodule import SegmentationData
 from toyfcn.evaluation import compare, pictures
@@ -35,7 +36,7 @@ def run_command(config: CompareConfig, run: Run) -> int:
 
     Returns 1 where one is surely worse than the first by more than ``config.fail_below``, else 0.
     """
-    paths = config.of if isinstance(config.of, list) else [config.of]
+    paths = as_list(config.of)
     if len(paths) < 2 or not all(paths):
         raise ValueError("name two or more runs, checkpoints, sweeps or folders with images.npz")
     if config.trainer.metrics:

@@ -41,7 +41,7 @@ IDS = "loggers.json"  # in a run's folder
 # in TensorBoard's HParams tab of every run, beside what its command line chose: few, for it shows
 # the first five columns of its own alphabetical order
 ALWAYS = ("data.name", "model.name", "recipe.lr", "seed")
-FIGURES = ("miou", "pixel_acc", "loss")
+OF_BEST = ("miou", "pixel_acc", "loss")  # figures of the best checkpoint
 
 
 class Csv(RunLogger, CSVLogger):
@@ -220,7 +220,7 @@ def log_results(
     found = {  # a name that sorts behind val/…: TensorBoard opens on curves, not on single points
         f"with_best/{split}_{key}": float(scores[key])
         for split, scores in scored.items()
-        for key in (*FIGURES, *names_of(config.trainer.metrics))
+        for key in (*OF_BEST, *names_of(config.trainer.metrics))
         if isinstance(scores[key], float)
     }
     matrices = {

@@ -60,8 +60,6 @@ def run_range_test(config: TrainConfig, task: SegmentationTask, data: Segmentati
         ValueError: options that it does not follow.
     """
     trainer = config.trainer
-    if trainer.precision != "32-true" or trainer.processes > 1:
-        raise ValueError("trainer.lr_range needs trainer.precision=32-true and a single process")
     assert trainer.lr_range is not None
     low, high = trainer.lr_range
     span = max(1, trainer.max_steps - 1)

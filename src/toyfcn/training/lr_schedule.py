@@ -8,7 +8,7 @@ import math
 import torch
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from toyfcn.config.recipe import RecipeConfig
+from toyfcn.config.recipe import SCHEDULES, RecipeConfig
 from toyfcn.config.target import call, find
 
 LENGTHS = ("total_iters", "total_steps", "T_max")  # what schedules call the steps of a training
@@ -23,7 +23,7 @@ def learning_rate_schedule(
         ValueError: it is not one of toyfcn's, and cannot be made; the message says why.
     """
     schedule, warmup = recipe.schedule, recipe.warmup
-    if schedule in ("onecycle", "constant"):
+    if schedule in SCHEDULES:
         return LambdaLR(optimizer, lambda step: lr_factor(step, steps, schedule, warmup))
     name = f"recipe.schedule={schedule}"
     maker = find(name, schedule, "torch.optim.lr_scheduler")

@@ -24,7 +24,7 @@ from toyfcn.data.datasets import open_source
 from toyfcn.data.source import FileSource
 from toyfcn.data.tools.survey import Survey, survey
 from toyfcn.evaluation.scoring import score
-from toyfcn.files import write_text
+from toyfcn.files import write_errors, write_text
 from toyfcn.training import device
 from toyfcn.training.lr_range import plain_steps
 from toyfcn.training.proposal import ENOUGH, Proposal, fitted, propose, usable
@@ -74,11 +74,9 @@ def run(config: DataCommandConfig) -> int:
         )
     full = proposal.config(config.data, cost.steps, cost.threads)
     text = experiment(full, proposal, header(proposal, config, seen, cost, command))
-    try:
+    with write_errors(f"write out={out}"):
         out.parent.mkdir(parents=True, exist_ok=True)
         write_text(out, text)
-    except OSError as error:
-        raise ValueError(f"cannot write out={out}: {error.strerror or error}") from None
     print(f"{text}\nwritten into {out}\ntrain: {command}")
     return 0
 

@@ -183,11 +183,11 @@ class SegmentationTask(pl.LightningModule):
         if self.trainer.state.fn == "fit" and self.trainer.is_global_zero:
             self.warn_of_collapse(matrix)
         for key in (*self.figures, "iou"):
-            value = found[key]
-            if not isinstance(value, dict):
+            if isinstance(value := found[key], dict):
+                for name, part in value.items():
+                    self.log(f"val_{key}/{name}", _number(part), batch_size=1)
+            else:
                 self.log(f"val/{key}", _number(value), prog_bar=key == "miou", batch_size=1)
-            for name, part in value.items() if isinstance(value, dict) else ():
-                self.log(f"val_{key}/{name}", _number(part), batch_size=1)
         self.log("step", float(self.global_step))  # the x-axis, counted as training counts it
 
     def warn_of_collapse(self, matrix: Tensor) -> None:

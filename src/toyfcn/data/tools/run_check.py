@@ -14,7 +14,7 @@ from toyfcn.data.datasets import open_source
 from toyfcn.data.folder import FolderSource, shared_ending
 from toyfcn.data.source import FileSource
 from toyfcn.data.tools.check import Report, check_source
-from toyfcn.files import write_json
+from toyfcn.files import write_errors, write_json
 
 SHOWN = 5  # missing files of a folder
 
@@ -42,11 +42,9 @@ def run(config: DataCommandConfig) -> int:
         print(advice)
     if config.report is not None:
         path = Path(config.report)
-        try:
+        with write_errors(f"write the report {path}"):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, report)
-        except OSError as error:
-            raise ValueError(f"cannot write the report {path}: {error.strerror}") from None
         print(f"report: {path}")
     return 1 if report["faults"] else 0
 

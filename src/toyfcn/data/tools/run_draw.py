@@ -8,6 +8,7 @@ from toyfcn.config.commands import DataCommandConfig
 from toyfcn.config.data import ShapesConfig
 from toyfcn.data.datasets import draw_world
 from toyfcn.data.tools.command_line import data_options
+from toyfcn.files import write_errors
 
 
 def run(config: DataCommandConfig) -> int:
@@ -21,10 +22,8 @@ def run(config: DataCommandConfig) -> int:
         raise ValueError(f"draw makes shapes worlds, not data={data.name}: set data=shapes")
     folder = Path(data.root)
     existed = (folder / "world.json").is_file()
-    try:
+    with write_errors(f"draw into {folder}"):
         draw_world(data)
-    except OSError as error:
-        raise ValueError(f"cannot draw into {folder}: {error.strerror or error}") from None
     counts = f"{data.train_images} + {data.val_images} + {data.test_images}"
     print(
         f"{folder} {'holds this world already' if existed else 'is drawn'}: {counts} photos "
