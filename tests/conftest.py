@@ -4,6 +4,7 @@ import functools
 import importlib
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -142,3 +143,15 @@ def own_folder(tmp_path: Path) -> Path:
     (tmp_path / "photos" / "notes.txt").write_text("not a photo")
     (tmp_path / "photos" / ".a0.jpg").write_text("not one either")
     return tmp_path
+
+
+def start_train(home: Path, *words: str) -> "subprocess.Popen[str]":
+    """Start toyfcn-train in a process of its own."""
+    return subprocess.Popen(
+        [Path(sys.executable).with_name("toyfcn-train"), *words],
+        cwd=home,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )

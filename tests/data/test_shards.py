@@ -2,10 +2,8 @@
 
 import contextlib
 import io
-import os
 import re
 import signal
-import subprocess
 import sys
 import tarfile
 import threading
@@ -21,6 +19,7 @@ import fsspec
 import numpy as np
 import pytest
 import torch
+from conftest import start_train
 from killer import same_end
 from PIL import Image
 
@@ -140,31 +139,20 @@ WORDS = """
     """
 
 
-def start(home: Path, *words: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [Path(sys.executable).with_name("toyfcn-train"), *words],
-        cwd=home,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-
-
 @pytest.mark.slow
 def test_two_processes_with_two_workers_stop_and_go_on(home: Path) -> None:
     words = [*WORDS.split(), "data.args={url: shards, classes: [ground, sky]}"]
-    whole = start(home, *words, "hydra.run.dir=whole")
+    whole = start_train(home, *words, "hydra.run.dir=whole")
     _, told = whole.communicate(timeout=300)
     assert whole.returncode == 0, told
-    run = start(home, *words, "hydra.run.dir=run", "trainer.save_every=1")
+    run = start_train(home, *words, "hydra.run.dir=run", "trainer.save_every=1")
     deadline = time.time() + 120
     while not (home / "run/checkpoints/last.ckpt").exists() and time.time() < deadline:
         time.sleep(0.05)
     run.send_signal(signal.SIGTERM)
     _, told = run.communicate(timeout=120)
     assert run.returncode == 143, told
-    run = start(home, "resume=run", "trust=[myshards]")
+    run = start_train(home, "resume=run", "trust=[myshards]")
     _, told = run.communicate(timeout=300)
     assert run.returncode == 0, told
     same_end(home / "run", home / "whole")

@@ -2,19 +2,16 @@
 
 import csv
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import start_train
 
 from toyfcn.cli import CONF
 
-BIN = Path(sys.executable).parent
 # 7 images in batches of 3: shares of 2 and 1, and of the last batch one process has none
 WORDS = """
     data.train_images=7 data.val_images=3 data.test_images=2 data.size=[48,56] data.batch_size=3
@@ -26,17 +23,6 @@ RUN = WORDS.split()
 DDP = ["trainer=ddp", "trainer.accelerator=cpu"]
 RECIPES = [path.stem for path in sorted((CONF / "recipe").glob("*.yaml"))]
 MILD = {"online": "recipe.lr=0.05 recipe.clip=1", "paper": "recipe.lr=1e-5"}
-
-
-def start(home: Path, *words: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [BIN / "toyfcn-train", *words],
-        cwd=home,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -67,8 +53,8 @@ def same_runs(two: Path, one: Path) -> None:
 def test_two_processes_equal_one(tmp_path: Path, recipe: str) -> None:
     words = [*RUN, f"recipe={recipe}", *MILD.get(recipe, "").split()]
     runs = [
-        start(tmp_path, *words, "hydra.run.dir=one"),
-        start(tmp_path, *words, *DDP, "hydra.run.dir=two", "data.root=data2"),
+        start_train(tmp_path, *words, "hydra.run.dir=one"),
+        start_train(tmp_path, *words, *DDP, "hydra.run.dir=two", "data.root=data2"),
     ]
     for run in runs:
         _, told = run.communicate(timeout=120)
@@ -92,7 +78,7 @@ def test_a_signal_stops_both_and_they_go_on(tmp_path: Path, recipe: str) -> None
     longer = [*RUN, *DDP, "trainer.max_steps=45", "trainer.val_every=15", "trainer.save_every=1"]
     longer += [f"recipe={recipe}", *MILD.get(recipe, "").split()]
     run, last = (
-        start(tmp_path, *longer, "hydra.run.dir=run"),
+        start_train(tmp_path, *longer, "hydra.run.dir=run"),
         tmp_path / "run/checkpoints/last.ckpt",
     )
     while not last.exists() and run.poll() is None:
@@ -103,7 +89,7 @@ def test_a_signal_stops_both_and_they_go_on(tmp_path: Path, recipe: str) -> None
     step = torch.load(last, weights_only=True)["toyfcn_run"]["step"]
     assert 0 < step < 45
     for words in (["resume=run"], [*longer, "hydra.run.dir=whole"]):
-        run = start(tmp_path, *words)
+        run = start_train(tmp_path, *words)
         _, told = run.communicate(timeout=120)
         assert run.returncode == 0, told
     resumed, whole = weights(tmp_path / "run"), weights(tmp_path / "whole")
@@ -112,7 +98,7 @@ def test_a_signal_stops_both_and_they_go_on(tmp_path: Path, recipe: str) -> None
 
 @pytest.mark.slow
 def test_one_that_fails_ends_the_other(tmp_path: Path) -> None:
-    run = start(tmp_path, *RUN, *DDP, "recipe=paper", "recipe.lr=1e30", "hydra.run.dir=run")
+    run = start_train(tmp_path, *RUN, *DDP, "recipe=paper", "recipe.lr=1e30", "hydra.run.dir=run")
     _, told = run.communicate(timeout=60)
     assert run.returncode == 2, told
     assert "the loss is" in told and "Traceback" not in told
