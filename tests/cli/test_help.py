@@ -116,7 +116,10 @@ UNREAD = {
 }
 
 
-@pytest.mark.parametrize("name", UNREAD)
+@pytest.mark.parametrize(
+    "name",
+    ["help", "config", "mistake", pytest.param("training", marks=pytest.mark.slow)],
+)
 def test_nobody_reads_what_is_printed(tmp_path: Path, name: str) -> None:
     """As with ``| head``: the other end of both streams is closed before anything is printed."""
     read, write = os.pipe()
@@ -244,6 +247,7 @@ SWEEP = ["-m", "seed=0,1"]
 WORDS = {"callback": [[], SWEEP], "search": [SWEEP], "argument": [["recipe.lr=-2"]]}
 
 
+@pytest.mark.slow
 def test_mistakes_in_a_file_of_ones_own_name_it(tmp_path: Path) -> None:
     """All in one process: an experiment file of the user's, and one from someone not to trust."""
     (tmp_path / "own" / "experiment").mkdir(parents=True)

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 COUNTS = """
 import gc, sys  # and this core needs no Hydra
 from toyfcn.cli.job import load
@@ -26,6 +28,7 @@ assert gc.get_freeze_count() <= frozen
 """
 
 
+@pytest.mark.slow
 def test_what_is_imported_stays_out_of_the_collectors_way(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", COUNTS], capture_output=True, text=True, check=False, cwd=tmp_path

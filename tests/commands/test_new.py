@@ -16,6 +16,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
     new.main()
 
 
+@pytest.mark.slow
 def test_the_project_trains_and_its_tests_pass(
     train: Command,
     tmp_path: Path,

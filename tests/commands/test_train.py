@@ -121,6 +121,7 @@ def test_multirun_over_lr_and_stride(command: Command, tmp_path: Path) -> None:
         assert json.loads((sweep / job / "run.json").read_text())["status"] == "finished"
 
 
+@pytest.mark.slow
 def test_same_seed_same_figures(command: Command, tmp_path: Path) -> None:
     arguments = [*" ".join(TINY).split(), "trainer.max_steps=4", "recipe.average=0.9"]
     found = []
@@ -158,6 +159,7 @@ def test_a_finer_rung_starts_from_a_coarser_checkpoint(trained: Path, command: C
     assert "before the first step: val mean IU" in answer.out
 
 
+@pytest.mark.slow
 def test_pretraining_as_a_classifier_and_a_small_vgg(command: Command) -> None:
     answer = command("train", *" ".join(TINY).split(), "recipe.pretrain_steps=4", "model.stride=2")
     assert answer.code == 0, answer.err

@@ -167,6 +167,7 @@ def test_they_stand_where_figures_do(train: Command, command: Command, tmp_path:
     assert found["MulticlassF1Score"] == metrics["val"]["MulticlassF1Score"]
 
 
+@pytest.mark.slow
 def test_a_sweep_looks_at_one(train: Command, command: Command, tmp_path: Path) -> None:
     words = ["trainer.metrics=[mymetrics:Share]", "optimized_metric=val.Share"]
     words += ["sweep.direction=minimize", "recipe.lr=0.1,0.001", "hydra.sweep.dir=sweep"]

@@ -166,6 +166,7 @@ def test_it_trains_and_its_checkpoint_is_used_where_it_is_trusted(
     assert answer.code == 0 and "the same, bit for bit" in answer.out, answer.err
 
 
+@pytest.mark.slow
 def test_code_that_a_file_names_is_not_imported(
     mynets: Path, train: Command, command: Command
 ) -> None:
@@ -199,6 +200,7 @@ def test_code_that_a_file_names_is_not_imported(
     assert not Path("trace").exists() and "evil" not in sys.modules
 
 
+@pytest.mark.slow
 def test_callbacks_and_metrics_that_a_stored_config_names_are_not_imported(
     mynets: Path, train: Command
 ) -> None:

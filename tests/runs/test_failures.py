@@ -79,7 +79,8 @@ def goes_on(home: Path, run: Path, calm: Path) -> None:
     same_end(run, calm / "run")
 
 
-@pytest.mark.parametrize("choice", ["go_on", pytest.param("stop", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("choice", ["go_on", "stop"])
 def test_disk_full(tmp_path: Path, disk: Path, calm: Path, choice: str) -> None:
     options = [f"trainer.save_failed={choice}", f"data.root={calm}/data/shapes"]
     process = start(tmp_path, *RUN, *options, f"hydra.run.dir={disk}/run")

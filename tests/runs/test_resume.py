@@ -148,7 +148,7 @@ def test_no_worker_is_left_where_a_validation_is(
     assert not multiprocessing.active_children()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=SLOW), signal.SIGTERM])
 def test_stopped_while_pretraining(
     train: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
@@ -175,10 +175,9 @@ def test_stopped_while_pretraining(
     same_end(tmp_path / "run", tmp_path / "calm")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("setsid") is None, reason="setsid gives a run its terminal")
-@pytest.mark.parametrize(
-    "nohup", [[], pytest.param(["nohup"], marks=SLOW)], ids=["terminal", "nohup"]
-)
+@pytest.mark.parametrize("nohup", [[], ["nohup"]], ids=["terminal", "nohup"])
 def test_the_terminal_closes(train: Command, tmp_path: Path, nohup: list[str]) -> None:
     """All its processes get SIGHUP, and nothing can be printed any more."""
     steps = ["data.workers=2", "trainer.max_steps=300", "trainer.val_every=150"]
@@ -215,7 +214,7 @@ def test_the_terminal_closes(train: Command, tmp_path: Path, nohup: list[str]) -
 @pytest.mark.skipif(sys.platform != "linux", reason="forkserver with preloaded libraries")
 @pytest.mark.parametrize(
     ("kills", "terms", "steps"),
-    [(1, 1, 40), pytest.param(20, 10, 600, marks=SLOW)],
+    [(1, 0, 20), pytest.param(20, 10, 600, marks=SLOW)],
 )
 def test_killed_at_random_moments(tmp_path: Path, kills: int, terms: int, steps: int) -> None:
     print(kill_at_random(tmp_path, kills, terms, seed=kills, steps=steps))
@@ -240,7 +239,8 @@ def test_killed_between_last_and_best(train: Command, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="environments of processes are read")
 # Python's own choice up to 3.13, and since
-@pytest.mark.parametrize("method", ["fork", pytest.param("forkserver", marks=SLOW)])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
 def test_a_killed_run_leaves_no_process(tmp_path: Path, method: str) -> None:
     """Neither a loader worker nor the server that forked it."""
     code = (
@@ -364,6 +364,7 @@ def test_what_cannot_go_on_is_refused_in_one_line(train: Command, stopped: Path)
     refused("last.ckpt", "cannot be read safely")
 
 
+@pytest.mark.slow
 def test_the_second_process_in_a_folder_is_refused(train: Command, stopped: Path) -> None:
     lock = stopped / ".hydra" / "lock"
     holder = "import sys, filelock; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); "

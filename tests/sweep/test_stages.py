@@ -34,6 +34,7 @@ def _no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plots, "draw_all", lambda *_: {})
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_no_plots")
 def test_a_stopped_ladder_goes_on(
     train: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -103,6 +103,7 @@ def status(folder: Path) -> str:
     return str(json.loads((folder / "run.json").read_text())["status"])
 
 
+@pytest.mark.slow
 def test_a_failing_job_loses_no_other_and_alone_runs_again(
     command: Any, trained: Trained, tmp_path: Path
 ) -> None:
@@ -182,6 +183,7 @@ def test_the_space_may_be_in_a_file(command: Any, trained: Trained, tmp_path: Pa
     assert [(c.recipe.lr, c.seed) for _, c in trained.asked] == [(0.01, 4), (0.02, 4)]
 
 
+@pytest.mark.slow
 def test_a_search_killed_in_the_third_trial_ends_with_six(
     command: Any, trained: Trained, tmp_path: Path
 ) -> None:
@@ -229,6 +231,7 @@ def test_a_loss_is_minimized(
     assert ranked[0].parameters == {"recipe.lr": lr}
 
 
+@pytest.mark.slow
 def test_hopeless_trials_are_pruned(command: Any, trained: Trained, tmp_path: Path) -> None:
     space = ["recipe.lr=choice(0.5, 0.1, 0.2, 0.3)", "sweep.sampler=grid", "sweep.name=s"]
     answer = command("-m", "sweep=optuna", "sweep.prune_after_trials=1", *space)
@@ -248,6 +251,7 @@ def test_hopeless_trials_are_pruned(command: Any, trained: Trained, tmp_path: Pa
     assert best.value == 0.5 and best.params == {"recipe.lr": "0.5"}
 
 
+@pytest.mark.slow
 def test_a_failed_trial_is_tried_again_with_the_same_parameters(
     command: Any, trained: Trained, tmp_path: Path
 ) -> None:

@@ -39,6 +39,7 @@ def calm(tmp_path: Path) -> Path:
     return tmp_path / "calm"
 
 
+@pytest.mark.slow
 def test_what_a_killed_run_logged_too_far_is_hidden(tmp_path: Path, calm: Path) -> None:
     run = tmp_path / "run"
     for resumed_at, end in ((None, 13), (5, 12), (10, 17), (17, 20)):  # each killed at its end
@@ -69,6 +70,7 @@ def test_a_validation_that_is_done_again_stands_once(tmp_path: Path, calm: Path)
     assert points(run) == points(calm)
 
 
+@pytest.mark.slow
 def test_points_hidden_before_are_not_taken_for_there(tmp_path: Path, calm: Path) -> None:
     """Step 10 was validated by a process whose checkpoint was of step 5, and then not again."""
     run = tmp_path / "run"

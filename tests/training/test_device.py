@@ -38,6 +38,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mallopt is glibc's")
 def test_freed_memory_is_kept() -> None:
     """How many pages five steps cost that make 112 MB anew and free them."""

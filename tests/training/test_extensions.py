@@ -73,6 +73,7 @@ def mycode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("mycode.py").write_text(MODULE)
 
 
+@pytest.mark.slow
 def test_a_callback_goes_on_where_it_was(
     train: Command, tmp_path: Path, stop_at: Callable[[int], None]
 ) -> None:

@@ -54,6 +54,7 @@ def test_it_is_scored_predicts_and_starts_a_finer_one(command: Command, trained:
     assert means and not any(mean.any() for mean in means)  # as a fresh norm has them
 
 
+@pytest.mark.slow
 def test_stopped_and_continued_it_ends_alike(
     trained: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

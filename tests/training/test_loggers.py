@@ -104,6 +104,7 @@ def of_mlflow(folder: Path) -> tuple[Any, dict[str, list[tuple[int, float]]], li
     return run, points, files
 
 
+@pytest.mark.slow
 def test_every_logger_has_it_all_and_changes_nothing(
     train: Command, tmp_path: Path, stop_at: Callable[[int], None]
 ) -> None:
