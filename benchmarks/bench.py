@@ -1,6 +1,6 @@
 """All figures of speed side by side: steps, epochs, scoring, reading, start-up, memory.
 
-    python benchmarks/bench.py [--quick] [--only step,epoch,scoring,data,startup] [--gpu]
+    python benchmarks/bench.py [--quick] [--only step,epoch,scoring,predict,data,startup] [--gpu]
 
 Each is a ratio to something measured in the same run: the straightforward program, a peer, or the
 machine's own limit (a float32 matrix product, bare decoding, a copy of memory). Steps and epochs
@@ -217,6 +217,17 @@ def data(quick: bool) -> list[Row]:
     return [(what, figure, bar) for what, figure, bar in child(str(HERE / "data.py"))]
 
 
+def predict(quick: bool) -> list[Row]:
+    """toyfcn-predict on 200 photos of VOC2007, beside one by one: see predict.py."""
+    if quick or not os.environ.get("TOYFCN_VOC"):
+        return []
+    return [
+        (f"{network}: {figure}", value, "≥ 2" if figure == "ratio" else "")
+        for network, figures in child(str(HERE / "predict.py")).items()
+        for figure, value in figures.items()
+    ]
+
+
 def startup(quick: bool) -> list[Row]:
     """How long a command takes to answer, beside the imports that it needs."""
     python = sys.executable
@@ -240,6 +251,7 @@ SECTIONS: dict[str, Callable[[bool], list[Row]]] = {
     "step": step,
     "epoch": epoch,
     "scoring": scoring,
+    "predict": predict,
     "data": data,
     "startup": startup,
 }

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from toyfcn.data.datamodule import SegmentationData as SegmentationData
     from toyfcn.data.voc import VOCReader as VOCReader
     from toyfcn.inference.evaluate import evaluate as evaluate
-    from toyfcn.inference.predict import Predictor as Predictor
-    from toyfcn.inference.predict import load as load
+    from toyfcn.inference.predictor import Predictor as Predictor
+    from toyfcn.inference.predictor import load as load
     from toyfcn.models.fcn import FCN as FCN
     from toyfcn.models.upsampling import bilinear_kernel as bilinear_kernel
     from toyfcn.training.task import SegmentationTask as SegmentationTask
@@ -24,8 +24,8 @@ __version__ = "0.1.0"
 _MODULES = {
     "train": "api",
     "evaluate": "inference.evaluate",
-    "load": "inference.predict",
-    "Predictor": "inference.predict",
+    "load": "inference.predictor",
+    "Predictor": "inference.predictor",
     "VOCReader": "data.voc",
     "SegmentationData": "data.datamodule",
     "SegmentationTask": "training.task",

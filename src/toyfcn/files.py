@@ -15,11 +15,12 @@ from filelock import FileLock, Timeout
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[IO[bytes]]:
+def atomic_write(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
     """Open a file that takes the place of ``path`` when the block ends, and not if it fails.
 
     It is written beside ``path``, synced and renamed: a kill or a power cut at any moment leaves
-    the file of before or the new one, and two writers at once leave the last one's.
+    the file of before or the new one, and two writers at once leave the last one's. What is not
+    ``durable`` is not synced, which is quicker: a power cut may lose it.
 
     Raises:
         OSError: the file cannot be written.
@@ -28,12 +29,14 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     try:
         with aside.open("wb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    if durable:
+        sync_folder(path.parent)
 
 
 def write_text(path: Path, text: str) -> None:

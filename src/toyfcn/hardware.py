@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import re
@@ -67,6 +68,19 @@ def peak_memory() -> int | None:
         return None
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def keep_memory(largest: int = 64 << 20, kept: int = 256 << 20) -> bool:
+    """Let glibc keep freed memory, for fresh memory costs page faults; tell whether it does.
+
+    It keeps blocks of up to ``largest`` bytes, together up to ``kept``.
+    """
+    trim_threshold, mmap_threshold = -1, -3  # of mallopt(3)
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        return bool(libc.mallopt(mmap_threshold, largest) and libc.mallopt(trim_threshold, kept))
+    except (OSError, AttributeError):
+        return False
 
 
 def process_count() -> int:

@@ -17,7 +17,8 @@ from toyfcn.config.data import VOCConfig
 from toyfcn.config.model import ModelConfig
 from toyfcn.data.transforms import resize_image, working_size
 from toyfcn.data.voc import find_voc, voc_source
-from toyfcn.inference.predict import refuse_collisions, run_command
+from toyfcn.inference.predict import run_command
+from toyfcn.inference.sources import refuse_collisions
 from toyfcn.models.build import build_network
 from toyfcn.runs import checkpoint
 

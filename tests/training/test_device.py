@@ -57,7 +57,7 @@ def test_without_mallopt_only_what_was_asked_for_is_warned_of(
     def none(name: str) -> None:
         raise OSError(name)
 
-    monkeypatch.setattr(device.ctypes, "CDLL", none)
+    monkeypatch.setattr(hardware.ctypes, "CDLL", none)
     with caplog.at_level(logging.WARNING):
         device.keep_memory(TrainerConfig())
         assert not caplog.records

@@ -151,10 +151,10 @@ def overlay(
         size = (max(1, round(mask.shape[1] * share)), max(1, round(mask.shape[0] * share)))
         photo = np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.BOX))
         mask = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
-    mixed = (0.45 * photo + 0.55 * colored(mask, palette)).astype(np.uint8)
-    if classes[0] == "background" or not any(palette[:3]):
-        mixed = np.where((mask > 0)[..., None], mixed, photo)
-    found = np.unique(mask)
+    clear = classes[0] == "background" or not any(palette[:3])
+    mixed, painted = photo.copy(), mask > 0 if clear else np.ones_like(mask, bool)
+    mixed[painted] = 0.45 * photo[painted] + 0.55 * colored(mask[painted], palette)
+    found = np.flatnonzero(np.bincount(mask.ravel())).tolist()
     width = max(160, photo.shape[1])
     key = legend(
         [classes[i] for i in found],

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from toyfcn import hardware
 from toyfcn.config.commands import EvalConfig
 from toyfcn.config.data import KINDS, DataConfig
 from toyfcn.config.option import as_list
@@ -60,6 +61,7 @@ def run_command(config: EvalConfig, run: Run) -> None:
 
     Writes metrics.json, images.csv and images.npz into the run's folder.
     """
+    hardware.keep_memory()
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
     loaded = checkpoint.load(config.ckpt, config.trust)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,10 @@ class Ensemble(nn.Module):
 
     def forward(self, image: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Score photos (B, 3, H, W), RGB in 0..255: log-probabilities (B, C, H, W) or ``size``."""
-        found = [net(image, size).log_softmax(1) for net in self.nets]
+        return self.mean([net(image, size) for net in self.nets])
+
+    def mean(self, scores: Sequence[Tensor]) -> Tensor:
+        """Return the log-probabilities of the mean, of each network's scores (B, C, H, W)."""
+        found = [score.log_softmax(1) for score in scores]
         total = torch.stack(found).logsumexp(0)
         return total - torch.tensor(len(found), dtype=total.dtype, device=total.device).log()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import shutil
 import warnings
@@ -52,12 +51,7 @@ def keep_memory(trainer: TrainerConfig) -> None:
         largest, kept = 64 << 20, trainer.keep_mb << 20
     else:
         return
-    trim_threshold, mmap_threshold = -1, -3  # of mallopt(3)
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-        done = libc.mallopt(mmap_threshold, largest) and libc.mallopt(trim_threshold, kept)
-    except (OSError, AttributeError):
-        done = 0
+    done = hardware.keep_memory(largest, kept)
     asked = "reuse_memory=true" if trainer.reuse_memory else f"keep_mb={trainer.keep_mb}"
     if not done and (trainer.reuse_memory or trainer.keep_mb != TrainerConfig.keep_mb):
         log.warning("trainer.%s is ignored: this system's allocator has no mallopt", asked)

@@ -1,0 +1,133 @@
+"""A trained network, ready to label photos: what ``toyfcn.load`` returns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from toyfcn import hardware
+from toyfcn.data.image_io import WHITE, read_image
+from toyfcn.data.transforms import resize_image, working_size
+from toyfcn.models.folding import folded
+from toyfcn.models.kernels.argmax import argmax_labels
+from toyfcn.models.labeling import blocks
+from toyfcn.runs import checkpoint
+from toyfcn.runs.checkpoint import Checkpoint
+
+Pixels = NDArray[np.uint8]
+
+
+class Labeled(NamedTuple):
+    """Labels of a photo, uint8 (H, W), and its scores, float16 (classes, H, W), if asked for."""
+
+    labels: Pixels
+    scores: NDArray[np.float16] | None
+
+
+class Predictor:
+    """A trained network, ready to label photos.
+
+    ``classes`` are the names by label; ``palette`` has 256 colors as 768 integers; ``temperature``
+    is what scores are divided by in ``probabilities``: fitted on val at the end of the training,
+    or 1 without a val split and for several checkpoints.
+
+    >>> predictor = toyfcn.load("run/checkpoints/best.ckpt")
+    >>> labels = predictor.predict(numpy.zeros((48, 64, 3), numpy.uint8))
+    >>> labels.shape, labels.dtype, predictor.classes[0]
+    ((48, 64), dtype('uint8'), 'background')
+    >>> shares = predictor.probabilities(numpy.zeros((48, 64, 3), numpy.uint8))
+    >>> shares.shape, float(shares.sum(0).mean().round(decimals=3))
+    (torch.Size([21, 48, 64]), 1.0)
+    """
+
+    def __init__(self, loaded: Checkpoint, accelerator: str = "auto") -> None:
+        self.device = hardware.device(accelerator, "device")
+        self.net = folded(loaded.net).to(self.device)
+        self.short_side = loaded.model.short_side
+        self.white: int = getattr(loaded.data, "white", WHITE)  # of photos of 16 bits
+        self.classes: list[str] = loaded.classes
+        self.temperature: float = loaded.metadata.get("temperature", 1.0)
+        self.palette: list[int] = list(loaded.metadata["palette"])
+
+    def predict(self, photo: Pixels | str | Path) -> Pixels:
+        """Return the label of each pixel, uint8 (H, W), of a photo: RGB uint8 (H, W, 3) or a file.
+
+        Raises:
+            ValueError: the file cannot be read, or the array is of another shape or type.
+        """
+        return self.label(as_image(photo, self.white)).labels
+
+    @torch.inference_mode()
+    def label(self, image: Tensor, scores: bool = False) -> Labeled:
+        """Label a photo, uint8 (3, H, W); unless asked for, its scores are never all in memory."""
+        size = (image.shape[1], image.shape[2])
+        labels = torch.empty(size, dtype=torch.uint8)
+        kept = torch.empty(len(self.classes), *size, dtype=torch.float16) if scores else None
+        for top, left, found in blocks(self.net, self.seen(image), size):
+            rows, columns = (
+                slice(i, i + n) for i, n in zip((top, left), found.shape[2:], strict=True)
+            )
+            labels[rows, columns] = argmax_labels(found)[0]
+            if kept is not None:
+                kept[:, rows, columns] = found[0]
+        return Labeled(labels.numpy(), None if kept is None else kept.numpy())
+
+    def pixels(self, image: Tensor) -> int:
+        """Return how many pixels of a photo (3, H, W) the network sees."""
+        height, width = working_size(image.shape[1:], self.short_side)
+        return height * width
+
+    def seen(self, image: Tensor) -> Tensor:
+        """Return a photo (3, H, W) as the network sees it: (1, 3, h, w) on its device."""
+        size = working_size(image.shape[1:], self.short_side)
+        return resize_image(image, size)[None].to(self.device)
+
+    def probabilities(self, photo: NDArray[np.uint8] | str | Path) -> Tensor:
+        """Return the calibrated probability of each class at each pixel, float32 (classes, H, W).
+
+        The labels of ``predict`` are those of the highest ones: the temperature changes none.
+        """
+        return (self.scores(photo) / self.temperature).softmax(0)
+
+    @torch.inference_mode()
+    def scores(self, photo: NDArray[np.uint8] | str | Path) -> Tensor:
+        """Return the scores of each pixel before the softmax, float32 (classes, H, W)."""
+        image = as_image(photo, self.white)
+        size = (image.shape[1], image.shape[2])
+        found: Tensor = self.net(self.seen(image), size)[0].cpu()
+        return found
+
+
+def load(
+    ckpt: str | Path | Sequence[str | Path], accelerator: str = "auto", trust: Sequence[str] = ()
+) -> Predictor:
+    """Read a checkpoint and return what predicts with it; nothing in the file is executed.
+
+    Of several checkpoints the probabilities are averaged. ``accelerator`` is auto, cpu or gpu;
+    ``trust`` are packages whose code the checkpoint may name.
+
+    >>> toyfcn.load("run/checkpoints/best.ckpt").classes[:2]
+    ['background', 'aeroplane']
+
+    Raises:
+        ValueError: there is no such file, or none that toyfcn-train wrote.
+    """
+    return Predictor(checkpoint.load(ckpt, trust), accelerator)
+
+
+def as_image(photo: NDArray[np.uint8] | str | Path, white: int = WHITE) -> Tensor:
+    """Return a photo as uint8 (3, H, W)."""
+    if isinstance(photo, str | Path):
+        return read_image(Path(photo), white)
+    array = np.asarray(photo)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
+        raise ValueError(
+            f"a photo is an array of uint8 (height, width, 3), not {array.dtype} {array.shape}"
+        )
+    return torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1)
