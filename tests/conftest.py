@@ -15,7 +15,14 @@ import pytest
 import torch
 from PIL import Image
 
+from toyfcn.config.commands import TrainConfig
+from toyfcn.config.data import VOCConfig
+from toyfcn.config.model import ModelConfig
+from toyfcn.data.locations import find_voc
 from toyfcn.data.source import palette
+from toyfcn.data.voc import voc_source
+from toyfcn.models.build import build_network
+from toyfcn.runs import checkpoint
 
 
 class Answer(NamedTuple):
@@ -120,6 +127,22 @@ def tiny_voc(tmp_path: Path) -> Path:
     for split, names in {"train": ids[:4], "val": ids[4:], "trainval": ids}.items():
         (lists / f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
     return tmp_path
+
+
+@pytest.fixture
+def best(tiny_voc: Path, request: pytest.FixtureRequest) -> Path:
+    """A checkpoint of 21 classes with random score layers; its stride may be a parameter."""
+    model = ModelConfig(width=0.5, stride=getattr(request, "param", 4))
+    config = TrainConfig(data=VOCConfig(root=str(tiny_voc), test_split=None), model=model)
+    source = voc_source(find_voc(tiny_voc, 2007))
+    torch.manual_seed(0)
+    net = build_network(config.model, 21)
+    for head in net.heads:
+        torch.nn.init.normal_(head.weight)
+    state = {f"net.{name}": value for name, value in net.state_dict().items()}
+    path = tiny_voc / "best.ckpt"
+    torch.save({"state_dict": state, "toyfcn": checkpoint.make_metadata(config, source)}, path)
+    return path
 
 
 @pytest.fixture

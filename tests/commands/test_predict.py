@@ -12,33 +12,13 @@ from conftest import Command
 from PIL import Image
 
 import toyfcn
-from toyfcn.config.commands import PredictConfig, TrainConfig
-from toyfcn.config.data import VOCConfig
-from toyfcn.config.model import ModelConfig
+from toyfcn.config.commands import PredictConfig
 from toyfcn.data.transforms import resize_image, working_size
-from toyfcn.data.voc import find_voc, voc_source
 from toyfcn.inference.predict import run_command
 from toyfcn.inference.sources import refuse_collisions
-from toyfcn.models.build import build_network
 from toyfcn.runs import checkpoint
 
 SLOW = pytest.mark.slow  # the exporter takes its time; .ci/run runs it
-
-
-@pytest.fixture
-def best(tiny_voc: Path, request: pytest.FixtureRequest) -> Path:
-    """A checkpoint of 21 classes with random score layers; its stride may be a parameter."""
-    model = ModelConfig(width=0.5, stride=getattr(request, "param", 4))
-    config = TrainConfig(data=VOCConfig(root=str(tiny_voc), test_split=None), model=model)
-    source = voc_source(find_voc(tiny_voc, 2007))
-    torch.manual_seed(0)
-    net = build_network(config.model, 21)
-    for head in net.heads:
-        torch.nn.init.normal_(head.weight)
-    state = {f"net.{name}": value for name, value in net.state_dict().items()}
-    path = tiny_voc / "best.ckpt"
-    torch.save({"state_dict": state, "toyfcn": checkpoint.make_metadata(config, source)}, path)
-    return path
 
 
 def test_several_sources_upright_with_scores(best: Path, command: Command) -> None:

@@ -20,6 +20,18 @@ from toyfcn.config.target import names_of
 from toyfcn.config.trainer import FIGURES, LoggerConfig, ScoringConfig, TrainerConfig
 
 
+def _refuse_overlap(config: EvalConfig | PredictConfig) -> None:
+    """Check that tiles overlap by less than half of them, and that there are any.
+
+    Raises:
+        ValueError: they do not.
+    """
+    if config.tile is None and config.overlap != type(config).overlap:
+        raise ValueError("overlap= has an effect with tile= alone: set it, or leave overlap= out")
+    if config.tile is not None and 2 * config.overlap > config.tile:
+        raise ValueError(f"overlap={config.overlap} is more than half of tile={config.tile}")
+
+
 def _none_given(*configs: type[DataConfig]) -> type:
     """Make a config with every option of the given ones, none of which has a value yet."""
     types = {name: kind for config in configs for name, kind in get_type_hints(config).items()}
@@ -30,6 +42,14 @@ def _none_given(*configs: type[DataConfig]) -> type:
 
 AsTrainedConfig = _none_given(*KINDS.values())  # toyfcn-eval: the others are the checkpoint's
 
+TILE = (
+    "pixels a side of the tiles that large photos are scored in, after model.short_side; null: "
+    "whole photos"
+)
+OVERLAP = (
+    "pixels that tiles share with their neighbors; seamless from twice the receptive field on "
+    "(see toyfcn-model), and nearly so far below"
+)
 TRUST = "packages whose code a checkpoint may name; also in the variable TOYFCN_TRUST"
 
 
@@ -136,8 +156,14 @@ class EvalConfig(Checked):
     resamples: int = option(
         2000, "draws of the bootstrap behind the 95 % intervals of the scores", low=100
     )
+    tile: int | None = option(None, TILE, low=16)
+    overlap: int = option(64, OVERLAP, low=0)
     data: Any = None  # conf/eval.yaml chooses data=as_trained
     trainer: ScoringConfig = field(default_factory=ScoringConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _refuse_overlap(self)
 
 
 @dataclass
@@ -198,12 +224,15 @@ class PredictConfig(Checked):
     scores: bool = option(
         False, "write NAME_scores.npz too: float16 (classes, height, width), before the softmax"
     )
+    tile: int | None = option(None, TILE, low=16)
+    overlap: int = option(64, OVERLAP, low=0)
     split: str = option("test", "voc_server: list of the photos, which need no masks")
     data: Any = None  # voc_server: where the photos lie; conf/predict.yaml says as_trained
     device: str = option("auto", "where to run", choices=("auto", "cpu", "gpu"))
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _refuse_overlap(self)
         if not all(isinstance(item, str | None) for item in as_list(self.source)):
             raise ValueError(f"source={self.source} is no path, nor a list of paths")
         if self.format == "voc_server" and (self.scores or self.source):

@@ -40,12 +40,14 @@ TURNS = {  # what makes a picture upright, by its EXIF orientation: as ImageOps.
 
 
 @contextlib.contextmanager
-def opened(path: Path, what: str, coded: bytes | None = None) -> Iterator[Image.Image]:
+def opened(
+    path: Path, what: str, coded: bytes | None = None, limit: int = MAX_PIXELS
+) -> Iterator[Image.Image]:
     """Open a picture by its header, or the one that ``coded`` holds.
 
     Raises:
         ValueError: it cannot be read, here or by what is done with it, or claims more than
-            ``MAX_PIXELS`` pixels; the message names the path.
+            ``limit`` pixels; the message names the path.
     """
     try:
         with (
@@ -53,26 +55,26 @@ def opened(path: Path, what: str, coded: bytes | None = None) -> Iterator[Image.
             path.open("rb") if coded is None else io.BytesIO(coded) as file,
             Image.open(file) as image,
         ):
-            if image.width * image.height > MAX_PIXELS:
+            if image.width * image.height > limit:
                 raise ValueError(f"it claims {image.width} x {image.height} pixels")
             yield image
     except Exception as error:  # decoders raise anything over damaged bytes
         raise ValueError(f"cannot read the {what} {path}: {reason_of(error)}") from None
 
 
-def read_image(path: Path, white: int = WHITE) -> Tensor:
+def read_image(path: Path, white: int = WHITE, limit: int = MAX_PIXELS) -> Tensor:
     """Decode a photo to uint8 RGB (3, H, W), upright by its EXIF (or XMP) orientation.
 
     Values of 16 bits are scaled so that ``white`` becomes 255.
 
     Raises:
-        ValueError: the file cannot be decoded, or claims more than ``MAX_PIXELS`` pixels.
+        ValueError: the file cannot be decoded, or claims more than ``limit`` pixels.
     """
     try:
         coded = path.read_bytes()
     except OSError as error:
         raise ValueError(f"cannot read the photo {path}: {reason_of(error)}") from None
-    with opened(path, "photo", coded) as image:
+    with opened(path, "photo", coded, limit) as image:
         pixels = rgb(image, coded, white)
         if (turn := turn_of(image)) is not None:
             pixels = np.array(Image.fromarray(pixels).transpose(turn))
@@ -89,7 +91,7 @@ def rgb(image: Image.Image, coded: bytes, white: int) -> NDArray[np.uint8]:
         raise ValueError(f"its mode is {image.mode}, which does not say what white is")
     if has_16_bits(image):
         return to_8_bits(image, coded, white)
-    return np.array(image.convert("RGB"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def to_8_bits(image: Image.Image, coded: bytes, white: int) -> NDArray[np.uint8]:

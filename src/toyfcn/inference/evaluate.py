@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,9 +25,12 @@ from toyfcn.evaluation.per_image import ImageCounts, write_images
 from toyfcn.evaluation.score_table import print_scores
 from toyfcn.evaluation.test_scorings import note_scoring
 from toyfcn.files import write_json
+from toyfcn.models.tiled import Tiled
 from toyfcn.runs import checkpoint
 from toyfcn.runs.checkpoint import Checkpoint
 from toyfcn.runs.run import Run
+
+log = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -66,6 +70,10 @@ def run_command(config: EvalConfig, run: Run) -> None:
         torch.set_num_threads(config.trainer.threads)
     loaded = checkpoint.load(config.ckpt, config.trust)
     paths = [str(path) for path in as_list(config.ckpt)]
+    if config.tile is not None:
+        net = Tiled(loaded.net, config.tile, config.overlap)
+        warn_of_small_photos(config.tile, loaded.model.short_side)
+        loaded = dataclasses.replace(loaded, net=net)
     data = as_trained(config.data, loaded.data, config.trust)
     moved = isinstance(config.data, dict) and "root" not in config.data
     try:
@@ -103,6 +111,19 @@ def score_split(
     preflight.check(source, data.split_ids(split))
     checkpoint.warn_of_trained(loaded, data, split)
     return loaded.score(data, split, trainer, resamples)
+
+
+def warn_of_small_photos(tile: int, short_side: int | None) -> None:
+    """Warn if most photos will be smaller than a tile, once they are resized."""
+    if short_side is not None and short_side <= tile:
+        log.warning(
+            "tile=%d: the checkpoint sees photos with a short side of %d pixels, so only those "
+            "more than %.1f times as long as wide have several tiles; for photos of full size, "
+            "train with model.short_side=null",
+            tile,
+            short_side,
+            tile / short_side,
+        )
 
 
 def as_trained(chosen: Any, trained: DataConfig, trust: Sequence[str] = ()) -> DataConfig:

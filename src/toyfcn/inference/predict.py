@@ -7,19 +7,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from rich.progress import track
+from torch import Tensor
 
 from toyfcn import hardware
 from toyfcn.config.commands import PredictConfig
-from toyfcn.data.image_io import read_image
+from toyfcn.data.image_io import MAX_PIXELS, opened, read_image
 from toyfcn.data.png import encode_png
 from toyfcn.data.preflight import tell_of_16_bits
 from toyfcn.evaluation import pictures
 from toyfcn.files import atomic_write
+from toyfcn.inference.evaluate import warn_of_small_photos
 from toyfcn.inference.pipeline import Room, in_threads
 from toyfcn.inference.predictor import Predictor
 from toyfcn.inference.sources import find_photos, refuse_collisions, submission
 from toyfcn.runs import checkpoint
+
+LARGEST = 1 << 31  # pixels of a photo that is seen in tiles
 
 
 def run_command(config: PredictConfig) -> None:
@@ -32,7 +37,10 @@ def run_command(config: PredictConfig) -> None:
     else:
         photos = find_photos(config.source)
     refuse_collisions(photos, out, config)
-    predictor = Predictor(loaded, config.device)
+    predictor = Predictor(loaded, config.device, config.tile, config.overlap)
+    if config.tile is not None:
+        warn_of_small_photos(config.tile, predictor.short_side)
+        Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit; ``LARGEST`` is ours
     tell_of_16_bits(photos, predictor.white, "so the checkpoint was trained; scale others before")
     out.mkdir(parents=True, exist_ok=True)
     threads = torch.get_num_threads()
@@ -54,13 +62,20 @@ class Job:
 
     def __call__(self, path: Path) -> ValueError | None:
         """Predict a photo; return why it cannot be read, or None."""
-        predictor = self.predictor
+        limit = MAX_PIXELS if self.config.tile is None else LARGEST
         try:
-            image = read_image(path, predictor.white)
+            with opened(path, "photo", limit=limit) as header:
+                pixels = self.predictor.pixels((header.height, header.width))
+            with self.room.taken_by(pixels):
+                self.write(path, read_image(path, self.predictor.white, limit))
         except ValueError as error:
             return error
-        with self.room.taken_by(predictor.pixels(image)):
-            labels, scores = predictor.label(image, self.config.scores)
+        return None
+
+    def write(self, path: Path, image: Tensor) -> None:
+        """Label a photo (3, H, W) and write all files of it."""
+        predictor = self.predictor
+        labels, scores = predictor.label(image, self.config.scores)
         written = partial(atomic_write, durable=False)
         with written(self.out / f"{path.stem}.png") as file:
             file.write(encode_png(labels, predictor.palette))
@@ -72,4 +87,3 @@ class Job:
             drawn = pictures.overlay(pixels, labels, predictor.classes, predictor.palette)
             with written(self.out / f"{path.stem}_overlay.png") as file:
                 file.write(encode_png(np.asarray(drawn)))
-        return None

@@ -17,6 +17,7 @@ from toyfcn.data.transforms import resize_image, working_size
 from toyfcn.models.folding import folded
 from toyfcn.models.kernels.argmax import argmax_labels
 from toyfcn.models.labeling import blocks
+from toyfcn.models.tiled import Tiled
 from toyfcn.runs import checkpoint
 from toyfcn.runs.checkpoint import Checkpoint
 
@@ -46,9 +47,17 @@ class Predictor:
     (torch.Size([21, 48, 64]), 1.0)
     """
 
-    def __init__(self, loaded: Checkpoint, accelerator: str = "auto") -> None:
+    def __init__(
+        self,
+        loaded: Checkpoint,
+        accelerator: str = "auto",
+        tile: int | None = None,
+        overlap: int = 64,
+    ) -> None:
         self.device = hardware.device(accelerator, "device")
-        self.net = folded(loaded.net).to(self.device)
+        self.net, self.tile = folded(loaded.net).to(self.device), tile
+        if tile is not None:
+            self.net = Tiled(self.net, tile, overlap)
         self.short_side = loaded.model.short_side
         self.white: int = getattr(loaded.data, "white", WHITE)  # of photos of 16 bits
         self.classes: list[str] = loaded.classes
@@ -78,10 +87,13 @@ class Predictor:
                 kept[:, rows, columns] = found[0]
         return Labeled(labels.numpy(), None if kept is None else kept.numpy())
 
-    def pixels(self, image: Tensor) -> int:
-        """Return how many pixels of a photo (3, H, W) the network sees."""
-        height, width = working_size(image.shape[1:], self.short_side)
-        return height * width
+    def pixels(self, size: tuple[int, int]) -> int:
+        """Return the pixels that the network sees at one time of a photo of (height, width).
+
+        They take the most memory; 16 pixels of the photo itself count as one of them.
+        """
+        height, width = (min(n, self.tile or n) for n in working_size(size, self.short_side))
+        return max(height * width, size[0] * size[1] // 16)
 
     def seen(self, image: Tensor) -> Tensor:
         """Return a photo (3, H, W) as the network sees it: (1, 3, h, w) on its device."""
@@ -105,12 +117,18 @@ class Predictor:
 
 
 def load(
-    ckpt: str | Path | Sequence[str | Path], accelerator: str = "auto", trust: Sequence[str] = ()
+    ckpt: str | Path | Sequence[str | Path],
+    accelerator: str = "auto",
+    trust: Sequence[str] = (),
+    *,
+    tile: int | None = None,
+    overlap: int = 64,
 ) -> Predictor:
     """Read a checkpoint and return what predicts with it; nothing in the file is executed.
 
     Of several checkpoints the probabilities are averaged. ``accelerator`` is auto, cpu or gpu;
-    ``trust`` are packages whose code the checkpoint may name.
+    ``trust`` are packages whose code the checkpoint may name. Photos larger than ``tile`` pixels
+    a side are seen in tiles, which share ``overlap`` pixels; None: whole.
 
     >>> toyfcn.load("run/checkpoints/best.ckpt").classes[:2]
     ['background', 'aeroplane']
@@ -118,7 +136,7 @@ def load(
     Raises:
         ValueError: there is no such file, or none that toyfcn-train wrote.
     """
-    return Predictor(checkpoint.load(ckpt, trust), accelerator)
+    return Predictor(checkpoint.load(ckpt, trust), accelerator, tile, overlap)
 
 
 def as_image(photo: NDArray[np.uint8] | str | Path, white: int = WHITE) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,29 +11,26 @@ from torch import Tensor, nn
 from toyfcn.models.custom import CustomNetwork
 from toyfcn.models.ensemble import Ensemble
 from toyfcn.models.fcn import FCN
+from toyfcn.models.tiled import Block, Tiled
 from toyfcn.models.unet import UNet
 
 ROWS = 1 << 19  # scores of the rows that are enlarged at once
 
 
-class Block(NamedTuple):
-    """Scores float (1, C, h, w) of the rectangle of a photo whose top left pixel is (top, left)."""
-
-    top: int
-    left: int
-    scores: Tensor
-
-
 def blocks(net: nn.Module, image: Tensor, size: tuple[int, int]) -> Iterator[Block]:
     """Yield ``net(image, size)`` of a photo (1, 3, H, W) in blocks that cover it, each pixel once.
+
+    A network of tiles is never asked for more than one of them, where the photo is not enlarged.
 
     Enlarged scores differ in their last bits from those that are enlarged all at once.
     """
     if isinstance(net, Ensemble):
         for parts in zip(*(blocks(member, image, size) for member in net.nets), strict=True):
             yield parts[0]._replace(scores=net.mean([part.scores for part in parts]))
-    elif isinstance(net, FCN | UNet | CustomNetwork) and tuple(image.shape[-2:]) != size:
+    elif isinstance(net, FCN | UNet | CustomNetwork | Tiled) and tuple(image.shape[-2:]) != size:
         yield from enlarged(net(image), size)
+    elif isinstance(net, Tiled):
+        yield from net.blocks(image)
     else:
         yield Block(0, 0, net(image, size))
 

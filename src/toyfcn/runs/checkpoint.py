@@ -33,6 +33,7 @@ from toyfcn.models.build import Network, build_network
 from toyfcn.models.ensemble import Ensemble
 from toyfcn.models.fcn import FCN
 from toyfcn.models.pretrained import Transplant
+from toyfcn.models.tiled import Tiled
 from toyfcn.models.weights_file import read_tensors
 from toyfcn.text import first_line
 
@@ -46,7 +47,7 @@ KEY = "toyfcn"  # of the metadata in a checkpoint
 class Checkpoint:
     """A trained network with what it knows about its classes and data."""
 
-    net: Network | Ensemble
+    net: Network | Ensemble | Tiled
     model: ModelConfig
     data: DataConfig
     metadata: dict[str, Any]
@@ -219,7 +220,7 @@ def transplant(start: Checkpoint, net: Network) -> Transplant:
     Raises:
         ValueError: the shapes differ; the message names the first such weight.
     """
-    assert not isinstance(start.net, Ensemble)  # which only scoring and prediction load
+    assert not isinstance(start.net, Ensemble | Tiled)  # which only scoring and prediction load
     given, wanted = start.net.state_dict(), net.state_dict()
     finer = len(net.heads) > len(start.net.heads)
     report = Transplant()
