@@ -75,26 +75,25 @@ class Tiled(nn.Module):
         In memory are a tile, and the rows that the next tiles share with those before.
         """
         down, across = (spans(n, self.tile, self.overlap, self.stride) for n in image.shape[-2:])
-        above = torch.empty(0)  # sums of the rows that the last row of tiles shares with this one
+        shared = max(span.stop - span.after for span in down)
+        carried = torch.empty(0)  # sums of the rows that are shared with the tiles above
+        height = 0  # of these
         for y in down:
-            shared, before = torch.empty(0), torch.empty(0)  # before: of the columns, likewise
+            before = torch.empty(0)  # sums of the columns that are shared with the last tile
             for x in across:
                 part = self.net(image[..., y.start : y.stop, x.start : x.stop])
                 if len(down) * len(across) > 1:
-                    weights = y.weight[:, None] * x.weight
-                    part = part * weights.to(part.device)
-                    part[..., : before.shape[-1]] += before if before.numel() else 0
-                done = part[..., : x.after - x.start]
-                before = part[..., x.after - x.start :].clone()
-                if above.numel():
-                    done[..., : above.shape[-2], :] += above[..., x.start : x.after]
-                if y.after < y.stop:
-                    if not shared.numel():
-                        shape = (y.stop - y.after, image.shape[-1])
-                        shared = part.new_empty(*part.shape[:2], *shape)
-                    shared[..., x.start : x.after] = done[..., y.after - y.start :, :]
+                    part = part * (y.weight[:, None] * x.weight).to(part.device)
+                if before.numel():
+                    part[..., : before.shape[-1]] += before
+                if not carried.numel():
+                    carried = part.new_empty(*part.shape[:2], shared, image.shape[-1])
+                done, before = part.tensor_split((x.after - x.start,), dim=-1)
+                columns = carried[..., x.start : x.after]
+                done[..., :height, :] += columns[..., :height, :]
+                columns[..., : y.stop - y.after, :] = done[..., y.after - y.start :, :]
                 yield Block(y.start, x.start, done[..., : y.after - y.start, :])
-            above = shared
+            height = y.stop - y.after
 
 
 def spans(side: int, tile: int, overlap: int, stride: int) -> list[Span]:
