@@ -1,8 +1,12 @@
 """What toyfcn-predict and toyfcn-eval write with their further options."""
 
+import csv
+import io
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +17,11 @@ from PIL import Image
 
 import toyfcn
 from toyfcn.config.commands import EvalConfig, PredictConfig
+from toyfcn.data.voc import CLASSES
+from toyfcn.evaluation.test_time_augmentation import augmented_probabilities
+from toyfcn.inference import polygons
 from toyfcn.inference.predict import run_command
+from toyfcn.runs import checkpoint
 
 
 def noise(path: Path, height: int, width: int, seed: int = 0) -> Path:
@@ -79,7 +87,11 @@ def test_tiles_above_the_working_size_are_warned_of(
 PEAK = """
 import resource, sys
 from toyfcn.config.commands import PredictConfig
+from toyfcn.data.voc import CLASSES
+from toyfcn.evaluation.test_time_augmentation import augmented_probabilities
+from toyfcn.inference import polygons
 from toyfcn.inference.predict import run_command
+from toyfcn.runs import checkpoint
 ckpt, out, *photos = sys.argv[1:]
 for photo in photos:
     run_command(PredictConfig(ckpt=ckpt, source=photo, out=out, tile=256))
@@ -100,3 +112,149 @@ def test_memory_is_bounded_for_a_large_photo(best: Path) -> None:
     before, after = (int(line) for line in done.stderr.split() if line.isdigit())
     assert after - before < 300  # MB
     assert labels(best.parent / "out" / "large.png").shape == (6000, 6000)
+
+
+def predict(best: Path, source: object, **options: object) -> Path:
+    out = best.parent / "masks"
+    run_command(PredictConfig(ckpt=str(best), source=source, out=str(out), **options))
+    return out
+
+
+def test_confidence_is_the_calibrated_probability(best: Path) -> None:
+    content = torch.load(best, weights_only=True)
+    content["toyfcn"]["temperature"] = 2.0
+    torch.save(content, best)
+    photo = noise(best.parent / "a.png", 50, 70)
+    out = predict(best, str(photo), confidence=True)
+    wanted = (toyfcn.load(best).scores(photo) / 2).softmax(0).amax(0)
+    found = labels(out / "a_confidence.png")
+    assert Image.open(out / "a_confidence.png").mode == "L"
+    assert np.abs(found / 255 - wanted.numpy()).max() < 0.003
+
+
+def test_folders_stay_as_they_were(best: Path, command: Command) -> None:
+    for name in ("photos/a.png", "photos/b/a.png", "photos/b/c/d.png", "photos/.x/h.png"):
+        noise(best.parent / name, 20, 30)
+    for source, out in (("'photos/**/*.png'", "globbed"), ("photos", "photos/out")):
+        for _ in range(2):  # what was written below photos is no photo
+            answer = command("predict", f"ckpt={best}", f"source={source}", f"out={out}")
+            assert answer.code == 0 and "of 3 photos" in answer.out, answer.err
+        for name in ("a.png", "b/a.png", "b/c/d.png", "b/a_overlay.png"):
+            assert Path(out, name).is_file()
+
+
+def test_names_from_the_standard_input(
+    best: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise(best.parent / "x/a.png", 20, 30)
+    noise(best.parent / "b.png", 20, 30)
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"./x/a.png\n{best.parent}/b.png\n\n"))
+    answer = command("predict", f"ckpt={best}", "source=-", "out=masks")
+    assert answer.code == 0, answer.err
+    assert Path("masks/x/a.png").is_file() and Path("masks/b.png").is_file()
+    monkeypatch.setattr("sys.stdin", io.StringIO("x/none.png\n"))
+    answer = command("predict", f"ckpt={best}", "source=-", "out=masks")
+    assert answer.code == 2 and "source=-: x/none.png is no file" in answer.err
+
+
+def test_what_is_there_is_not_computed_again(
+    best: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = [noise(best.parent / "photos" / f"{i}.png", 20, 30, i) for i in range(4)]
+    folder = str(best.parent / "photos")
+    out = predict(best, folder)
+    whole = {path.name: path.read_bytes() for path in out.iterdir()}
+    (out / "0.png").unlink()
+    (out / "1_overlay.png").unlink()
+    os.utime(photos[2], (time.time() + 60,) * 2)  # changed since
+    kept = (out / "3.png").stat().st_mtime_ns
+    capsys.readouterr()
+    predict(best, folder, resume=True, shares=True)
+    told = capsys.readouterr().out
+    assert "resume: 1 of 4 photos are there already" in told and "of 3 photos" in told
+    assert (out / "3.png").stat().st_mtime_ns == kept
+    rows = (out / "shares.csv").read_text().splitlines()
+    assert len(rows) == 5
+    (out / "shares.csv").unlink()
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == whole
+    with pytest.raises(ValueError, match="resume=true: other checkpoints, tile= or test_views="):
+        predict(best, folder, resume=True, test_views=2)
+
+
+def test_shares_are_those_of_the_masks(best: Path) -> None:
+    photo = noise(best.parent / "a.png", 50, 70)
+    out = predict(best, str(photo), shares=True)
+    heading, row = csv.reader((out / "shares.csv").read_text().splitlines())
+    assert heading[:2] == ["photo", "background"] and row[0] == "a.png"
+    counts = np.bincount(labels(out / "a.png").ravel(), minlength=21)
+    np.testing.assert_allclose(np.array(row[1:], float), counts / 3500, atol=1e-6)
+
+
+def test_views_are_averaged_as_in_scoring(best: Path) -> None:
+    photo = noise(best.parent / "a.png", 50, 70)
+    out = predict(best, str(photo), test_views=8)
+    image = torch.from_numpy(np.array(Image.open(photo))).permute(2, 0, 1)[None]
+    net = checkpoint.load(best).net
+    with torch.inference_mode():
+        found = augmented_probabilities(net, image, (50, 70), 8)
+    assert (found[0].argmax(0).numpy() == labels(out / "a.png")).mean() > 0.999
+
+
+def inside(polygon: list[list[float]], height: int, width: int) -> np.ndarray:
+    """Rasterize a polygon by its pixels' centers, as another library does."""
+    y, x = np.mgrid[:height, :width] + 0.5
+    ends = [*polygon[1:], polygon[0]]
+    crossed = np.zeros((height, width), bool)
+    for (x0, y0), (x1, y1) in zip(polygon, ends, strict=True):
+        if y0 != y1:
+            crossed ^= ((y0 > y) != (y1 > y)) & (x < (x1 - x0) * (y - y0) / (y1 - y0) + x0)
+    return crossed
+
+
+MAP = np.kron(
+    np.array(
+        [
+            [1, 1, 1, 1, 1, 0, 2],
+            [1, 0, 0, 0, 1, 2, 0],
+            [1, 0, 3, 0, 1, 1, 1],
+            [1, 0, 0, 0, 1, 2, 1],
+            [1, 1, 1, 1, 1, 1, 1],
+        ],
+        np.uint8,
+    ),
+    np.ones((3, 4), np.uint8),
+)
+
+
+@pytest.mark.parametrize("random", [False, True])
+def test_polygons_hold_the_centers_of_their_pixels(random: bool) -> None:
+    found = np.random.default_rng(0).integers(0, 4, (30, 40), np.uint8) if random else MAP
+    made = np.zeros_like(found)
+    for label, points in polygons.polygons(found, ["background", "a", "b", "c"]):
+        part = inside(points.tolist(), *found.shape)
+        assert not made[part].any()
+        made[part] = label
+    assert (made == found).all()
+
+
+def test_polygons_as_coco_and_labelme(best: Path) -> None:
+    photo = noise(best.parent / "photos" / "x" / "a.png", 120, 170)
+    out = predict(best, str(best.parent / "photos"), polygons="coco")
+    predict(best, str(best.parent / "photos"), polygons="labelme")
+    mask = labels(out / "x" / "a.png")
+    content = json.loads((out / "x" / "a.json").read_text())
+    assert (out / "x" / content["imagePath"]).resolve() == photo.resolve()
+    made = np.zeros_like(mask)
+    for shape in content["shapes"]:
+        made[inside(shape["points"], 120, 170)] = CLASSES.index(shape["label"])
+    assert (made == mask).all() and len(content["shapes"]) > 1
+    coco = pytest.importorskip("pycocotools.coco").COCO(str(out / "annotations.json"))
+    (image,) = coco.loadImgs(coco.getImgIds())
+    assert (image["file_name"], image["height"], image["width"]) == ("x/a.png", 120, 170)
+    made = np.zeros_like(mask)
+    for part in coco.loadAnns(coco.getAnnIds()):
+        made[coco.annToMask(part) > 0] = part["category_id"]
+    near = np.zeros_like(mask, bool)
+    for shift in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+        near |= mask != np.roll(mask, shift, (0, 1))
+    assert (made == mask)[~near].all()

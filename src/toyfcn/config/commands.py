@@ -213,7 +213,12 @@ class PredictConfig(Checked):
         "checkpoint to predict with, or a list whose probabilities are averaged (required)",
         path=True,
     )
-    source: Any = option(None, "photo, folder of photos or glob, or a list of these", path=True)
+    source: Any = option(
+        None,
+        "photo, folder of photos or glob, or a list of these; -: names from the standard input. "
+        "Folders within are kept in out=",
+        path=True,
+    )
     trust: list[str] = option([], TRUST)
     out: str = option("outputs/predictions", "folder for the masks and overlays", path=True)
     format: str = option(
@@ -223,6 +228,19 @@ class PredictConfig(Checked):
     )
     scores: bool = option(
         False, "write NAME_scores.npz too: float16 (classes, height, width), before the softmax"
+    )
+    confidence: bool = option(
+        False, "write NAME_confidence.png too: probability of each label, 255 is 1"
+    )
+    polygons: str | None = option(
+        None,
+        "write polygons too; coco: annotations.json of all photos, labelme: NAME.json of each",
+        choices=("coco", "labelme"),
+    )
+    shares: bool = option(False, "write shares.csv too: share of each class in each photo's pixels")
+    resume: bool = option(False, "leave photos alone whose results are there, newer than they are")
+    test_views: int = option(
+        1, "versions of a photo that are averaged, see trainer.test_views", choices=(1, 2, 8)
     )
     tile: int | None = option(None, TILE, low=16)
     overlap: int = option(64, OVERLAP, low=0)
@@ -235,8 +253,9 @@ class PredictConfig(Checked):
         _refuse_overlap(self)
         if not all(isinstance(item, str | None) for item in as_list(self.source)):
             raise ValueError(f"source={self.source} is no path, nor a list of paths")
-        if self.format == "voc_server" and (self.scores or self.source):
-            given = "scores" if self.scores else "source"
+        further = ("scores", "source", "confidence", "polygons", "shares")
+        given = next((name for name in further if getattr(self, name)), None)
+        if self.format == "voc_server" and given:
             raise ValueError(f"{given}= has no place beside format=voc_server, which takes split=")
         if self.format == "pictures" and (self.data or self.split != PredictConfig.split):
             given = "data" if self.data else "split"

@@ -28,11 +28,13 @@ def refuse_missing(config: DataConfig) -> None:
 
 
 def refuse_missing_source(source: str) -> None:
-    """Check that a file, a folder or a glob names something.
+    """Check that a file, a folder or a glob names something; - is the standard input.
 
     Raises:
         ValueError: it does not.
     """
+    if source == "-":
+        return
     path = Path(source)
     if not path.exists() and not glob(source, recursive=True):
         raise ValueError(f"source={source} does not exist")

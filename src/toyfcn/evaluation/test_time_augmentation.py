@@ -28,3 +28,15 @@ def augmented_probabilities(
         total = seen if total is None else total + seen
     assert total is not None
     return total / len(TRANSFORMS[count])
+
+
+class Augmented(nn.Module):
+    """A network that scores ``count`` versions of each image: the logarithm of their mean."""
+
+    def __init__(self, net: nn.Module, count: int) -> None:
+        super().__init__()
+        self.net, self.count = net, count
+
+    def forward(self, image: Tensor, size: tuple[int, int]) -> Tensor:
+        """Score images (B, 3, H, W): log-probabilities (B, C, *size)."""
+        return augmented_probabilities(self.net, image, size, self.count).log()

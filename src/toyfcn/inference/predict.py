@@ -1,9 +1,15 @@
-"""Masks and overlays of photos from a checkpoint alone: what toyfcn-predict does."""
+"""Masks, overlays and more of photos from a checkpoint alone: what toyfcn-predict does."""
 
 from __future__ import annotations
 
-from functools import partial
+import csv
+import hashlib
+import io
+import json
+import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,77 +19,172 @@ from torch import Tensor
 
 from toyfcn import hardware
 from toyfcn.config.commands import PredictConfig
-from toyfcn.data.image_io import MAX_PIXELS, opened, read_image
+from toyfcn.config.option import as_list
+from toyfcn.data.image_io import MAX_PIXELS, opened, read_image, read_mask
 from toyfcn.data.png import encode_png
 from toyfcn.data.preflight import tell_of_16_bits
 from toyfcn.evaluation import pictures
-from toyfcn.files import atomic_write
+from toyfcn.files import atomic_write, read_json, write_json, write_text
+from toyfcn.inference import polygons
 from toyfcn.inference.evaluate import warn_of_small_photos
 from toyfcn.inference.pipeline import Room, in_threads
-from toyfcn.inference.predictor import Predictor
-from toyfcn.inference.sources import find_photos, refuse_collisions, submission
+from toyfcn.inference.predictor import Pixels, Predictor
+from toyfcn.inference.sources import Photo, endings, find_photos, refuse_collisions, submission
 from toyfcn.runs import checkpoint
 
 LARGEST = 1 << 31  # pixels of a photo that is seen in tiles
+MADE_BY = ".toyfcn-predict.json"  # what the masks in out= were made by
+
+
+class Done(NamedTuple):
+    """What is left of a photo once its files are written: its part of files of all photos."""
+
+    photo: Photo
+    size: tuple[int, ...] = ()
+    pixels: Sequence[int] = ()  # of each class
+    annotations: Sequence[dict[str, Any]] = ()
+    error: str | None = None
 
 
 def run_command(config: PredictConfig) -> None:
-    """Write <name>.png (labels, VOC palette) and <name>_overlay.png for every photo."""
+    """Write <name>.png (labels, VOC palette) and what else was asked for, for every photo."""
     hardware.keep_memory()
     loaded, out = checkpoint.load(config.ckpt, config.trust), Path(config.out)
     server = config.format == "voc_server"
     if server:
         photos, out = submission(config, loaded)
     else:
-        photos = find_photos(config.source)
+        photos = find_photos(config.source, out)
     refuse_collisions(photos, out, config)
-    predictor = Predictor(loaded, config.device, config.tile, config.overlap)
+    predictor = Predictor(loaded, config.device, config.tile, config.overlap, config.test_views)
     if config.tile is not None:
         warn_of_small_photos(config.tile, predictor.short_side)
         Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit; ``LARGEST`` is ours
-    tell_of_16_bits(photos, predictor.white, "so the checkpoint was trained; scale others before")
-    out.mkdir(parents=True, exist_ok=True)
+    there = already_there(photos, out, config)
+    todo = [photo.path for photo in photos if photo not in there]
+    tell_of_16_bits(todo, predictor.white, "so the checkpoint was trained; scale others before")
     threads = torch.get_num_threads()
-    job = Job(config, predictor, out, Room(threads))
+    job = Job(config, predictor, out, there, Room(threads))
     found = in_threads(job, photos, min(threads, len(photos)))
-    failed = [str(error) for error in track(found, "predicting", len(photos)) if error is not None]
+    done = list(track(found, "predicting", len(photos)))
+    failed = [one.error for one in done if one.error is not None]
+    write_common([one for one in done if one.error is None], predictor.classes, out, config)
     kind = "masks" if server else "masks and overlays"
-    count = len(photos) - len(failed)
+    count = len(todo) - len(failed)
     print(f"wrote {kind} of {count} {'photo' if count == 1 else 'photos'} into {out}")
     if failed:
         raise ValueError(f"{len(failed)} of {len(photos)} photos failed: " + "; ".join(failed))
 
 
+def already_there(photos: Sequence[Photo], out: Path, config: PredictConfig) -> set[Photo]:
+    """Return the photos that resume= leaves alone, and print how many they are.
+
+    A file in the output folder tells what its masks were made by; it is written here.
+
+    Raises:
+        ValueError: other checkpoints, tiles or views have made them.
+    """
+    ckpts = [hashlib.sha256(Path(ckpt).read_bytes()).hexdigest() for ckpt in as_list(config.ckpt)]
+    tiles = [] if config.tile is None else [config.tile, config.overlap]
+    made_by = {"ckpt": ckpts, "tile": tiles, "test_views": config.test_views}
+    note, there = out / MADE_BY, set[Photo]()
+    if config.resume:
+        there = {photo for photo in photos if is_there(photo, out, config)}
+        if there and read_json(note) != made_by:
+            raise ValueError(
+                f"resume=true: other checkpoints, tile= or test_views= have made the masks in "
+                f"{out}: choose another folder, or leave out resume="
+            )
+        print(f"resume: {len(there)} of {len(photos)} photos are there already")
+    out.mkdir(parents=True, exist_ok=True)
+    if config.format != "voc_server":
+        write_json(note, made_by)
+    return there
+
+
+def is_there(photo: Photo, out: Path, config: PredictConfig) -> bool:
+    """Tell whether all results of a photo are there, and newer than it is."""
+    try:
+        changed = photo.path.stat().st_mtime
+        ends = endings(config)
+        return all((out / f"{photo.name}{end}").stat().st_mtime >= changed for end in ends)
+    except OSError:
+        return False
+
+
 class Job:
-    """Reads a photo, labels it and writes what was asked for."""
+    """Reads a photo, labels it and writes its files; of those that are there, reads the mask."""
 
-    def __init__(self, config: PredictConfig, predictor: Predictor, out: Path, room: Room) -> None:
-        self.config, self.predictor, self.out, self.room = config, predictor, out, room
+    def __init__(
+        self, config: PredictConfig, predictor: Predictor, out: Path, there: set[Photo], room: Room
+    ) -> None:
+        self.config, self.predictor, self.room = config, predictor, room
+        self.out, self.there = out, there
 
-    def __call__(self, path: Path) -> ValueError | None:
-        """Predict a photo; return why it cannot be read, or None."""
-        limit = MAX_PIXELS if self.config.tile is None else LARGEST
+    def __call__(self, photo: Photo) -> Done:
+        """Predict a photo."""
+        config, classes = self.config, self.predictor.classes
+        limit = MAX_PIXELS if config.tile is None else LARGEST
         try:
-            with opened(path, "photo", limit=limit) as header:
-                pixels = self.predictor.pixels((header.height, header.width))
-            with self.room.taken_by(pixels):
-                self.write(path, read_image(path, self.predictor.white, limit))
+            if photo not in self.there:
+                with opened(photo.path, "photo", limit=limit) as header:
+                    pixels = self.predictor.pixels((header.height, header.width))
+                with self.room.taken_by(pixels):
+                    labels = self.write(photo, read_image(photo.path, self.predictor.white, limit))
+            elif config.shares or config.polygons == "coco":
+                labels = read_mask(self.out / f"{photo.name}.png").numpy()
+            else:
+                return Done(photo)
         except ValueError as error:
-            return error
-        return None
+            return Done(photo, error=str(error))
+        counts = sum(np.bincount(row, minlength=len(classes)) for row in labels)
+        annotations = config.polygons == "coco"
+        parts = polygons.coco_annotations(labels, classes) if annotations else []
+        return Done(photo, labels.shape, np.asarray(counts).tolist(), parts)
 
-    def write(self, path: Path, image: Tensor) -> None:
-        """Label a photo (3, H, W) and write all files of it."""
-        predictor = self.predictor
-        labels, scores = predictor.label(image, self.config.scores)
-        written = partial(atomic_write, durable=False)
-        with written(self.out / f"{path.stem}.png") as file:
-            file.write(encode_png(labels, predictor.palette))
+    def write(self, photo: Photo, image: Tensor) -> Pixels:
+        """Label a photo (3, H, W), write all files of it, and return the labels."""
+        predictor, config = self.predictor, self.config
+        labels, scores, confidence = predictor.label(image, config.scores, config.confidence)
+        made = {".png": encode_png(labels, predictor.palette)}
         if scores is not None:
-            with written(self.out / f"{path.stem}_scores.npz") as file:
-                np.savez_compressed(file, scores=scores)
-        if self.config.format != "voc_server":
+            packed = io.BytesIO()
+            np.savez_compressed(packed, scores=scores)
+            made["_scores.npz"] = packed.getvalue()
+        if confidence is not None:
+            made["_confidence.png"] = encode_png(confidence)
+        place = self.out / photo.name
+        if config.polygons == "labelme":
+            seen_from = Path(os.path.relpath(photo.path.resolve(), place.parent.resolve()))
+            shapes = polygons.labelme(seen_from, labels, predictor.classes)
+            made[".json"] = json.dumps(shapes, ensure_ascii=False).encode()
+        if config.format != "voc_server":
             pixels = image.permute(1, 2, 0).contiguous().numpy()
             drawn = pictures.overlay(pixels, labels, predictor.classes, predictor.palette)
-            with written(self.out / f"{path.stem}_overlay.png") as file:
-                file.write(encode_png(np.asarray(drawn)))
+            made["_overlay.png"] = encode_png(np.asarray(drawn))
+        place.parent.mkdir(parents=True, exist_ok=True)
+        for end, content in made.items():
+            with atomic_write(place.with_name(place.name + end), durable=False) as file:
+                file.write(content)
+        return labels
+
+
+def write_common(
+    done: Sequence[Done], classes: Sequence[str], out: Path, config: PredictConfig
+) -> None:
+    """Write the files that all photos share: shares.csv and annotations.json."""
+    if config.shares:
+        table = io.StringIO()
+        rows = csv.writer(table, lineterminator="\n")
+        rows.writerow(["photo", *classes])
+        for one in done:
+            total = sum(one.pixels)
+            shares = [f"{count / total:.6f}" for count in one.pixels[: len(classes)]]
+            rows.writerow([one.photo.name + one.photo.path.suffix, *shares])
+        write_text(out / "shares.csv", table.getvalue())
+    if config.polygons == "coco":
+        named = [
+            (one.photo.name + one.photo.path.suffix, one.size, one.annotations) for one in done
+        ]
+        text = json.dumps(polygons.coco(named, classes), ensure_ascii=False)
+        write_text(out / "annotations.json", text + "\n")

@@ -14,6 +14,7 @@ from torch import Tensor
 from toyfcn import hardware
 from toyfcn.data.image_io import WHITE, read_image
 from toyfcn.data.transforms import resize_image, working_size
+from toyfcn.evaluation.test_time_augmentation import Augmented
 from toyfcn.models.folding import folded
 from toyfcn.models.kernels.argmax import argmax_labels
 from toyfcn.models.labeling import blocks
@@ -25,10 +26,15 @@ Pixels = NDArray[np.uint8]
 
 
 class Labeled(NamedTuple):
-    """Labels of a photo, uint8 (H, W), and its scores, float16 (classes, H, W), if asked for."""
+    """Labels of a photo, uint8 (H, W), and what else was asked for, or None.
+
+    ``scores`` are float16 (classes, H, W); ``confidence`` is the calibrated probability of each
+    label, uint8 (H, W), of which 255 is 1.
+    """
 
     labels: Pixels
     scores: NDArray[np.float16] | None
+    confidence: Pixels | None
 
 
 class Predictor:
@@ -53,11 +59,14 @@ class Predictor:
         accelerator: str = "auto",
         tile: int | None = None,
         overlap: int = 64,
+        test_views: int = 1,
     ) -> None:
         self.device = hardware.device(accelerator, "device")
         self.net, self.tile = folded(loaded.net).to(self.device), tile
         if tile is not None:
             self.net = Tiled(self.net, tile, overlap)
+        if test_views > 1:
+            self.net = Augmented(self.net, test_views)
         self.short_side = loaded.model.short_side
         self.white: int = getattr(loaded.data, "white", WHITE)  # of photos of 16 bits
         self.classes: list[str] = loaded.classes
@@ -73,11 +82,12 @@ class Predictor:
         return self.label(as_image(photo, self.white)).labels
 
     @torch.inference_mode()
-    def label(self, image: Tensor, scores: bool = False) -> Labeled:
+    def label(self, image: Tensor, scores: bool = False, confidence: bool = False) -> Labeled:
         """Label a photo, uint8 (3, H, W); unless asked for, its scores are never all in memory."""
         size = (image.shape[1], image.shape[2])
         labels = torch.empty(size, dtype=torch.uint8)
         kept = torch.empty(len(self.classes), *size, dtype=torch.float16) if scores else None
+        sure = torch.empty(size, dtype=torch.uint8) if confidence else None
         for top, left, found in blocks(self.net, self.seen(image), size):
             rows, columns = (
                 slice(i, i + n) for i, n in zip((top, left), found.shape[2:], strict=True)
@@ -85,7 +95,11 @@ class Predictor:
             labels[rows, columns] = argmax_labels(found)[0]
             if kept is not None:
                 kept[:, rows, columns] = found[0]
-        return Labeled(labels.numpy(), None if kept is None else kept.numpy())
+            if sure is not None:
+                highest = (found / self.temperature).softmax(1).amax(1)[0]
+                sure[rows, columns] = (255 * highest).round()
+        more = (None if made is None else made.numpy() for made in (kept, sure))
+        return Labeled(labels.numpy(), *more)
 
     def pixels(self, size: tuple[int, int]) -> int:
         """Return the pixels that the network sees at one time of a photo of (height, width).
@@ -123,12 +137,14 @@ def load(
     *,
     tile: int | None = None,
     overlap: int = 64,
+    test_views: int = 1,
 ) -> Predictor:
     """Read a checkpoint and return what predicts with it; nothing in the file is executed.
 
     Of several checkpoints the probabilities are averaged. ``accelerator`` is auto, cpu or gpu;
     ``trust`` are packages whose code the checkpoint may name. Photos larger than ``tile`` pixels
-    a side are seen in tiles, which share ``overlap`` pixels; None: whole.
+    a side are seen in tiles, which share ``overlap`` pixels; None: whole. With
+    ``test_views`` of 2 or 8 the probabilities of mirrored and turned photos are averaged.
 
     >>> toyfcn.load("run/checkpoints/best.ckpt").classes[:2]
     ['background', 'aeroplane']
@@ -136,7 +152,7 @@ def load(
     Raises:
         ValueError: there is no such file, or none that toyfcn-train wrote.
     """
-    return Predictor(checkpoint.load(ckpt, trust), accelerator, tile, overlap)
+    return Predictor(checkpoint.load(ckpt, trust), accelerator, tile, overlap, test_views)
 
 
 def as_image(photo: NDArray[np.uint8] | str | Path, white: int = WHITE) -> Tensor:

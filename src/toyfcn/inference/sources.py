@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import sys
 from collections import Counter
-from glob import glob
+from collections.abc import Iterable, Iterator, Sequence
+from glob import glob, has_magic
 from pathlib import Path
+from typing import NamedTuple
 
 from toyfcn.config.commands import PredictConfig
 from toyfcn.config.data import VOCConfig
@@ -19,33 +23,52 @@ from toyfcn.runs.checkpoint import Checkpoint
 SUFFIXES = {*PHOTOS, ".gif", ".ppm"}
 
 
-def refuse_collisions(photos: list[Path], out: Path, config: PredictConfig) -> None:
+class Photo(NamedTuple):
+    """A photo, and what its results are called: a path without suffix, from ``out`` on."""
+
+    path: Path
+    name: str
+
+
+def endings(config: PredictConfig) -> list[str]:
+    """Return what the names of a photo's own results end with."""
+    ends = {
+        ".png": True,
+        "_overlay.png": config.format != "voc_server",
+        "_scores.npz": config.scores,
+        "_confidence.png": config.confidence,
+        ".json": config.polygons == "labelme",
+    }
+    return [end for end, wanted in ends.items() if wanted]
+
+
+def refuse_collisions(photos: Sequence[Photo], out: Path, config: PredictConfig) -> None:
     """Check that no result replaces another one, or a photo.
 
     Raises:
         ValueError: naming the photos.
     """
-    ends = [".png"] + ["_overlay.png"] * (config.format != "voc_server")
-    ends += ["_scores.npz"] * config.scores
     made: dict[str, Path] = {}
     for photo in photos:
-        for name in (f"{photo.stem}{end}" for end in ends):
-            other = made.setdefault(name, photo)
-            if other != photo:
+        for name in (f"{photo.name}{end}" for end in endings(config)):
+            other = made.setdefault(name, photo.path)
+            if other != photo.path:
                 raise ValueError(
-                    f"source={config.source}: {other} and {photo} would both be written to "
+                    f"source={config.source}: {other} and {photo.path} would both be written to "
                     f"{out / name}: rename one, or predict them into two folders"
                 )
-    there = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    there = {str(p.relative_to(out)) for p in out.rglob("*")} if out.is_dir() else set()
     ours = {(out / name).resolve() for name in there & set(made)}
-    if ours and (lost := [photo for photo in photos if photo.resolve() in ours]):
+    if ours and (lost := [photo.path for photo in photos if photo.path.resolve() in ours]):
         raise ValueError(f"out={config.out} would write over {lost[0]}: choose another folder")
 
 
-def find_photos(source: str | list[str] | None) -> list[Path]:
+def find_photos(source: str | list[str] | None, out: Path) -> list[Photo]:
     """Return the photos that files, folders or globs name: sorted within each, each once.
 
-    What lies there beside them is printed, but for hidden files.
+    Folders are searched to their depth, but for hidden ones and ``out``; below a folder, or where a
+    glob's wildcards begin, results are in the same folders. ``-`` reads names from the standard
+    input. What lies there beside photos is printed, but for hidden files.
 
     Raises:
         ValueError: nothing is named, it is not there, or no photo is found.
@@ -53,15 +76,19 @@ def find_photos(source: str | list[str] | None) -> list[Path]:
     if not source:
         raise ValueError("source= is missing: name a photo, a folder of photos or a glob")
     if isinstance(source, list):
-        return list(dict.fromkeys(photo for item in source for photo in find_photos(item)))
+        every = (photo for item in source for photo in find_photos(item, out))
+        return list({photo.path: photo for photo in reversed(list(every))}.values())[::-1]
+    if source == "-":
+        return named_photos(sys.stdin.read().splitlines())
     path = Path(source)
     if path.is_file():
-        return [path]
+        return [Photo(path, path.stem)]
     if path.is_dir():
-        found = sorted(path.iterdir())
+        top, found = path, list(below(path, out.resolve()))
     else:
         refuse_missing_source(source)
-        found = sorted(map(Path, glob(str(path), recursive=True)))
+        fixed = itertools.takewhile(lambda part: not has_magic(part), path.parts)
+        top, found = Path(*fixed), sorted(map(Path, glob(str(path), recursive=True)))
     found = [p for p in found if not p.name.startswith(".")]
     photos = [p for p in found if p.suffix.lower() in SUFFIXES and p.is_file()]
     known = set(photos)
@@ -74,7 +101,33 @@ def find_photos(source: str | list[str] | None) -> list[Path]:
         )
     if left_out:
         print(f"left out of {source}: {left_out}")
-    return photos
+    return [Photo(p, str(p.relative_to(top).with_suffix(""))) for p in photos]
+
+
+def below(folder: Path, out: Path) -> Iterator[Path]:
+    """Yield the files below a folder, and the links to folders, which are not followed."""
+    for path in sorted(folder.iterdir()):
+        if not path.is_dir() or path.is_symlink():
+            yield path
+        elif not path.name.startswith(".") and path.resolve() != out:
+            yield from below(path, out)
+
+
+def named_photos(names: Iterable[str]) -> list[Photo]:
+    """Return the photos of a list of names; results of relative ones are in the same folders.
+
+    Raises:
+        ValueError: there is no such photo, or no name.
+    """
+    photos = {}
+    for path in (Path(name) for name in names if name.strip()):
+        if not path.is_file():
+            raise ValueError(f"source=-: {path} is no file")
+        kept = not path.is_absolute() and ".." not in path.parts
+        photos[path] = Photo(path, str(path.with_suffix("")) if kept else path.stem)
+    if not photos:
+        raise ValueError("source=-: the standard input names no photo")
+    return list(photos.values())
 
 
 def what_else(path: Path) -> str:
@@ -86,7 +139,7 @@ def what_else(path: Path) -> str:
     return path.suffix.lower() or "file without suffix"
 
 
-def submission(config: PredictConfig, loaded: Checkpoint) -> tuple[list[Path], Path]:
+def submission(config: PredictConfig, loaded: Checkpoint) -> tuple[list[Photo], Path]:
     """Return the photos of a split, and the folder that PASCAL's server wants their masks in.
 
     Raises:
@@ -107,4 +160,5 @@ def submission(config: PredictConfig, loaded: Checkpoint) -> tuple[list[Path], P
     if missing := [photo for photo in photos if not photo.is_file()]:
         raise ValueError(f"split={config.split}: {len(missing)} photos are missing: {missing[0]}")
     folder = f"comp6_{config.split}_cls"  # comp6: trained on more than VOC's own masks
-    return photos, Path(config.out, "results", f"VOC{data.year}", "Segmentation", folder)
+    named = [Photo(photo, photo.stem) for photo in photos]
+    return named, Path(config.out, "results", f"VOC{data.year}", "Segmentation", folder)
