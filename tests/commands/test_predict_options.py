@@ -258,3 +258,20 @@ def test_polygons_as_coco_and_labelme(best: Path) -> None:
     for shift in ((1, 0), (-1, 0), (0, 1), (0, -1)):
         near |= mask != np.roll(mask, shift, (0, 1))
     assert (made == mask)[~near].all()
+
+
+def test_arrays_files_and_lists_of_them_from_python(best: Path) -> None:
+    photos = [noise(best.parent / f"{i}.png", 30 + i, 40, i) for i in range(12)]
+    arrays = [np.array(Image.open(photo)) for photo in photos]
+    predictor = toyfcn.load(best)
+    alone = [predictor.predict(array) for array in arrays]
+    taken = []
+    mixed = (taken.append(i) or (str(photos[i]), photos[i], arrays[i])[i % 3] for i in range(12))
+    found = predictor.predict_many(mixed)
+    first = next(found)
+    assert len(taken) < 12 or torch.get_num_threads() > 2
+    for labels_of, wanted in zip([first, *found], alone, strict=True):
+        assert (labels_of != wanted).mean() < 1e-3
+    assert len(predictor.predict(arrays[:2])) == 2
+    with pytest.raises(ValueError, match=r"uint8 \(height, width, 3\)"):
+        predictor.predict([arrays[0], arrays[0][..., 0]])

@@ -56,7 +56,7 @@ def test_outside_the_overlap_scores_are_the_whole_photos(name: str) -> None:
 
 def test_small_overlaps_blend_smoothly() -> None:
     """Weights add up to one, and change little from one pixel to the next."""
-    for side in (100, 257, 1000, 1001):
+    for side in (100, 257, 1000, 1001, 20_000):
         total = torch.zeros(side)
         found = spans(side, 128, 64, 8)
         for start, stop, _, weight in found:
@@ -65,6 +65,9 @@ def test_small_overlaps_blend_smoothly() -> None:
             total[start:stop] += weight
         torch.testing.assert_close(total, torch.ones(side))
         assert found[-1].stop == side
+        shared = [one.stop - one.after for one in found[:-1]]
+        assert all(64 <= pixels for pixels in shared)
+        assert max(shared, default=0) < 128 and (side < 20_000 or max(shared) <= 72)
 
 
 def test_blocks_cover_each_pixel_once_and_ensembles_too() -> None:

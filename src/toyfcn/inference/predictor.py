@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from toyfcn import hardware
 from toyfcn.data.image_io import WHITE, read_image
 from toyfcn.data.transforms import resize_image, working_size
 from toyfcn.evaluation.test_time_augmentation import Augmented
+from toyfcn.inference.pipeline import Room, in_threads
 from toyfcn.models.folding import folded
 from toyfcn.models.kernels.argmax import argmax_labels
 from toyfcn.models.labeling import blocks
@@ -73,13 +74,45 @@ class Predictor:
         self.temperature: float = loaded.metadata.get("temperature", 1.0)
         self.palette: list[int] = list(loaded.metadata["palette"])
 
-    def predict(self, photo: Pixels | str | Path) -> Pixels:
+    @overload
+    def predict(self, photo: Pixels | str | Path) -> Pixels: ...
+
+    @overload
+    def predict(self, photo: list[Pixels | str | Path]) -> list[Pixels]: ...
+
+    def predict(
+        self, photo: Pixels | str | Path | list[Pixels | str | Path]
+    ) -> Pixels | list[Pixels]:
         """Return the label of each pixel, uint8 (H, W), of a photo: RGB uint8 (H, W, 3) or a file.
 
+        Of a list of photos, which may differ in size, a list.
+
         Raises:
-            ValueError: the file cannot be read, or the array is of another shape or type.
+            ValueError: a file cannot be read, or an array is of another shape or type.
         """
+        if isinstance(photo, list):
+            return list(self.predict_many(photo))
         return self.label(as_image(photo, self.white)).labels
+
+    def predict_many(self, photos: Iterable[Pixels | str | Path]) -> Iterator[Pixels]:
+        """Yield what ``predict`` returns of each photo in turn, several computed side by side.
+
+        Photos are taken, and files are read, only a few ahead of what is asked for.
+
+        >>> predictor = toyfcn.load("run/checkpoints/best.ckpt")
+        >>> photos = (numpy.full((40, 50 + i, 3), i, numpy.uint8) for i in range(3))
+        >>> [labels.shape for labels in predictor.predict_many(photos)]
+        [(40, 50), (40, 51), (40, 52)]
+        """
+        threads = torch.get_num_threads()
+        room = Room(threads)
+
+        def job(photo: Pixels | str | Path) -> Pixels:
+            image = as_image(photo, self.white)
+            with room.taken_by(self.pixels((image.shape[1], image.shape[2]))):
+                return self.label(image).labels
+
+        return in_threads(job, photos, threads)
 
     @torch.inference_mode()
     def label(self, image: Tensor, scores: bool = False, confidence: bool = False) -> Labeled:

@@ -98,10 +98,9 @@ class Tiled(nn.Module):
 
 def spans(side: int, tile: int, overlap: int, stride: int) -> list[Span]:
     """Return the tiles along a side of a photo; the last one ends with it."""
-    step, last = (tile - overlap) // stride * stride, -(-(side - tile) // stride) * stride
-    starts = [0]
-    while starts[-1] + tile < side:
-        starts.append(min(starts[-1] + step, last))
+    steps = max(0, -(-(side - tile) // ((tile - overlap) // stride * stride)))
+    last = -(-(side - tile) // stride)  # in strides; spread evenly, or the last would share most
+    starts = [i * last // steps * stride if i else 0 for i in range(steps + 1)]
     stops = [min(start + tile, side) for start in starts]
     weights = [torch.ones(stop - start) for start, stop in zip(starts, stops, strict=True)]
     for i in range(1, len(starts)):
