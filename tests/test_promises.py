@@ -106,7 +106,7 @@ SAME_FOR_ALL = {  # names and places, what SMALL sets, and what a test of its ow
     *("model.name", "model.width", "model.weights", "model.target", "model.args", "recipe.name"),
     *("trainer.accelerator", "trainer.devices", "trainer.nodes", "trainer.sync_batchnorm"),
     *("trainer.max_steps", "trainer.val_every", "trainer.threads", "trainer.progress"),
-    *("trainer.compile", "trainer.profile", "trainer.save_failed"),
+    *("trainer.compile", "trainer.tf32", "trainer.profile", "trainer.save_failed"),
     *("logger.project", "logger.offline", "logger.uri"),
     "trainer.lr_range",  # nothing is trained
 }

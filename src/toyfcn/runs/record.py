@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from toyfcn import hardware
+from toyfcn.config.commands import TrainConfig
 from toyfcn.files import write_json
 from toyfcn.runs.interrupt import Interrupted
 from toyfcn.runs.run import Pruned
@@ -28,16 +29,18 @@ class RunRecord:
     ``before``: its content where a run goes on; the new session is then listed under ``resumed``.
     """
 
-    def __init__(self, folder: Path, seed: int, before: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, folder: Path, config: TrainConfig, before: dict[str, Any] | None = None
+    ) -> None:
         self.path, self.started = folder / "run.json", time.time()
         self.content: dict[str, Any] = {
             "status": "running",
-            "seed": seed,
+            "seed": config.seed,
             "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
             "git_commit": git_commit(),
             "versions": {"toyfcn": version("toyfcn"), "python": platform.python_version()}
             | {name: version(name) for name in PACKAGES},
-            "hardware": hardware.describe(),
+            "hardware": hardware.describe() | {"tf32": config.trainer.tf32},
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         self.seconds = 0.0  # of the sessions before this one

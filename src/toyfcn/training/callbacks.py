@@ -248,6 +248,7 @@ def show(
                 logger.attempt(logger.put_image, tag, pixels, step)
 
 
+@torch.compiler.set_stance("force_eager")  # as in scoring: photos of all sizes
 def panels(
     net: torch.nn.Module, data: SegmentationData, ids: Iterable[str]
 ) -> list[tuple[str, pictures.Pixels]]:
