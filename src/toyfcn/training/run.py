@@ -77,6 +77,9 @@ def train_here(config: TrainConfig, run: Run) -> Metrics:
             run.store(config)
         with run.logged(), Interruption() as interruption:
             record = RunRecord(run.folder, config, before)
+            if before:
+                session = record.content["resumed"][-1]
+                rerun.warn_of_changes(before, session, ("versions", "hardware"))
             if config.rerun is not None:
                 rerun.warn_of_changes(read_run(Path(config.rerun)), record.content)
             try:
