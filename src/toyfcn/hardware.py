@@ -78,6 +78,11 @@ def peak_memory() -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+def cpu_seconds() -> float:
+    """Return the CPU time of this process and of those of its children that have ended."""
+    return sum(os.times()[:4])
+
+
 def process_count() -> int:
     """Return how many processes train together now; 1 outside a training of several."""
     alone = not torch.distributed.is_initialized()
