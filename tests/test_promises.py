@@ -54,6 +54,7 @@ VALUES = {  # of the options that are numbers, lists or texts; beside some, what
     "data.colour": "0.3",
     "data.transform": "test_promises:Jitter",
     "data.transform_args": "{strength:40} data.transform=test_promises:Jitter",
+    "data.merge": "{round:[disc,ring],void:[star]}",
     "data.folds": "3",
     "data.fold": "1 data.folds=3",
     "data.val_split": "null optimized_metric=test.miou",

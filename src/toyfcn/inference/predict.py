@@ -16,10 +16,10 @@ from torch import Tensor
 
 from toyfcn import hardware
 from toyfcn.config.commands import PredictConfig
-from toyfcn.config.data import VOCConfig
+from toyfcn.config.data import FolderConfig, VOCConfig
 from toyfcn.data.datasets import open_voc
-from toyfcn.data.folder import PHOTOS
-from toyfcn.data.image_io import WHITE, read_image
+from toyfcn.data.image_io import AS_STORED, Scale, read_image
+from toyfcn.data.layout import PHOTOS
 from toyfcn.data.locations import refuse_missing_source
 from toyfcn.data.preflight import tell_of_16_bits
 from toyfcn.data.splits import sound_ids
@@ -53,7 +53,8 @@ class Predictor:
         self.device = hardware.device(accelerator, "device")
         self.net = loaded.net.to(self.device)
         self.short_side = loaded.model.short_side
-        self.white: int = getattr(loaded.data, "white", WHITE)  # of photos of 16 bits
+        folder = loaded.data if isinstance(loaded.data, FolderConfig) else FolderConfig()
+        self.scale = Scale(folder.black, folder.white)  # of photos of more than 8 bits
         self.classes: list[str] = loaded.classes
         self.temperature: float = loaded.metadata.get("temperature", 1.0)
         self.palette: list[int] = list(loaded.metadata["palette"])
@@ -76,7 +77,7 @@ class Predictor:
     @torch.inference_mode()
     def scores(self, photo: NDArray[np.uint8] | str | Path) -> Tensor:
         """Return the scores of each pixel before the softmax, float32 (classes, H, W)."""
-        image = as_image(photo, self.white)
+        image = as_image(photo, self.scale)
         size = (image.shape[1], image.shape[2])
         seen = resize_image(image, working_size(size, self.short_side))
         found: Tensor = self.net(seen[None].to(self.device), size)[0].cpu()
@@ -100,10 +101,10 @@ def load(
     return Predictor(checkpoint.load(ckpt, trust), accelerator)
 
 
-def as_image(photo: NDArray[np.uint8] | str | Path, white: int = WHITE) -> Tensor:
+def as_image(photo: NDArray[np.uint8] | str | Path, scale: Scale = AS_STORED) -> Tensor:
     """Return a photo as uint8 (3, H, W)."""
     if isinstance(photo, str | Path):
-        return read_image(Path(photo), white)
+        return read_image(Path(photo), scale)
     array = np.asarray(photo)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
         raise ValueError(
@@ -122,12 +123,12 @@ def run_command(config: PredictConfig) -> None:
         photos = find_photos(config.source)
     refuse_collisions(photos, out, config)
     predictor = Predictor(loaded, config.device)
-    tell_of_16_bits(photos, predictor.white, "so the checkpoint was trained; scale others before")
+    tell_of_16_bits(photos, predictor.scale, "so the checkpoint was trained; scale others before")
     out.mkdir(parents=True, exist_ok=True)
     failed = []
     for path in track(photos, description="predicting"):
         try:
-            image = read_image(path, predictor.white)
+            image = read_image(path, predictor.scale)
         except ValueError as error:
             failed.append(str(error))
             continue
