@@ -213,6 +213,19 @@ def test_a_split_without_a_folder_is_told_of(tmp_path: Path) -> None:
         SegmentationData.open(config_of(tmp_path, options)).setup()
 
 
+def test_other_folders_beside_those_of_the_splits_are_none_of_its_matter(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    camvid(tmp_path)
+    write(tmp_path, ("", "run/1.png", "run/2.png"))
+    (tmp_path / "run/notes.txt").write_text("")
+    source = folder_source(config_of(tmp_path, LAYOUTS[camvid]))
+    assert source.splits() == ("test", "train", "val") and not caplog.messages
+    (tmp_path / "train/notes.txt").write_text("")
+    folder_source(config_of(tmp_path, LAYOUTS[camvid]))
+    assert "{split}: 1 .txt (a photo is" in caplog.text
+
+
 def test_splits_of_other_names_are_told_of(tmp_path: Path) -> None:
     ade20k(tmp_path)
     options = {"images": "images/{split}", "masks": "annotations/{split}"}

@@ -67,7 +67,7 @@ class FolderSource(FileSource):
         below = f" ({nested} photos in folders below)" if nested else ""
         splits = f"lists {self.lists.as_posix()}/*.txt"
         if self.folders:
-            splits = f"{{split}}: {', '.join(self.folders)}"
+            splits = f"splits {', '.join(self.folders)}"
         elif self.fractions is not None:
             splits = "splits by fractions"
         return f"photos {photo}, masks {mask}{below}, {splits}"

@@ -8,7 +8,7 @@ is its path below the folder, with the stem in the place of its name, behind its
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from glob import escape, glob
@@ -46,6 +46,11 @@ class Naming:
         (*around, suffixes), (*others, rivals) = self._parts, other._parts
         both = {*suffixes} & {*rivals}
         return around == others and bool(both) and (len(suffixes) > 1) == (len(rivals) > 1)
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """The suffixes that files of this naming may have."""
+        return self._parts[2]
 
     def stem(self, file: str) -> str | None:
         """Return the stem of a file of this naming, None of another."""
@@ -115,28 +120,37 @@ class Files:
 def find_files(place: Place, other: Place) -> Files:
     """Look which files a place holds, in and below its folders; the ``other`` place's are not its.
 
+    A split is a folder that both places have. What else lies beside the files found is counted.
+
     Raises:
         ValueError: a folder cannot be read, or two files have one id.
     """
-    found, elsewhere = Files(), {path.resolve() for path in split_folders(other.folder).values()}
+    found, beside = Files(), defaultdict[Path, Counter[str]](Counter)
+    theirs = split_folders(other.folder)
+    elsewhere = {path.resolve() for path in theirs.values()}
     for split, folder in split_folders(place.folder).items():
-        both = folder.resolve() in elsewhere
+        if split not in theirs:
+            continue
+        both, known = folder.resolve() in elsewhere, {folder}  # folders whose files are counted
         for file in pictures(folder, elsewhere - {folder.resolve()}, place.key):
             stem = place.naming.stem(file.name)
             rival = other.naming.stem(file.name) if both else None
             if rival is not None and (stem is None or other.naming.rank > place.naming.rank):
                 continue
             if stem is None:
-                known = file.suffix.lower() in place.naming.suffixes
-                kind = "called otherwise" if known else file.suffix.lower() or "without suffix"
-                found.others[kind] += 1
+                named = file.suffix.lower() in place.naming.suffixes
+                kind = "called otherwise" if named else file.suffix.lower() or "without suffix"
+                beside[file.parent][kind] += 1
                 continue
+            known.add(file.parent)
             name = (PurePosixPath(split) / file.relative_to(folder).parent / stem).as_posix()
             path = file.relative_to(place.base).as_posix()
             if (twin := found.by_id.setdefault(name, path)) != path:
                 both_names = f"{PurePosixPath(twin).name} and {file.name}"
                 where = f"data.{place.key}: {file.parent}"
                 raise ValueError(f"{where} holds two {place.what}s of one name: {both_names}")
+        for parent in known & beside.keys():
+            found.others += beside[parent]
     return found
 
 

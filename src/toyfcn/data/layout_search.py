@@ -19,8 +19,9 @@ from typing import NamedTuple
 from PIL import Image
 
 from toyfcn.data.layout import MASKS, PHOTOS, SPLIT, STEM, Naming
+from toyfcn.text import printable
 
-MOST_FILES, MOST_FOLDERS, DEEPEST = 50_000, 24, 5  # looked at
+MOST_FILES, MOST_FOLDERS, MOST_GROUPS, DEEPEST = 50_000, 5_000, 24, 5  # looked at
 SPLIT_NAMES = re.compile(r"(.*?)(training|train|validation|valid|val|testing|test)(.*)")
 MASK_WORDS = re.compile(r"mask|label|annot|ann_|gt|seg|class", re.I)
 OTHER_WORDS = re.compile(r"colou?r|instance|object|overlay|vis|edge|bound", re.I)  # beside labels
@@ -80,20 +81,20 @@ def grouped(root: Path) -> list[Group]:
     """Return the folders that hold pictures, those with most of them first."""
     found: defaultdict[str, dict[Inside, list[str]]] = defaultdict(dict)
     count = 0
-    for where, folders, files in os.walk(root, followlinks=True):
+    for number, (where, folders, files) in enumerate(os.walk(root, followlinks=True)):
         parts = Path(where).relative_to(root).parts
         hidden = {name for name in folders if name[0] == "." or name == "outputs"}
         folders[:] = sorted({*folders} - hidden) if len(parts) < DEEPEST else []
         names = [n for n in sorted(files) if Path(n).suffix.lower() in {*PHOTOS, *MASKS}]
         names = [n for n in names if n[0] != "."]
         count += len(names)
-        if count > MOST_FILES:
+        if count > MOST_FILES or number > MOST_FOLDERS:
             break
         for name, inside in names_of(parts) if names else ():
             found[name][inside] = names
     groups = [Group(name, files) for name, files in found.items() if usable(name, files)]
     groups.sort(key=lambda group: (-sum(map(len, group.files.values())), group.name))
-    return groups[:MOST_FOLDERS]
+    return groups[:MOST_GROUPS]
 
 
 def names_of(parts: tuple[str, ...]) -> Iterator[tuple[str, Inside]]:
@@ -225,4 +226,4 @@ def advice(root: Path, pairs: int = 0) -> str:
     fit = best_fit(root)
     if fit is None or fit.pairs <= pairs:
         return ""
-    return f"; this would fit ({fit.pairs} of {fit.photos} photos with a mask): {fit}"
+    return f"; this would fit ({fit.pairs} of {fit.photos} photos with a mask): {printable(fit)}"

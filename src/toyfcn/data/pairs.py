@@ -43,7 +43,7 @@ def found_pairs(root: Path, places: tuple[Place, Place], drawn: bool) -> Pairs:
         register_heif()
     shared = photos.by_id.keys() & masks.by_id
     for place, files in zip(places, found, strict=True):
-        endings = ", ".join(place.naming.suffixes)
+        endings = ", ".join(place.naming.endings)
         if not files.by_id:
             pattern = place.naming.pattern
             called = f" called {pattern}" if pattern != STEM else ""
