@@ -21,7 +21,8 @@ from PIL import Image
 from toyfcn.data.layout import MASKS, PHOTOS, SPLIT, STEM, Naming
 from toyfcn.text import printable
 
-MOST_FILES, MOST_FOLDERS, MOST_GROUPS, DEEPEST = 50_000, 5_000, 24, 5  # looked at
+MOST_FILES, MOST_FOLDERS, MOST_GROUPS, DEEPEST = 40_000, 5_000, 12, 5  # looked at
+SAMPLE = 40  # photos of a folder, by which most namings are found wrong
 SPLIT_NAMES = re.compile(r"(.*?)(training|train|validation|valid|val|testing|test)(.*)")
 MASK_WORDS = re.compile(r"mask|label|annot|ann_|gt|seg|class", re.I)
 OTHER_WORDS = re.compile(r"colou?r|instance|object|overlay|vis|edge|bound", re.I)  # beside labels
@@ -85,8 +86,7 @@ def grouped(root: Path) -> list[Group]:
         parts = Path(where).relative_to(root).parts
         hidden = {name for name in folders if name[0] == "." or name == "outputs"}
         folders[:] = sorted({*folders} - hidden) if len(parts) < DEEPEST else []
-        names = [n for n in sorted(files) if Path(n).suffix.lower() in {*PHOTOS, *MASKS}]
-        names = [n for n in names if n[0] != "."]
+        names = [n for n in sorted(files) if n[0] != "." and of(n, (*PHOTOS, *MASKS))]
         count += len(names)
         if count > MOST_FILES or number > MOST_FOLDERS:
             break
@@ -108,6 +108,11 @@ def names_of(parts: tuple[str, ...]) -> Iterator[tuple[str, Inside]]:
                 yield "/".join(folder), (match[2], below)
 
 
+def of(file: str, suffixes: tuple[str, ...]) -> bool:
+    """Tell whether a file has one of some suffixes."""
+    return file.lower().endswith(suffixes)
+
+
 def usable(name: str, files: Iterable[Inside]) -> bool:
     """Tell whether folders named by ``{split}`` are at least those of train and val."""
     splits = {split for split, _ in files}
@@ -119,17 +124,22 @@ def fits_of(photos: Group, masks: Group) -> Iterator[Fit]:
     """Yield the fits of two groups: how the files may be called, and how many pairs they make."""
     if (SPLIT in photos.name) != (SPLIT in masks.name) or not photos.files.keys() & masks.files:
         return
+    masks = Group(masks.name, {k: [f for f in v if of(f, MASKS)] for k, v in masks.files.items()})
     same = photos.name == masks.name
-    shared = min(photos.files.keys() & masks.files)
+    shared = min(photos.files.keys() & masks.files)  # a folder to begin with
     tried = dict.fromkeys(
         pair
-        for photo in photos.files[shared][:3]
+        for photo in photos.files[shared][:2]
         for mask in closest(photo, masks.files[shared])
         for pair in namings(photo, mask, same)
     )
     for image_name, mask_name in tried:
         of_photo, of_mask = Naming(image_name, PHOTOS), Naming(mask_name, MASKS)
         if same and of_photo.same_as(of_mask):
+            continue
+        there = {of_mask.stem(file) for file in masks.files[shared]}
+        some = [stem for file in photos.files[shared][:SAMPLE] if (stem := of_photo.stem(file))]
+        if 8 * len(there.intersection(some)) < len(some):
             continue
         pairs, count, splits, example = 0, 0, set[str](), ("", "")
         for inside, files in photos.files.items():
@@ -157,7 +167,7 @@ def owned(file: str, naming: Naming, rival: Naming) -> bool:
     return naming.stem(file) is not None and (rival.stem(file) is None or naming.rank > rival.rank)
 
 
-def closest(photo: str, masks: list[str], most: int = 8) -> list[str]:
+def closest(photo: str, masks: list[str], most: int = 5) -> list[str]:
     """Return the masks whose names begin or end most like a photo's."""
     stem = Path(photo).stem
 
