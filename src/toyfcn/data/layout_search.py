@@ -138,8 +138,9 @@ def fits_of(photos: Group, masks: Group) -> Iterator[Fit]:
         if same and of_photo.same_as(of_mask):
             continue
         there = {of_mask.stem(file) for file in masks.files[shared]}
-        some = [stem for file in photos.files[shared][:SAMPLE] if (stem := of_photo.stem(file))]
-        if 8 * len(there.intersection(some)) < len(some):
+        sample = photos.files[shared][:SAMPLE]
+        some = [stem for file in sample if (stem := of_photo.stem(file))]
+        if 2 * len(there.intersection(some)) < len(some) or 4 * len(some) < len(sample):
             continue
         pairs, count, splits, example = 0, 0, set[str](), ("", "")
         for inside, files in photos.files.items():
