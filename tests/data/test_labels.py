@@ -17,6 +17,8 @@ from toyfcn.data.datasets import open_source
 from toyfcn.data.palettes import palette
 from toyfcn.data.source import FileSource
 from toyfcn.data.voc import CLASSES
+from toyfcn.runs.checkpoint import load
+from toyfcn.runs.resume import stored_config
 
 MERGE = {"vehicle": ["car", "bus", "train", "motorbike"], "animal": ["cat", "dog", "cow"]}
 
@@ -203,3 +205,22 @@ def test_merged_shapes_are_drawn_as_before(tmp_path: Path) -> None:
         old = whole.mask(name)
         expected = torch.where((old > 0) & (old < 255), torch.ones_like(old), old)
         assert torch.equal(source.mask(name), expected)
+
+
+def test_a_mapping_travels_with_run_and_checkpoint(command: Command, tmp_path: Path) -> None:
+    folder(
+        tmp_path,
+        [0, 7, 8, 9],
+        classes=["sky", "sea"],
+        values={0: "sky", 7: "sea", 8: "sky", 9: "void"},
+    )
+    for name in "cdef":
+        for part in ("photos", "masks"):
+            (tmp_path / part / f"{name}.png").write_bytes((tmp_path / part / "a.png").read_bytes())
+    words = ["data=folder", "data.images=photos", "data.masks=masks", "data.batch_size=2"]
+    words += ["data.values={0:sky,7:sea,8:sky,9:void}", "model.width=0.1", "trainer.max_steps=2"]
+    answer = command("train", *words, "hydra.run.dir=run")
+    assert answer.code == 0, answer.err
+    for config in (stored_config(tmp_path / "run").data, load("run/checkpoints/best.ckpt").data):
+        assert isinstance(config, FolderConfig)
+        assert config.values == {0: "sky", 7: "sea", 8: "sky", 9: "void"}
