@@ -384,6 +384,21 @@ def test_lists_of_pairs(tmp_path: Path, text: str) -> None:
         assert np.array_equal(source.mask(name), np.asarray(Image.open(source.mask_path(name))))
 
 
+def test_folders_may_lie_elsewhere(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    mmsegmentation(tmp_path / "data")
+    (tmp_path / "here/lists").mkdir(parents=True)
+    (tmp_path / "here/lists/train.txt").write_text("train/i0.jpg\ntrain/i1\n")
+    data = tmp_path / "data"
+    options = {"images": str(data / "img_dir"), "masks": str(data / "ann_dir")}
+    source = folder_source(config_of(tmp_path / "here", options | {"lists": "lists"}))
+    assert source.ids("train") == ("train/i0", "train/i1")
+    source = folder_source(config_of(tmp_path / "here", options))
+    assert f"data.images={data}/img_dir/{{split}}" in caplog.text
+    options = {key: f"{folder}/{{split}}" for key, folder in options.items()}
+    source = folder_source(config_of(tmp_path / "here", options))
+    assert len(source.ids("val")) == 2 and source.mask_path("val/i3").is_file()
+
+
 def test_a_photo_with_two_masks_in_lists(tmp_path: Path) -> None:
     flat(tmp_path)
     with pytest.raises(

@@ -21,7 +21,7 @@ from toyfcn.data.class_files import class_names
 from toyfcn.data.color_masks import read_colors
 from toyfcn.data.image_io import AS_STORED, Scale, read_image, read_mask
 from toyfcn.data.labels import value_table
-from toyfcn.data.layout import MASKS, PHOTOS, Naming, Place
+from toyfcn.data.layout import MASKS, PHOTOS, Naming, Place, below
 from toyfcn.data.layout_search import advice
 from toyfcn.data.locations import refuse_missing
 from toyfcn.data.pairs import found_pairs, read_pairs, without_flag
@@ -124,9 +124,9 @@ class FolderSource(FileSource):
         Raises:
             ValueError: no such split, or files without their partner.
         """
-        names = self.lines(split) if self.folders else tuple(self._every_id())
         if not self.folders and self.fractions is None:
             return super().ids(split)
+        names = self.lines(split) if self.folders else tuple(self._every_id())
         alone = (
             ("photo", "mask", self.images, self.photos, self.labels),
             ("mask", "photo", self.masks, self.labels, self.photos),
@@ -181,15 +181,15 @@ class FolderSource(FileSource):
         if split in self.folders:
             names = sorted({*self._every_id()})
             return tuple(name for name in names if name.startswith(f"{split}/"))
-        advice = "name them in data.train_split, data.val_split and data.test_split"
+        hint = "name them in data.train_split, data.val_split and data.test_split"
         if split == "test":
-            advice = "data.test_split=null trains without it"
+            hint = "data.test_split=null trains without it"
         if close := [name for name in self.folders if name.startswith(split)]:
-            advice = f"set data.{split}_split={close[0]}"
+            hint = f"set data.{split}_split={close[0]}"
         photos, masks = (place.folder.as_posix() for place in self.where)
         there = ", ".join(self.folders) or "no split"
         raise ValueError(
-            f"no split is called {split!r}: {photos} and {masks} both exist for {there}; {advice}"
+            f"no split is called {split!r}: {photos} and {masks} both exist for {there}; {hint}"
         )
 
     def _in_list(self, split: str) -> tuple[str, ...]:
@@ -198,8 +198,7 @@ class FolderSource(FileSource):
         for name, file in self.photos.items():
             known |= {file: name, str(PurePosixPath(file).with_suffix("")): name}
         known |= {name: name for name in self.photos}
-        folder = self.where[0].folder
-        above = f"{folder.relative_to(self.root).as_posix()}/" if folder != self.root else ""
+        above = f"{below(self.where[0].folder, self.root)}/"
         found, left_out = [], 0
         for line in super().lines(split):
             named = without_flag(line) if line not in known else line

@@ -66,6 +66,11 @@ class Naming:
         return f"{before}{stem}{after}{suffixes[0] if len(suffixes) == 1 else suffix}"
 
 
+def below(folder: Path, root: Path) -> str:
+    """Return a folder as an option names it: from ``root``, where it is below."""
+    return (folder.relative_to(root) if folder.is_relative_to(root) else folder).as_posix()
+
+
 def split_folders(folder: Path) -> dict[str, Path]:
     """Return the folders that there are, by split; of a name without ``{split}`` one, called ""."""
     pattern = folder.as_posix()
@@ -133,7 +138,7 @@ def find_files(place: Place, other: Place) -> Files:
         both = folder.resolve() in elsewhere
         for inside, files in folders_in(folder, elsewhere - {folder.resolve()}, place.key):
             above = (split / inside.relative_to(folder)).as_posix().removeprefix(".")
-            below = inside.relative_to(place.base).as_posix().removeprefix(".")
+            folders = inside.relative_to(place.base).as_posix().removeprefix(".")
             count, beside = len(found.by_id), Counter[str]()
             for file in files:
                 stem = place.naming.stem(file)
@@ -145,7 +150,7 @@ def find_files(place: Place, other: Place) -> Files:
                     named = suffix in place.naming.suffixes
                     beside["called otherwise" if named else suffix or "without suffix"] += 1
                     continue
-                name, path = (f"{a}/{b}" if a else b for a, b in ((above, stem), (below, file)))
+                name, path = (f"{a}/{b}" if a else b for a, b in ((above, stem), (folders, file)))
                 if (twin := found.by_id.setdefault(name, path)) != path:
                     twins = f"{PurePosixPath(twin).name} and {file}"
                     where = f"data.{place.key}: {inside}"

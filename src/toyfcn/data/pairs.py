@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from toyfcn.data.image_io import register_heif
-from toyfcn.data.layout import HEIF, SPLIT, STEM, Place, find_files
+from toyfcn.data.layout import HEIF, SPLIT, STEM, Place, below, find_files
 from toyfcn.data.layout_search import advice
 from toyfcn.data.splits import read_lines
 
@@ -68,7 +68,7 @@ def found_pairs(root: Path, places: tuple[Place, Place], drawn: bool) -> Pairs:
         log.warning(
             "data.images and data.masks hold folders train and val, but the splits are drawn: "
             "data.images=%s/{split} data.masks=%s/{split} would use these",
-            *(place.folder.relative_to(root).as_posix() for place in places),
+            *(below(place.folder, root) for place in places),
         )
     elif not drawn and SPLIT in str(places[0].folder):
         for files in found:
