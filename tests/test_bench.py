@@ -85,3 +85,15 @@ def test_quick_steps_and_startup(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert {"step", "startup"} == set(read(tmp_path))
+
+
+@pytest.mark.slow
+def test_what_measures_a_gpu_runs() -> None:
+    """On the CPU, which stands in for it."""
+    words = ["--device", "cpu", "--only", "FCN-LeNet", "--batch", "2", "--workers", "0"]
+    words += ["--steps", "1", "--epoch", "2"]
+    command = [sys.executable, str(BENCH.with_name("gpu.py")), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    assert list(found) == ["device", "FCN-LeNet, float32", "FCN-LeNet, bf16"]
+    assert all(figure > 0 for figure in found["FCN-LeNet, bf16"].values())

@@ -54,6 +54,7 @@ VALUES = {  # of the options that are numbers, lists or texts; beside some, what
     "data.colour": "0.3",
     "data.transform": "test_promises:Jitter",
     "data.transform_args": "{strength:40} data.transform=test_promises:Jitter",
+    "data.merge": "{round:[disc,ring],void:[star]}",
     "data.folds": "3",
     "data.fold": "1 data.folds=3",
     "data.val_split": "null optimized_metric=test.miou",
@@ -106,7 +107,7 @@ SAME_FOR_ALL = {  # names and places, what SMALL sets, and what a test of its ow
     *("model.name", "model.width", "model.weights", "model.target", "model.args", "recipe.name"),
     *("trainer.accelerator", "trainer.devices", "trainer.nodes", "trainer.sync_batchnorm"),
     *("trainer.max_steps", "trainer.val_every", "trainer.threads", "trainer.progress"),
-    *("trainer.compile", "trainer.profile", "trainer.save_failed"),
+    *("trainer.compile", "trainer.tf32", "trainer.profile", "trainer.save_failed"),
     *("logger.project", "logger.offline", "logger.uri"),
     "trainer.lr_range",  # nothing is trained
 }

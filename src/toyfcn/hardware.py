@@ -34,6 +34,15 @@ def device(accelerator: str, option: str = "trainer.accelerator") -> torch.devic
     return torch.device("cuda" if use_gpu(accelerator, option) else "cpu")
 
 
+def set_tf32(allowed: bool) -> None:
+    """Let a GPU round factors to 10 bits in convolutions and matrix products alike, or in neither.
+
+    PyTorch's own choice is convolutions alone, and a loss that is a matrix product (the fused one)
+    would have other last digits than one that is not.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
+
+
 def gpu_count() -> int:
     """Return how many GPUs this process sees."""
     return torch.cuda.device_count()
@@ -81,6 +90,11 @@ def keep_memory(largest: int = 64 << 20, kept: int = 256 << 20) -> bool:
         return bool(libc.mallopt(mmap_threshold, largest) and libc.mallopt(trim_threshold, kept))
     except (OSError, AttributeError):
         return False
+
+
+def cpu_seconds() -> float:
+    """Return the CPU time of this process and of those of its children that have ended."""
+    return sum(os.times()[:4])
 
 
 def process_count() -> int:

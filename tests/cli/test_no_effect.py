@@ -104,6 +104,10 @@ def test_what_would_have_no_effect(command: Command, words: str, told: str) -> N
         ("recipe.schedule=constant recipe.warmup=0.3", ["recipe.warmup has no effect without"]),
         ("recipe.pretrain_patches=3", ["recipe.pretrain_patches has no effect without"]),
         ("data=folder data.lists=x data.val_fraction=0.3", ["data.val_fraction has no effect"]),
+        (
+            "data=folder data.images=a/{split} data.masks=b/{split} data.split_seed=1",
+            ["data.split_seed has no effect without data.lists=null and data.images without {spl"],
+        ),
         ("trainer.sync_batchnorm=true", ["trainer.sync_batchnorm has no effect without several"]),
         (
             "data.val_split=null optimized_metric=test.miou logger.panels=3 logger.histograms=true",

@@ -90,6 +90,14 @@ def test_python_has_the_same() -> None:
     assert (data.images, data.masks, data.classes) == ("2024_11_27", "1e3", ["000", "010", "no"])
 
 
+def test_braces_are_text() -> None:
+    words = ["data.images={split}", "data.masks={split}annot", "data.mask_name={stem}_gt.png"]
+    data = compose_train(["data=folder", *words]).data
+    assert isinstance(data, FolderConfig)
+    found = (data.images, data.masks, data.mask_name)
+    assert found == ("{split}", "{split}annot", "{stem}_gt.png")
+
+
 FILE = """# @package _global_
 defaults: [override /data: folder]
 data:

@@ -166,14 +166,14 @@ def test_white_of_16_bits_is_the_checkpoints(best: Path, caplog: pytest.LogCaptu
 
 def test_what_is_left_out_is_told(best: Path, command: Command) -> None:
     photos = photos_called(best.parent / "photos", "a.jpg", "b.jfif", "c.ppm", "d.avif")
-    for name in ("e.heic", "f.HEIC", "notes.txt", "plain", ".hidden.jpg"):
+    for name in ("e.raw", "f.RAW", "notes.txt", "plain", ".hidden.jpg"):
         (photos / name).write_bytes(b"x")
     (photos / "more").mkdir()
     (photos / "linked.jpg").symlink_to("more")
     (photos / "gone.jpg").symlink_to("nowhere.jpg")
     answer = command("predict", f"ckpt={best}", "source=photos", "out=masks")
     assert answer.code == 0 and "wrote masks and overlays of 4 photos" in answer.out
-    told = "2 .heic, 1 .txt, 1 dangling link gone.jpg, 1 file without suffix, 1 folder linked.jpg"
+    told = "2 .raw, 1 .txt, 1 dangling link gone.jpg, 1 file without suffix, 1 folder linked.jpg"
     assert f"left out of photos: {told}" in answer.out
     assert len(list(Path("masks").glob("*.png"))) == 8
 
@@ -185,14 +185,14 @@ def test_what_is_left_out_is_told(best: Path, command: Command) -> None:
         ("photos/gone.jpg", "source=photos/gone.jpg, a link to lost.jpg, does not exist"),
         ("'photos/*.xyz'", "source=photos/*.xyz does not exist"),
         ("empty", "source=empty names no photo: it is empty"),
-        ("other", "source=other names no photo: it holds 1 .heic"),
+        ("other", "source=other names no photo: it holds 1 .raw"),
     ],
 )
 def test_a_source_without_photos_says_why(best: Path, command: Command, source, told) -> None:
     for name in ("photos", "empty", "other"):
         (best.parent / name).mkdir()
     (best.parent / "photos/gone.jpg").symlink_to("lost.jpg")
-    (best.parent / "other/a.heic").write_bytes(b"")
+    (best.parent / "other/a.raw").write_bytes(b"")
     answer = command("predict", f"ckpt={best}", f"source={source}", "out=masks")
     assert answer.code == 2 and told in answer.err
 

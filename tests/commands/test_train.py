@@ -59,6 +59,7 @@ def test_a_run_leaves_what_the_design_names(trained: Path) -> None:
     assert run["command"][0] == "toyfcn-train"
     assert {"torch", "toyfcn", "python"} <= set(run["versions"])
     assert run["duration_s"] > 0 and run["images_per_s"] > 0 and run["hardware"]["cpu_cores"]
+    assert run["cpu_s"] > 0 and run["peak_memory_mb"] > 50
     assert "val mean IU" in (trained / "train.log").read_text()
     assert Image.open(trained / "predictions.png").width > 500
 

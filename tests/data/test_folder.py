@@ -125,7 +125,7 @@ def test_white_that_would_be_void_is_pointed_out(
     for path in (own_folder / "masks").iterdir():
         Image.fromarray((np.asarray(Image.open(path)) == 1) * np.uint8(255)).save(path)
     source_of(own_folder, **by_value)
-    assert "if it stands for cat, set data.colours" in caplog.text
+    assert "if it stands for cat, set data.values=[0,255]" in caplog.text
 
 
 def test_colors_against_a_comparison_of_every_pixel(tmp_path: Path) -> None:
@@ -351,8 +351,8 @@ def test_masks_with_an_ending_of_their_own_are_told_of_once(
 ) -> None:
     for mask in list((own_folder / "masks").iterdir()):
         mask.rename(mask.with_stem(f"{mask.stem}_mask"))
-    told = "all masks end in _mask: rename them, a0_mask.png to a0.png"
-    with pytest.raises(ValueError, match=told):
+    told = "data.images=photos data.masks=masks 'data.mask_name={stem}_mask.png'"
+    with pytest.raises(ValueError, match=re.escape(told)):
         source_of(own_folder, **COLOURS).ids("train")
     config = FolderConfig(
         root=str(own_folder), images="photos", masks="masks", classes=["a", "cat"], **COLOURS
@@ -372,14 +372,14 @@ def test_check_tells_of_void_alone_and_of_16_bits(
     deep = Image.fromarray(np.full((32, 40), 4095, np.uint16))
     deep.save(photo.with_suffix(".tif"))
     photo.unlink()
-    (own_folder / "photos/x.heic").write_bytes(b"")
+    (own_folder / "photos/x.raw").write_bytes(b"")
     config = FolderConfig(
         root=str(own_folder), images="photos", masks="masks", classes=["a", "cat"]
     )
     assert run_check.run(DataCommandConfig(data=config, report=None)) == 1
     assert "the training split train has no labeled pixel" in capsys.readouterr().out
     assert "1 photos have 16 bits" in caplog.text
-    assert f"left out of {own_folder / 'photos'}: 1 .heic" in caplog.text
+    assert f"left out of {own_folder / 'photos'}: 1 .raw" in caplog.text
 
 
 def test_more_classes_than_voc_has(own_folder: Path) -> None:

@@ -2,16 +2,19 @@
 
 import io
 import struct
+import sys
 import tracemalloc
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from toyfcn.data import image_io
 from toyfcn.data.color_masks import read_colors
-from toyfcn.data.image_io import plain_png, read_image, read_mask
+from toyfcn.data.image_io import Scale, plain_png, read_image, read_mask
 
 
 def coded(values: np.ndarray, mode: str = "L", form: str = "PNG", **options: object) -> bytes:
@@ -128,9 +131,18 @@ def rows_of(packed: bytes, height: int) -> bytes:
     return b"".join(b"\0" + packed[at : at + size] for at in range(0, len(packed), size))
 
 
-def tiff(packed: bytes, width: int, height: int, bits: int) -> bytes:
-    """An uncompressed gray TIFF whose zero is black."""
-    tags = {256: width, 257: height, 258: bits, 259: 1, 262: 1, 273: 8, 277: 1, 278: height}
+def tiff(packed: bytes, width: int, height: int, bits: int, photometric: int = 1) -> bytes:
+    """An uncompressed gray TIFF; its zero is black, or white where photometric is 0."""
+    tags = {
+        256: width,
+        257: height,
+        258: bits,
+        259: 1,
+        262: photometric,
+        273: 8,
+        277: 1,
+        278: height,
+    }
     tags[279] = len(packed)
     entries = [struct.pack("<HHLL", tag, 4, 1, value) for tag, value in tags.items()]
     start = b"II*\0" + struct.pack("<L", 8 + len(packed)) + packed
@@ -148,7 +160,7 @@ def test_white_of_16_bits_is_what_is_said(tmp_path: Path, form: str) -> None:
         Image.fromarray(shades).save(path, form.split()[1])
     for white in (65535, 4095):
         expected = (shades.astype(float).clip(max=white) * 255 / white).round()
-        found = read_image(path, white)
+        found = read_image(path, Scale(white=white))
         assert all(np.array_equal(channel, expected) for channel in found)
 
 
@@ -161,7 +173,7 @@ def test_16_bit_colors_that_pillow_cuts_are_not_scaled_otherwise(tmp_path: Path)
     start = b"II*\0" + struct.pack("<L", 14) + body + struct.pack("<H", 9) + entries
     path.write_bytes(start + bytes(4) + struct.pack("<HHH", 16, 16, 16))
     with pytest.raises(ValueError, match=r"data\.white=4095 needs 16-bit colors as PNG"):
-        read_image(path, 4095)
+        read_image(path, Scale(white=4095))
     assert read_image(path).flatten().tolist() == [255, 128, 0]
 
 
@@ -179,3 +191,91 @@ def test_a_mask_is_turned_like_its_photo(tmp_path: Path, kind: str) -> None:
     assert np.array_equal(read, np.rot90(found, -1))
     if kind != "RGB":
         assert np.array_equal(read_mask(path), np.rot90(found, -1))
+
+
+@pytest.mark.parametrize("bits", [8, 4, 2])
+def test_masks_whose_zero_is_white_hold_the_values_of_the_file(tmp_path: Path, bits: int) -> None:
+    stored = (np.arange(24).reshape(3, 8) % 2**bits).astype(np.uint8)
+    packed = np.packbits((stored[..., None] >> np.arange(bits)[::-1]) & 1, axis=None).tobytes()
+    path = tmp_path / "mask.tif"
+    for photometric in (0, 1):  # white or black is zero
+        path.write_bytes(tiff(packed, 8, 3, bits, photometric))
+        assert np.array_equal(read_mask(path), stored)
+
+
+def test_photos_of_16_bits_whose_zero_is_white_are_inverted(tmp_path: Path) -> None:
+    deep = np.array([[0, 257, 65535]], np.uint16)
+    path = tmp_path / "photo.tif"
+    path.write_bytes(tiff(deep.astype("<u2").tobytes(), 3, 1, 16, 0))
+    assert read_image(path)[1].tolist() == [[255, 254, 0]]
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int32, np.uint16])
+def test_values_are_scaled_from_black_to_white(
+    tmp_path: Path, kind: type, caplog: pytest.LogCaptureFixture
+) -> None:
+    low, high = (-1.5, 3.5) if kind is np.float32 else (100, 1100)
+    deep = np.linspace(low, high, 60).astype(kind).reshape(6, 10)
+    Image.fromarray(deep).save(tmp_path / "photo.tif")
+    expected = np.rint((deep.astype(np.float64) - low) / (high - low) * 255)
+    image_io.told.clear()
+    found = read_image(tmp_path / "photo.tif", Scale(low, high))
+    assert all(np.abs(channel.numpy() - expected).max() <= 0.5 for channel in found)
+    assert not caplog.messages
+    if kind is not np.uint16:
+        with pytest.raises(ValueError, match=r"does not say what white is: set data\.white"):
+            read_image(tmp_path / "photo.tif")
+
+
+def test_what_is_cut_off_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    deep = np.array([[-2, 0, 0.5, 1, 7, np.nan]], np.float32)
+    for name in ("a.tif", "b.tif"):
+        Image.fromarray(deep).save(tmp_path / name)
+    image_io.told.clear()
+    for name in ("a.tif", "b.tif"):
+        found = read_image(tmp_path / name, Scale(0, 1))
+        assert found[0].tolist() == [[0, 0, 128, 255, 255, 0]]
+    assert len(caplog.messages) == 1
+    assert "beyond data.black=0 and data.white=1, which are cut off" in caplog.text
+    assert "a.tif are from -2 to 7" in caplog.text
+
+
+@pytest.mark.parametrize("form", ["gif", "webp", "png", "tif"])
+def test_of_animated_photos_the_first_frame_is_taken(
+    tmp_path: Path, form: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    frames = [Image.new("RGB", (8, 6), color) for color in ("red", "blue")]
+    for name in "ab":
+        path = tmp_path / f"{name}.{form}"
+        frames[0].save(path, save_all=True, append_images=frames[1:])
+    image_io.told.clear()
+    for name in "ab":
+        found = read_image(tmp_path / f"{name}.{form}")
+        assert (found.float().mean((1, 2)) - torch.tensor([255.0, 0, 0])).abs().max() < 3
+    assert len(caplog.messages) == 1 and f"a.{form}" in caplog.text
+    assert "the first frame of photos with several is taken" in caplog.text
+
+
+@pytest.mark.parametrize("form", ["heic", "webp", "avif"])
+def test_photos_of_phones(tmp_path: Path, form: str) -> None:
+    if form == "heic":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    row, column = np.mgrid[:48, :64]
+    smooth = np.stack([4 * column, 5 * row, 255 - 4 * column], -1).astype(np.uint8)
+    exif = Image.Exif()
+    if turned := form != "heic":  # which libheif turns, by properties of its own
+        exif[0x0112] = 6
+    Image.fromarray(smooth).save(tmp_path / f"a.{form}", quality=95, exif=exif)
+    found = read_image(tmp_path / f"a.{form}")
+    wanted = torch.from_numpy(smooth).permute(2, 0, 1).rot90(-1 if turned else 0, (1, 2))
+    assert found.shape == wanted.shape
+    assert (found.float() - wanted.float()).abs().mean() < 4
+    assert image_io.image_size(tmp_path / f"a.{form}") == tuple(wanted.shape[1:])
+
+
+def test_heic_without_its_package_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    image_io.register_heif.cache_clear()
+    (tmp_path / "a.heic").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"pip install 'toyfcn\[heic\]'"):
+        read_image(tmp_path / "a.heic")

@@ -1,5 +1,7 @@
 """Photo and mask stay together, and masks are never mixed."""
 
+import colorsys
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from toyfcn.data.transforms import (
     TrainTransform,
     largest_share,
     resize_mask,
+    shift_hue,
     working_size,
 )
 
@@ -81,3 +84,17 @@ def test_quarter_turns_of_squares_and_half_turns_of_others(pair: tuple[Tensor, T
     results = [turns(photo, square, s) for s in range(30)]
     assert len({tuple(m.flatten().tolist()) for _, m in results}) == 4
     assert all(torch.equal(i[0], m) for i, m in results)
+
+
+@pytest.mark.parametrize("turns", [0.0, 0.03, -0.04, 1 / 3, 0.5])
+def test_hues_turn_as_in_pythons_own_colorsys(turns: float) -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (3, 20, 20), np.uint8)
+    pixels[:, 0, :8] = [[0, 9, 255, 255, 0, 7, 255, 0]] * 3  # black, white and gray
+    pixels[:, 1, :3] = np.eye(3) * 255
+    turned = shift_hue(torch.from_numpy(pixels), turns)
+    assert turned.dtype == torch.uint8
+    for y, x in np.ndindex(20, 20):
+        h, s, v = colorsys.rgb_to_hsv(*map(float, pixels[:, y, x]))
+        wanted = colorsys.hsv_to_rgb((h + turns) % 1, s, v)
+        assert np.abs(turned[:, y, x].numpy() - np.array(wanted)).max() <= 0.5001

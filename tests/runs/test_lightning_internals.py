@@ -101,10 +101,21 @@ def test_averaged_weights_are_swapped(task: Task) -> None:
     assert all(average < weight for weight, average in seen[1:]), f"{MOVED}_swap_models"
 
 
+def test_signals_are_asked_about_nowhere_else() -> None:
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    asks = getattr(trainer.fit_loop.epoch_loop, "_broadcast_sigterm_tensor", None)
+    assert callable(asks), f"{MOVED}_broadcast_sigterm_tensor, which asks in every step"
+    lightning_internals.leave_signals_alone(trainer)
+    assert trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor() is None
+
+
 def test_private_parts_stand_in_one_module() -> None:
     """None of the names below is used anywhere else in the package."""
     root = Path(inspect.getfile(lightning_internals)).parents[1]
-    names = ("_swap_models", "_logger_connector", "_batches_that_stepped", "val_loop", ".fit_loop")
+    names = (
+        *("_swap_models", "_logger_connector", "_batches_that_stepped", "val_loop", ".fit_loop"),
+        "_broadcast_sigterm_tensor",
+    )
     found = {
         f"{path.name}: {name}"
         for path in root.rglob("*.py")

@@ -117,6 +117,18 @@ def test_stopped_at_any_step(
     assert run["status"] == "finished" and len(run["resumed"]) == len(stops)
 
 
+def test_another_machine_is_warned_of(train: Command, stopped: Path) -> None:
+    record = json.loads((stopped / "run.json").read_text())
+    record["hardware"]["gpus"] = ["a GPU"]
+    record["versions"]["torch"] = "2.0"
+    (stopped / "run.json").write_text(json.dumps(record))
+    answer = train("resume=run")
+    assert answer.code == 0, answer.err
+    told = [line for line in answer.out.splitlines() if "the numbers may differ" in line]
+    assert len(told) == 2 and "hardware.gpus was ['a GPU'], is []" in told[0], answer.out
+    assert "versions.torch was 2.0, is" in told[1]
+
+
 def test_submitit_requeues_what_has_been_saved(
     train: Command, tmp_path: Path, stop_at: Callable[..., None]
 ) -> None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from conftest import Command
 
 from toyfcn import hardware
 from toyfcn.config.trainer import TrainerConfig
-from toyfcn.training import device
+from toyfcn.training import device, run
 
 FAULTS = """
 import json, multiprocessing, resource, sys
@@ -72,3 +76,33 @@ def test_a_gpu_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
     assert not hardware.use_gpu("auto")
     with pytest.raises(ValueError, match="PyTorch finds no GPU here: set trainer"):
         hardware.use_gpu("gpu")
+
+
+def test_what_repeats_is_chosen_before_anything_runs(
+    train: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before pretraining and first scores, and anew in each job of a sweep."""
+    seen: list[tuple[bool, str | None]] = []
+
+    def brought(*given: Any) -> None:
+        config = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
+        seen.append((torch.are_deterministic_algorithms_enabled(), config))
+
+    monkeypatch.setattr(run, "bring_weights", brought)
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    words = "data.train_images=2 data.val_images=1 data.test_images=1 data.size=[48,48]"
+    short = "data.batch_size=2 trainer.max_steps=1 logger=none model.width=0.1"
+    sweep = ["-m", "trainer.deterministic=true,false", "hydra.sweep.dir=sweep"]
+    answer = train(*words.split(), *short.split(), *sweep)
+    assert answer.code == 0, answer.out + answer.err
+    assert seen == [(True, ":4096:8"), (False, ":4096:8")]
+    record = json.loads(Path("sweep/0/run.json").read_text())
+    assert record["hardware"]["tf32"] is True
+
+
+def test_products_are_rounded_like_convolutions() -> None:
+    """PyTorch's own choice differs, and so would a loss that is a product and one that is not."""
+    for allowed in (False, True):
+        hardware.set_tf32(allowed)
+        assert torch.backends.cuda.matmul.allow_tf32 is allowed
+        assert torch.backends.cudnn.allow_tf32 is allowed

@@ -5,12 +5,21 @@ import json
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import start_train
+from torch import nn
 
 from toyfcn.cli import CONF
+from toyfcn.cli.compose import compose_train
+from toyfcn.config.model import ModelConfig
+from toyfcn.config.recipe import RecipeConfig
+from toyfcn.models.build import build_network
+from toyfcn.runs.interrupt import Interrupted
+from toyfcn.training import distributed
+from toyfcn.training.task import SegmentationTask
 
 # 7 images in batches of 3: shares of 2 and 1, and of the last batch one process has none
 WORDS = """
@@ -103,3 +112,66 @@ def test_one_that_fails_ends_the_other(tmp_path: Path) -> None:
     assert run.returncode == 2, told
     assert "the loss is" in told and "Traceback" not in told
     assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "failed"
+
+
+POISON = """
+import pytorch_lightning as pl
+
+class Poison(pl.Callback):
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_rank == 1 and trainer.global_step == 3:
+            pl_module.net.heads[0].bias.data.fill_(float("nan"))
+"""
+
+
+@pytest.mark.slow
+def test_what_is_not_finite_in_one_stops_both_at_its_step(tmp_path: Path) -> None:
+    (tmp_path / "poison.py").write_text(POISON)
+    words = [*DDP, "trainer.callbacks=[poison:Poison]", "hydra.run.dir=run"]
+    run = start_train(tmp_path, *RUN, *words)
+    _, told = run.communicate(timeout=60)
+    assert run.returncode == 2, told
+    facts = [torch.load(tmp_path / "run" / f"nonfinite{n}.pt") for n in ("", "1")]
+    assert [(int(f["step"]), bool(f["loss"].isnan())) for f in facts] == [(4, True)] * 2
+
+
+def test_a_process_without_a_share_is_told_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where norms are synchronized it would be missing among those who gather statistics."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    words = "trainer=ddp trainer.devices=4 trainer.sync_batchnorm=true data.batch_size=8"
+    config = compose_train(words.split())
+    assert distributed.synchronized(config, 20)
+    with pytest.raises(ValueError, match=r"data\.batch_size=8 leaves 2 of 18 photos to one"):
+        distributed.synchronized(config, 18)
+    config.data.sampling = "uniform"  # every batch is full
+    assert distributed.synchronized(config, 18)
+    config.data.batch_size = 3
+    with pytest.raises(ValueError, match=r"data\.batch_size=3 leaves 3 of 18"):
+        distributed.synchronized(config, 18)
+
+
+def test_a_failure_on_gpus_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only pretended: NCCL's work is given up, gloo's ends by itself."""
+    given_up: list[str] = []
+    backend = {"name": "nccl"}
+    monkeypatch.setattr(torch.distributed, "get_backend", lambda: backend["name"])
+    c10d = torch.distributed.distributed_c10d
+    monkeypatch.setattr(c10d, "_abort_process_group", lambda: given_up.append(backend["name"]))
+    fails, trainer = distributed.AbortOnFailure(), SimpleNamespace(world_size=2)
+    fails.on_exception(trainer, None, Interrupted(15))
+    assert not given_up
+    fails.on_exception(trainer, None, RuntimeError("out of memory"))
+    backend["name"] = "gloo"
+    fails.on_exception(trainer, None, RuntimeError("out of memory"))
+    fails.on_exception(SimpleNamespace(world_size=1), None, RuntimeError())
+    assert given_up == ["nccl"]
+
+
+def test_frozen_norms_are_frozen_when_synchronized() -> None:
+    recipe = RecipeConfig(lr=0.1, freeze_norm=True)
+    net = build_network(ModelConfig(width=0.25), 3)
+    task = SegmentationTask(nn.SyncBatchNorm.convert_sync_batchnorm(net), ["a", "b", "c"], recipe)
+    task.net.train()
+    task.freeze_backbone()
+    norms = [m for m in task.net.backbone.modules() if isinstance(m, nn.SyncBatchNorm)]
+    assert norms and not any(norm.training for norm in norms)

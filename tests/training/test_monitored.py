@@ -14,6 +14,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from toyfcn.cli.compose import compose_train
 from toyfcn.evaluation.scoring import Scorer
+from toyfcn.runs.history import read_history
 from toyfcn.runs.run import Run
 from toyfcn.training.run import train
 
@@ -83,6 +84,8 @@ def test_the_best_is_the_best_by_the_metric(
     best = torch.load(folder / "checkpoints/best.ckpt", weights_only=True)
     assert best["global_step"] == step
     assert trial.reported == reported
+    history = read_history(folder / "history.csv")
+    assert [row[f"val_{metric.partition('.')[2]}"] for row in history] == reported
 
 
 def test_patience_goes_by_the_metric_and_the_steps_are_told(

@@ -15,9 +15,10 @@ from toyfcn.config.model import ModelConfig
 from toyfcn.config.recipe import RecipeConfig
 from toyfcn.data.collate import Batch
 from toyfcn.data.datamodule import SegmentationData
+from toyfcn.evaluation.scoring import Scorer
 from toyfcn.models.build import build_network
 from toyfcn.models.kernels import upsampled_loss
-from toyfcn.training.callbacks import ThroughputMonitor
+from toyfcn.training.callbacks import ThroughputMonitor, panels
 from toyfcn.training.nonfinite_loss import FiniteLoss
 from toyfcn.training.task import SegmentationTask
 
@@ -102,20 +103,25 @@ def test_steps_read_no_figure(tiny_voc: Path, recipe: str, monkeypatch: pytest.M
     assert seen == [[]] * 6
 
 
+def pretend_gpu(net: torch.nn.Module) -> None:
+    """Within FakeTensorMode: as if its weights were on a GPU."""
+    for module in net.modules():
+        for name, weight in module._parameters.items():
+            if weight is not None:
+                pretended = torch.empty_like(weight, device="cuda")
+                module._parameters[name] = torch.nn.Parameter(pretended)
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = torch.empty_like(buffer, device="cuda")
+
+
 @pytest.mark.parametrize("in_one_pass", [True, False])
 def test_the_loss_copies_nothing_to_a_gpu(in_one_pass: bool) -> None:
     """On a GPU that is only pretended: shapes and places are right, there are no numbers."""
     task = task_of(RecipeConfig(lr=1e-3))
     task.fused = in_one_pass
     with FakeTensorMode(allow_non_fake_inputs=True), Watch() as watch:
-        for module in task.net.modules():
-            for name, weight in module._parameters.items():
-                if weight is not None:
-                    pretended = torch.empty_like(weight, device="cuda")
-                    module._parameters[name] = torch.nn.Parameter(pretended)
-            for name, buffer in module._buffers.items():
-                if buffer is not None:
-                    module._buffers[name] = torch.empty_like(buffer, device="cuda")
+        pretend_gpu(task.net)
         task.class_weights = torch.ones(21, device="cuda")
         batch: Batch = {
             "image": torch.zeros(2, 3, 40, 50, dtype=torch.uint8, device="cuda"),
@@ -125,6 +131,53 @@ def test_the_loss_copies_nothing_to_a_gpu(in_one_pass: bool) -> None:
         watch.seen.clear()
         total, _ = task.loss_sums_of(batch)
     assert total.is_cuda and watch.seen == []
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_validations_read_no_figure_before_their_end(
+    fused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upsampled_loss, "known_small", lambda *_: False)  # as above
+    scorer = Scorer([str(label) for label in range(21)], 255, fused=fused)
+    net = build_network(ModelConfig(width=0.25), 21).eval()
+    batch: Batch = {
+        "image": torch.zeros(2, 3, 40, 50, dtype=torch.uint8),
+        "mask": torch.full((2, 40, 50), 255, dtype=torch.uint8),
+        "id": ["a", "b"],
+    }
+    batch["mask"][:, 10:] = 3
+    with torch.no_grad(), Watch() as watch:
+        scorer.update(net, [batch])
+    assert watch.seen == []
+    assert int(scorer.confusion().sum()) == 2 * 30 * 50
+
+
+def test_a_gpu_convolves_in_channels_last() -> None:
+    """VGG too, which a CPU convolves in the other layout; on a GPU that is only pretended."""
+    net = build_network(ModelConfig(name="fcn_vgg16", stride=32, width=0.1), 21).eval()
+    layouts: list[bool] = []
+    for module in net.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_pre_hook(
+                lambda _, given: layouts.append(
+                    given[0].is_contiguous(memory_format=torch.channels_last)
+                )
+            )
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        pretend_gpu(net)
+        net.score_map(torch.zeros(1, 3, 64, 96, dtype=torch.uint8, device="cuda"))
+    assert len(layouts) == 16 and all(layouts)
+
+
+def test_pictures_compile_nothing(tiny_voc: Path) -> None:
+    """Photos of all sizes: a compiled backbone would be compiled for each, and then give up."""
+    net = build_network(ModelConfig(width=0.25), 21).eval()
+    compiled: list[Any] = []
+    net.backbone.compile(backend=lambda graph, _: compiled.append(graph) or graph, dynamic=False)
+    data = SegmentationData.open(VOCConfig(root=str(tiny_voc)))
+    assert len(panels(net, data, data.split_ids("val"))) == 2 and not compiled
+    net(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
+    assert compiled
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

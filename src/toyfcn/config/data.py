@@ -91,6 +91,11 @@ class DataConfig(Checked):
         target="",
     )
     transform_args: Any = option(None, "arguments of transform, such as {p: 0.5}")
+    merge: Any = option(
+        None,
+        "classes that count as one, {name: [class, ...]}: it takes the place and color of the first"
+        " in the list of classes; the name void makes them void",
+    )
     folds: int | None = option(
         None,
         "cross-validation: train_split is dealt out to so many parts by a hash of the ids; null: "
@@ -112,6 +117,11 @@ class DataConfig(Checked):
             raise ValueError(f"data.scale={self.scale} is not a range [low,high]")
         if self.transform_args is not None and self.transform is None:
             raise ValueError("data.transform_args needs data.transform=package.module:name")
+        groups = self.merge if isinstance(self.merge, dict) else {"": self.merge}
+        for name, members in groups.items() if self.merge is not None else ():
+            listed = isinstance(members, list) and all(isinstance(one, str) for one in members)
+            if not isinstance(name, str) or not listed:
+                raise ValueError(f"data.merge={self.merge} is not like {{vehicle: [car, bus]}}")
         if self.fold >= (self.folds or 1):
             raise ValueError(f"data.fold={self.fold} needs data.folds of at least {self.fold + 1}")
         if self.folds is not None and self.val_split in (None, self.train_split):
@@ -179,18 +189,27 @@ class VOCConfig(DataConfig):
 
 @dataclass
 class FolderConfig(DataConfig):
-    """Your own photos and masks: two flat folders, or lists of what is in them."""
+    """Your own photos and masks: two folders, with folders below, or lists of what is in them."""
 
     name: str = option("folder", "which data set: set by data=NAME, or a name of your own")
     kind: str = option("folder", "its layout on disk", choices=("folder",))
     root: str = option(
         ".", "folder that images, masks, lists and classes_file are looked for in", path=True
     )
-    images: str | None = option(None, "folder of the photos (required)", path=True)
-    masks: str | None = option(
+    images: str | None = option(
         None,
-        "folder of the masks, each named like its photo up to the suffix (required)",
+        "folder of the photos (required); {split} in it stands for train_split, val_split, ...: "
+        "images/{split}",
         path=True,
+    )
+    masks: str | None = option(
+        None, "folder of the masks (required), likewise: masks/{split}, {split}annot", path=True
+    )
+    image_name: str = option(
+        "{stem}", "how photos are called around what their masks share, as {stem}_leftImg8bit.png"
+    )
+    mask_name: str = option(
+        "{stem}", "how masks are called around it, as {stem}_mask.png; no suffix: any of a mask's"
     )
     classes: list[str] = option([], "names of the labels from 0 on (or classes_file)")
     classes_file: str | None = option(
@@ -205,26 +224,38 @@ class FolderConfig(DataConfig):
         None,
         "without colours: the classes' colors in pictures, [[r,g,b],...], one a class; null: VOC's",
     )
+    values: Any = option(
+        None,
+        "without colours: the masks' values in the classes' order, as [0,255], or {value: class or "
+        "void, ...}; null: they are the labels",
+    )
     void: int | None = option(
         255, "value of pixels that are neither learned nor scored; null: none", low=0, high=255
     )
     void_colour: list[int] | None = option(
         None, "with colours: the void pixels' color [r,g,b]; null: none", low=0, high=255
     )
-    white: int = option(
-        65535,
-        "value of white in photos of 16 bits, such as 4095 where a camera has used 12 of them",
-        low=255,
-        high=65535,
+    black: float = option(0.0, "value of black in photos of more than 8 bits")
+    white: float | None = option(
+        None,
+        "value of white in photos of more than 8 bits, such as 4095 where a camera has used 12; "
+        "null: 65535 of 16 bits",
     )
     lists: str | None = option(
         None,
-        "folder of train.txt, val.txt, ... with an id a line; null: split by the fractions",
+        "folder of train.txt, val.txt, ... with an id, or a photo and its mask, a line; null: the "
+        "splits are folders or fractions",
         path=True,
     )
-    val_fraction: float = option(0.2, "without lists: share of the val split", low=0.001, high=0.9)
-    test_fraction: float = option(0.0, "without lists: share of the test split", low=0, high=0.9)
-    split_seed: int = option(0, "without lists: seed of the split; an id keeps its split", low=0)
+    val_fraction: float = option(
+        0.2, "without lists or {split}: share of the val split", low=0.001, high=0.9
+    )
+    test_fraction: float = option(
+        0.0, "without lists or {split}: share of the test split", low=0, high=0.9
+    )
+    split_seed: int = option(
+        0, "without lists or {split}: seed of the split; an id keeps its split", low=0
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -242,8 +273,49 @@ class FolderConfig(DataConfig):
             raise ValueError("data.void_colour needs data.colours")
         if self.val_fraction + self.test_fraction >= 1:
             raise ValueError("data.val_fraction and data.test_fraction leave nothing to train on")
-        if self.lists is None and self.test_fraction == 0 and self.test_split == "test":
+        drawn = self.lists is None and not self.split_folders
+        if drawn and self.test_fraction == 0 and self.test_split == "test":
             self.test_split = None  # nothing is set aside
+        if self.white is not None and self.white <= self.black:
+            raise ValueError(f"data.white={self.white:g} is not above data.black={self.black:g}")
+        self._check_layout()
+        self._check_values()
+
+    @property
+    def split_folders(self) -> bool:
+        """Whether the splits are folders: data.images=images/{split}."""
+        return "{split}" in str(self.images)
+
+    def _check_layout(self) -> None:
+        for key, value, mark in (
+            ("images", self.images, "{split}"),
+            ("masks", self.masks, "{split}"),
+            ("image_name", self.image_name, "{stem}"),
+            ("mask_name", self.mask_name, "{stem}"),
+        ):
+            text, other = str(value or ""), {"images": "masks", "masks": "images"}.get(key)
+            if (rest := text.replace(mark, "", 1)) and set(rest) & set("{}"):
+                raise ValueError(f"data.{key}={text} may hold {mark} once, and no other braces")
+            if other and mark in text and mark not in str(getattr(self, other) or mark):
+                raise ValueError(f"data.{key}={text} has {mark}, so data.{other} needs it too")
+            if not other and (mark not in text or "/" in text):
+                raise ValueError(f"data.{key}={text} is no name with {mark} in it, as {mark}_mask")
+        if self.split_folders and self.lists is not None:
+            raise ValueError("data.lists and {split} in data.images both name the splits: use one")
+
+    def _check_values(self) -> None:
+        if self.values is None:
+            return
+        given = list(self.values) if isinstance(self.values, list | dict) else [None]
+        if wrong := [v for v in given if type(v) is not int or not 0 <= v <= 255]:
+            raise ValueError(
+                f"data.values={self.values}: {wrong[0]!r} is no value from 0 to 255 (a list as "
+                "[0,255], or {0: background, 255: cat})"
+            )
+        if twice := [value for value in given if given.count(value) > 1]:
+            raise ValueError(f"data.values lists {twice[0]} twice")
+        if self.colours is not None:
+            raise ValueError("data.values is for masks without colors: data.colours has them")
 
 
 @dataclass

@@ -12,8 +12,11 @@ Needs = tuple[str, Callable[[TrainConfig], bool]]
 
 AUGMENT: Needs = "data.augment=true", lambda config: config.data.augment
 SPLIT_BY_FRACTIONS: Needs = (
-    "data.lists=null",
-    lambda config: not isinstance(config.data, FolderConfig) or config.data.lists is None,
+    "data.lists=null and data.images without {split}",
+    lambda config: (
+        not isinstance(config.data, FolderConfig)
+        or (config.data.lists is None and not config.data.split_folders)
+    ),
 )
 TENSORBOARD: Needs = "logger=tensorboard", lambda config: "tensorboard" in config.logger.to
 VALIDATIONS: Needs = "a data.val_split", lambda config: config.data.val_split is not None

@@ -39,6 +39,9 @@ class ScoringConfig(Checked):
         choices=(1, 2, 8),
     )
     threads: int | None = option(None, "CPU threads, null: PyTorch's choice", low=1)
+    tf32: bool = option(
+        True, "GPUs: 32-true computes with factors of 10 bits, some times faster; false: of 23"
+    )
     fused: bool = option(
         True, "upsampling and loss in one pass, equal and faster; false: the plain formulation"
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from toyfcn.config.data import FolderConfig
+
 IGNORE = "__ignore__"  # labelme's label -1: void, and no class
 NUMBERED = re.compile(r"(-?\d+)(?:\s*[:,;=.)]\s*|\s+)(\S.*)")  # 0 background; 0: background; …
 NUMBER_LAST = re.compile(r"(.*\S)\s*[:,;=\t]\s*(-?\d+)")  # background: 0; background,0; …
@@ -91,3 +93,30 @@ def refuse_other_formats(path: Path, lines: list[str]) -> None:
                 f"instead set 'data.classes=[{','.join(quoted)}]' and, where the masks have these "
                 f"colors, 'data.colours={str(colors).replace(' ', '')}'"
             )
+
+
+def class_names(config: FolderConfig, root: Path) -> tuple[str, ...]:
+    """Return the classes that a config names, or the file that it names.
+
+    Raises:
+        ValueError: both or neither are given, the file is unreadable, or the names are no good.
+    """
+    names, option = list(config.classes), "data.classes"
+    if config.classes_file is not None:
+        if names:
+            raise ValueError("data.classes and data.classes_file are both given: choose one")
+        option = str(path := root / config.classes_file)
+        names = read_class_file(path, config.void)
+    elif not names and isinstance(config.values, dict):
+        named = [str(name) for name in config.values.values()]
+        names, option = [n for n in dict.fromkeys(named) if n != "void"], "data.values"
+    if not 2 <= len(names) <= 255:
+        raise ValueError(
+            f"{option} names {len(names)} classes: data=folder needs 2 to 255, label 0 first, such "
+            "as data.classes=[background,cat]"
+        )
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{option} names {twice[0]!r} twice")
+    if odd := [name for name in names if not name.strip() or not name.isprintable()]:
+        raise ValueError(f"{option} names {odd[0]!r}, which cannot be printed")
+    return tuple(names)

@@ -141,6 +141,9 @@ class SegmentationData(pl.LightningDataModule):
                     raise ValueError(f"data.cache=disk is for files, not data={config.kind}")
                 cache = PixelCache(self.source, ids, Path(config.cache_folder))
         trainer = self.trainer
+        on_gpu = hardware.use_gpu("auto")
+        if trainer is not None:
+            on_gpu = trainer.strategy.root_device.type == "cuda"
         sampler = EpochSampler(
             images=len(ids),
             batch_size=config.batch_size,
@@ -156,7 +159,7 @@ class SegmentationData(pl.LightningDataModule):
             num_workers=config.workers,
             persistent_workers=config.workers > 0,
             collate_fn=collate,
-            pin_memory=hardware.use_gpu("auto"),
+            pin_memory=on_gpu,
             worker_init_fn=prepare_worker,
         )
 

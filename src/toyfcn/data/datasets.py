@@ -8,6 +8,7 @@ from pathlib import Path
 from toyfcn.config.data import CustomConfig, DataConfig, FolderConfig, ShapesConfig, VOCConfig
 from toyfcn.data.custom import custom_source
 from toyfcn.data.folder import folder_source
+from toyfcn.data.labels import merged
 from toyfcn.data.locations import find_voc, refuse_missing
 from toyfcn.data.progress import progress
 from toyfcn.data.shapes import scene, world
@@ -21,8 +22,14 @@ def open_source(config: DataConfig) -> Source:
     """Find the data set of a config on disk; the shapes world is drawn where it is missing.
 
     Raises:
-        ValueError: it is not there; the message says where it was looked for.
+        ValueError: it is not there; the message says where it was looked for. Or its classes are
+            not those that ``data.merge`` names.
     """
+    return merged(unmerged(config), config.merge)
+
+
+def unmerged(config: DataConfig) -> Source:
+    """Find the data set of a config on disk, with its own classes."""
     if isinstance(config, ShapesConfig):
         if not Path(config.root).exists():
             count = config.train_images + config.val_images + config.test_images

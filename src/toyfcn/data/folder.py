@@ -1,66 +1,94 @@
-"""Your own data: a folder of photos, one of masks with the same names, and the classes' names.
+"""Your own data: photos, their masks, and the classes' names.
 
-Both folders are flat. A photo ``a.jpg`` (or another suffix of ``PHOTOS``) belongs to the mask
-``a.png`` (or one of ``MASKS``); ``a`` is its id. Files with other endings, and those whose names
-begin with a dot, are left out, the former with a warning.
+Which files belong together is said by two folders and by what files are called (see layout.py), or
+by lists of pairs. Files with other endings, and those whose names begin with a dot, are left out,
+the former with a warning.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from torch import Tensor
 
 from toyfcn.config.data import FolderConfig
-from toyfcn.data.class_files import read_class_file
+from toyfcn.data.class_files import class_names
 from toyfcn.data.color_masks import read_colors
-from toyfcn.data.image_io import WHITE, read_image, read_mask
+from toyfcn.data.image_io import AS_STORED, Scale, read_image, read_mask
+from toyfcn.data.labels import value_table
+from toyfcn.data.layout import MASKS, PHOTOS, Naming, Place, below
+from toyfcn.data.layout_search import advice
 from toyfcn.data.locations import refuse_missing
+from toyfcn.data.pairs import found_pairs, read_pairs, without_flag
 from toyfcn.data.palettes import Color, class_palette
 from toyfcn.data.source import VOID, FileSource
 from toyfcn.data.splits import DRAWN, draw_splits, id_fault
 
-PHOTOS = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif", ".bmp", ".tif", ".tiff")
-MASKS = (".png", ".bmp", ".tif", ".tiff", ".gif")  # JPEG would blur the labels
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FolderSource(FileSource):
-    """A data set in two folders. Without lists, the splits are drawn: see ``draw_splits``.
+    """A data set in folders. Its splits are folders or lists, or drawn: see ``draw_splits``.
 
-    ``photos`` and ``labels`` hold the suffix of each id's file; ``colors`` (if any) is one color
-    a class; ``fractions`` are the shares of val and test where there are no lists.
+    ``photos`` and ``labels`` hold the file of each id, below ``images`` and ``masks``; ``where``
+    says where both were looked for below ``root``; ``colors`` (if any) is one color a class;
+    ``folders`` are the splits that are folders; ``fractions`` are the shares of val and test where
+    they are drawn.
     """
 
     photos: Mapping[str, str] = field(repr=False, compare=False)
     labels: Mapping[str, str] = field(repr=False, compare=False)
+    root: Path
+    where: tuple[Place, Place]
     colors: tuple[Color, ...] = ()
     void_color: Color | None = None
     has_void: bool = True
+    folders: tuple[str, ...] = ()
     fractions: tuple[float, float] | None = None
     split_seed: int = 0
-    white: int = WHITE  # of photos of 16 bits
+    scale: Scale = AS_STORED  # of photos of more than 8 bits
 
     @property
     def reading(self) -> str:
         """All that decides what a photo's and a mask's files stand for, as text."""
-        return f"{super().reading} {self.colors} {self.void_color} {self.has_void} {self.white}"
+        return f"{super().reading} {self.colors} {self.void_color} {self.has_void} {self.scale}"
+
+    @property
+    def layout(self) -> str:
+        """Where photos and masks are looked for, and what the splits are, in words."""
+        photo, mask = (f"{place.folder.as_posix()}/{place.naming.pattern}" for place in self.where)
+        nested = sum("/" in name for name in self.photos) if not self.folders else 0
+        below = f" ({nested} photos in folders below)" if nested else ""
+        splits = f"lists {self.lists.as_posix()}/*.txt"
+        if self.folders:
+            splits = f"splits {', '.join(self.folders)}"
+        elif self.fractions is not None:
+            splits = "splits by fractions"
+        return f"photos {photo}, masks {mask}{below}, {splits}"
+
+    def better_layout(self) -> str:
+        """Return options that would make more pairs, as the end of a message; "": none would."""
+        return advice(self.root, len(self.photos.keys() & self.labels.keys()))
 
     def splits(self) -> tuple[str, ...]:
-        """Return the names of the lists, or of the drawn splits that are not empty."""
+        """Return the names of the folders, of the lists, or of the drawn splits not empty."""
+        if self.folders:
+            return self.folders
         if self.fractions is None:
             return super().splits()
         drawn = draw_splits(self._every_id(), self.fractions, self.split_seed)
         return tuple(name for name in DRAWN if drawn[name])
 
     def list_path(self, split: str) -> Path:
-        """Return where a split's ids come from: its list, or the folder of the photos."""
+        """Return where a split's ids come from: its folder or list, or the folder of the photos."""
+        if self.folders:
+            return Path(str(self.where[0].folder).replace("{split}", split))
         return super().list_path(split) if self.fractions is None else self.images
 
     def lines(self, split: str) -> tuple[str, ...]:
@@ -69,8 +97,10 @@ class FolderSource(FileSource):
         Raises:
             ValueError: there is no such split, or it is empty.
         """
+        if self.folders:
+            return self._in_folder(split)
         if self.fractions is None:
-            return tuple(self._id(line) for line in super().lines(split))
+            return self._in_list(split)
         if split not in DRAWN:
             raise ValueError(
                 f"no split is called {split!r}: without data.lists there are {', '.join(DRAWN)}"
@@ -89,42 +119,51 @@ class FolderSource(FileSource):
         return None if known else id_fault(name, seen)
 
     def ids(self, split: str) -> tuple[str, ...]:
-        """Return the ids of a split: in the list's order, or sorted where it is drawn.
+        """Return the ids of a split: in the list's order, or sorted where there is no list.
 
         Raises:
             ValueError: no such split, or files without their partner.
         """
-        if self.fractions is None:
+        if not self.folders and self.fractions is None:
             return super().ids(split)
+        names = self.lines(split) if self.folders else tuple(self._every_id())
         alone = (
             ("photo", "mask", self.images, self.photos, self.labels),
             ("mask", "photo", self.masks, self.labels, self.photos),
         )
         wrong = [
             f"{len(left)} {what}{'s' * (len(left) > 1)} without a {partner} "
-            f"({some([name + own[name] for name in left])} in {folder})"
+            f"({some([own[name] for name in left])} in {folder})"
             for what, partner, folder, own, other in alone
-            if (left := sorted(set(own) - set(other)))
+            if (left := sorted(name for name in names if name in own and name not in other))
         ]
         if wrong:
-            advice = shared_ending(self.photos, self.labels) or (
-                "a mask is called like its photo up to the suffix; to use some of the photos only, "
-                "name them in data.lists"
+            rule = (
+                f"looked for {self.layout}; to use some of the photos only, name them in data.lists"
             )
-            raise ValueError(f"{' and '.join(wrong)}: {advice}")
+            raise ValueError(f"{' and '.join(wrong)}: {rule}{self.better_layout()}")
         return super().ids(split)
 
     def image_path(self, name: str) -> Path:
         """Return where the photo of an id lies."""
-        return self.images / f"{name}{self.photos.get(name, '.jpg')}"
+        return self.images / (self.photos.get(name) or self.where[0].file(name, ".jpg"))
 
     def mask_path(self, name: str) -> Path:
         """Return where the mask of an id lies."""
-        return self.masks / f"{name}{self.labels.get(name, '.png')}"
+        return self.masks / (self.labels.get(name) or self.where[1].file(name, ".png"))
+
+    def identity(self, name: str) -> str:
+        """Return what tells a photo from others: one in two splits' folders is the same."""
+        if not self.folders:
+            return super().identity(name)
+        path = self.image_path(name)
+        with path.open("rb") as file:  # many photos of one size are called 0001
+            start = hashlib.blake2b(file.read(1 << 16), digest_size=8).hexdigest()
+        return f"{name.partition('/')[2]}/{path.stat().st_size}/{start}"
 
     def image(self, name: str) -> Tensor:
         """Read the photo of an id: uint8 (3, H, W), RGB."""
-        return read_image(self.image_path(name), self.white)
+        return read_image(self.image_path(name), self.scale)
 
     def read_labels(self, name: str) -> Tensor:
         """Read the mask of an id, by its values or by its colors: uint8 (H, W)."""
@@ -138,10 +177,38 @@ class FolderSource(FileSource):
             )
         return mask
 
-    def _id(self, line: str) -> str:
-        stem, dot, suffix = line.rpartition(".")
-        named = line not in self.photos and self.photos.get(stem) == dot + suffix
-        return stem if named else line
+    def _in_folder(self, split: str) -> tuple[str, ...]:
+        if split in self.folders:
+            names = sorted({*self._every_id()})
+            return tuple(name for name in names if name.startswith(f"{split}/"))
+        hint = "name them in data.train_split, data.val_split and data.test_split"
+        if split == "test":
+            hint = "data.test_split=null trains without it"
+        if close := [name for name in self.folders if name.startswith(split)]:
+            hint = f"set data.{split}_split={close[0]}"
+        photos, masks = (place.folder.as_posix() for place in self.where)
+        there = ", ".join(self.folders) or "no split"
+        raise ValueError(
+            f"no split is called {split!r}: {photos} and {masks} both exist for {there}; {hint}"
+        )
+
+    def _in_list(self, split: str) -> tuple[str, ...]:
+        """Return the ids that a list's lines mean: ids, files, pairs, and lines with VOC's flag."""
+        known: dict[str, str] = {}
+        for name, file in self.photos.items():
+            known |= {file: name, str(PurePosixPath(file).with_suffix("")): name}
+        known |= {name: name for name in self.photos}
+        above = f"{below(self.where[0].folder, self.root)}/"
+        found, left_out = [], 0
+        for line in super().lines(split):
+            named = without_flag(line) if line not in known else line
+            left_out += named is None
+            if named is not None:
+                plain = named.replace("\\", "/").removeprefix("./")
+                found.append(known.get(plain) or known.get(plain.removeprefix(above)) or named)
+        if left_out:
+            log.info("%s: left out %d lines with the flag -1", self.list_path(split), left_out)
+        return tuple(found)
 
     def _every_id(self) -> Iterator[str]:
         """Yield all ids that have a photo or a mask."""
@@ -157,42 +224,53 @@ def folder_source(config: FolderConfig) -> FolderSource:
     """
     root = Path(config.root)
     refuse_missing(config)
-    images, masks = (root / Path(str(p)) for p in (config.images, config.masks))
     classes = class_names(config, root)
     colors = tuple(triple(color) for color in config.colours or ())
     for key, given in (("colours", config.colours), ("palette", config.palette)):
         if given is not None and len(given) != len(classes):
-            advice = " (set the void color in data.void_colour)" if key == "colours" else ""
+            told = " (set the void color in data.void_colour)" if key == "colours" else ""
             raise ValueError(
-                f"data.{key} has {len(given)} colors, but there are {len(classes)} classes{advice}"
+                f"data.{key} has {len(given)} colors, but there are {len(classes)} classes{told}"
             )
     void_color = triple(config.void_colour) if config.void_colour is not None else None
-    void = VOID if colors or config.void is None else config.void
-    lists = root / config.lists if config.lists is not None else images
+    by_value = config.values is not None
+    void = VOID if colors or by_value or config.void is None else config.void
+    drawn = config.lists is None and not config.split_folders
+    places = (
+        Place("images", root / str(config.images), Naming(config.image_name, PHOTOS)),
+        Place("masks", root / str(config.masks), Naming(config.mask_name, MASKS)),
+    )
+    lists = root / config.lists if config.lists is not None else places[0].base
+    pairs = read_pairs(root, lists, places) if config.lists is not None else None
+    pairs = pairs or found_pairs(root, places, drawn)
     source = FolderSource(
         name=config.name,
-        images=images,
-        masks=masks,
+        images=places[0].base,
+        masks=places[1].base,
         lists=lists,
         classes=classes,
         palette=class_palette(config.colours or config.palette or (), void_color, void),
         void=void,
-        photos=suffixes(images, "images", PHOTOS),
-        labels=suffixes(masks, "masks", MASKS),
+        table=value_table(config.values, classes, config.void) if by_value else (),
+        photos=pairs.photos,
+        labels=pairs.labels,
+        root=root,
+        where=places,
         colors=colors,
         void_color=void_color,
-        has_void=void_color is not None if colors else config.void is not None,
-        fractions=None if config.lists is not None else (config.val_fraction, config.test_fraction),
+        has_void=void_color is not None if colors else by_value or config.void is not None,
+        folders=pairs.splits if config.split_folders else (),
+        fractions=(config.val_fraction, config.test_fraction) if drawn else None,
         split_seed=config.split_seed,
-        white=config.white,
+        scale=Scale(config.black, config.white),
     )
-    warn_of_black_and_white(source)
+    warn_of_values(source)
     return source
 
 
-def warn_of_black_and_white(source: FolderSource) -> None:
-    """Warn if three masks of a data set of two classes hold white only, which is void."""
-    if source.colors or len(source.classes) != 2 or source.void != VOID or not source.has_void:
+def warn_of_values(source: FolderSource) -> None:
+    """Warn if the values in three masks fit the classes, but not as labels: 255, or 1 to N."""
+    if source.colors or source.table or source.void != VOID or not source.has_void:
         return
     found: set[int] = set()
     for name in list(source.labels)[:3]:
@@ -200,87 +278,22 @@ def warn_of_black_and_white(source: FolderSource) -> None:
             found.update(np.unique(source.read_labels(name).numpy()).tolist())
         except ValueError:
             return  # training or check reads it again and reports it
-    if found == {0, VOID}:
+    count = len(source.classes)
+    if found == {0, VOID} and count == 2:
         log.warning(
             "the masks in %s seem to hold the values 0 and 255 only, and 255 is void: if it stands "
-            "for %s, set data.colours=[[0,0,0],[255,255,255]]",
+            "for %s, set data.values=[0,255]",
             source.masks,
             source.classes[1],
         )
-
-
-def suffixes(folder: Path, key: str, endings: Sequence[str]) -> dict[str, str]:
-    """Return the suffix of each picture in a flat folder by its name without it.
-
-    Raises:
-        ValueError: the folder is not there, holds no picture, or two of one name.
-    """
-    what = {"images": "photo", "masks": "mask"}[key]
-    try:
-        names = sorted(path.name for path in folder.iterdir() if not path.is_dir())
-    except OSError as error:
-        raise ValueError(f"data.{key}: cannot read the folder {folder}: {error.strerror}") from None
-    found: dict[str, str] = {}
-    others = Counter[str]()
-    shared = {ending: ending for ending in endings}  # one string for all files
-    for name in names:
-        stem, suffix = Path(name).stem, Path(name).suffix
-        if name.startswith("."):
-            continue
-        if suffix.lower() not in endings:
-            others[suffix.lower() or "without suffix"] += 1
-            continue
-        if stem in found:
-            both = f"{stem}{found[stem]} and {name}"
-            raise ValueError(f"data.{key}: {folder} holds two {what}s of one name: {both}")
-        found[stem] = shared.setdefault(suffix, suffix)
-    if not found:
-        raise ValueError(
-            f"data.{key}: {folder} holds no {what} (looked for {', '.join(endings)}, not in "
-            "folders below it)"
+    elif len(found - {VOID}) == count and not found - {VOID} <= set(range(count)):
+        log.warning(
+            "the masks in %s hold %d values, as many as there are classes: if they stand for these "
+            "in their order, set data.values=%s",
+            source.masks,
+            count,
+            str(sorted(found - {VOID})).replace(" ", ""),
         )
-    if others:
-        left_out = ", ".join(f"{count} {ending}" for ending, count in sorted(others.items()))
-        log.warning("left out of %s: %s (a %s is %s)", folder, left_out, what, ", ".join(endings))
-    return found
-
-
-def shared_ending(photos: Container[str], labels: Mapping[str, str]) -> str | None:
-    """Say what to do where all masks are called like their photos and an ending, as in a_mask."""
-    first = next(iter(labels))
-    for cut in range(len(first) - 1, 0, -1):
-        ending = first[cut:]
-        if all(name.removesuffix(ending) in photos and name not in photos for name in labels):
-            name = first[:cut]
-            return (
-                f"all masks end in {ascii(ending)[1:-1]}: rename them, {first}{labels[first]} to "
-                f"{name}{labels[first]}"
-            )
-    return None
-
-
-def class_names(config: FolderConfig, root: Path) -> tuple[str, ...]:
-    """Return the classes that a config names, or the file that it names.
-
-    Raises:
-        ValueError: both or neither are given, the file is unreadable, or the names are no good.
-    """
-    names, option = list(config.classes), "data.classes"
-    if config.classes_file is not None:
-        if names:
-            raise ValueError("data.classes and data.classes_file are both given: choose one")
-        option = str(path := root / config.classes_file)
-        names = read_class_file(path, config.void)
-    if not 2 <= len(names) <= 255:
-        raise ValueError(
-            f"{option} names {len(names)} classes: data=folder needs 2 to 255, label 0 first, such "
-            "as data.classes=[background,cat]"
-        )
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"{option} names {twice[0]!r} twice")
-    if odd := [name for name in names if not name.strip() or not name.isprintable()]:
-        raise ValueError(f"{option} names {odd[0]!r}, which cannot be printed")
-    return tuple(names)
 
 
 def triple(color: Sequence[int]) -> Color:

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import re
 import warnings
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
@@ -23,10 +26,13 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_png
 
+from toyfcn.data.layout import HEIF
+
 MAX_PIXELS = 100_000_000  # a photo that claims more is refused before memory is taken for it
 # so Pillow need not warn; not set aside for each photo, which would repeat all other warnings
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-WHITE = 65535  # what is white in a photo of 16 bits, unless data.white says otherwise
+log = logging.getLogger(__name__)
+told: set[str] = set()  # warnings that this process has given
 CHUNKS = (b"IHDR", b"PLTE", b"IDAT", b"IEND")  # all that a plain PNG has
 TURNS = {  # what makes a picture upright, by its EXIF orientation: as ImageOps.exif_transpose does
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -39,6 +45,30 @@ TURNS = {  # what makes a picture upright, by its EXIF orientation: as ImageOps.
 }
 
 
+class Scale(NamedTuple):
+    """What is black and what white in a photo of more than 8 bits; None: 65535 of 16 bits."""
+
+    black: float = 0
+    white: float | None = None
+
+
+AS_STORED = Scale()
+
+
+@cache
+def register_heif() -> None:
+    """Let Pillow read HEIC.
+
+    Raises:
+        ValueError: pillow-heif is not installed.
+    """
+    try:
+        import pillow_heif  # of the extra toyfcn[heic]
+    except ImportError:
+        raise ValueError("photos of HEIC need pillow-heif: pip install 'toyfcn[heic]'") from None
+    pillow_heif.register_heif_opener()
+
+
 @contextlib.contextmanager
 def opened(
     path: Path, what: str, coded: bytes | None = None, limit: int = MAX_PIXELS
@@ -49,6 +79,8 @@ def opened(
         ValueError: it cannot be read, here or by what is done with it, or claims more than
             ``limit`` pixels; the message names the path.
     """
+    if path.suffix.lower() in HEIF:
+        register_heif()
     try:
         with (
             # of a path, Pillow would map turned TIFFs into memory with their sides exchanged
@@ -62,55 +94,81 @@ def opened(
         raise ValueError(f"cannot read the {what} {path}: {reason_of(error)}") from None
 
 
-def read_image(path: Path, white: int = WHITE, limit: int = MAX_PIXELS) -> Tensor:
+def read_image(path: Path, scale: Scale = AS_STORED, limit: int = MAX_PIXELS) -> Tensor:
     """Decode a photo to uint8 RGB (3, H, W), upright by its EXIF (or XMP) orientation.
 
-    Values of 16 bits are scaled so that ``white`` becomes 255.
+    Values of more than 8 bits are brought from ``scale`` to 0..255; the first photo with others
+    beyond it is warned of.
 
     Raises:
-        ValueError: the file cannot be decoded, or claims more than ``limit`` pixels.
+        ValueError: the file cannot be decoded, claims more than ``limit`` pixels, or holds
+            values of 32 bits and ``scale`` does not say what is white.
     """
     try:
         coded = path.read_bytes()
     except OSError as error:
         raise ValueError(f"cannot read the photo {path}: {reason_of(error)}") from None
     with opened(path, "photo", coded, limit) as image:
-        pixels = rgb(image, coded, white)
+        pixels = rgb(image, coded, scale, path)
         if (turn := turn_of(image)) is not None:
             pixels = np.array(Image.fromarray(pixels).transpose(turn))
         return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
-def rgb(image: Image.Image, coded: bytes, white: int) -> NDArray[np.uint8]:
+def rgb(image: Image.Image, coded: bytes, scale: Scale, path: Path) -> NDArray[np.uint8]:
     """Decode an opened photo as it is stored: uint8 (H, W, 3)."""
     if image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB"):
         with contextlib.suppress(ValueError):  # Pillow then says what is wrong
             found: NDArray[np.uint8] = simplejpeg.decode_jpeg(coded)
             return found
-    if image.mode in ("I", "F"):
-        raise ValueError(f"its mode is {image.mode}, which does not say what white is")
-    if has_16_bits(image):
-        return to_8_bits(image, coded, white)
+    if getattr(image, "is_animated", False):
+        warn_once("the first frame of photos with several is taken, as of %s", path)
+    if image.mode in ("I", "F") or has_16_bits(image):
+        return to_8_bits(image, coded, scale, path)
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def to_8_bits(image: Image.Image, coded: bytes, white: int) -> NDArray[np.uint8]:
-    """Decode a photo of 16 bits a channel, scaled so that ``white`` becomes 255: uint8 (H, W, 3).
+def to_8_bits(image: Image.Image, coded: bytes, scale: Scale, path: Path) -> NDArray[np.uint8]:
+    """Decode a photo of 16 or 32 bits a channel, scaled to 8: uint8 (H, W, 3).
 
-    Pillow keeps 16 bits of gray alone; of colors, torchvision reads those of a PNG.
+    Pillow keeps more than 8 bits of gray alone; of colors, torchvision reads those of a PNG.
     """
-    if image.format == "PNG":
+    if scale.white is None and image.mode in ("I", "F"):
+        raise ValueError(
+            f"its mode is {image.mode}, which does not say what white is: set data.white, and "
+            "data.black unless it is 0"
+        )
+    black, white = scale.black, 65535 if scale.white is None else scale.white
+    if image.format == "PNG" and image.mode != "I":
         image.load()  # which refuses what torchvision lets pass, and finds a late orientation
         data = torch.frombuffer(bytearray(coded), dtype=torch.uint8)
         deep = decode_png(data, ImageReadMode.RGB).permute(1, 2, 0).numpy()
-    elif image.mode.startswith("I;16"):
+    elif image.mode in ("I", "F") or image.mode.startswith("I;16"):
         deep = np.repeat(np.asarray(image)[..., None], 3, axis=2)
-    elif white == WHITE:
+    elif (black, white) == (0, 65535):
         return np.array(image.convert("RGB"))  # the upper 8 bits
     else:
-        raise ValueError(f"data.white={white} needs 16-bit colors as PNG, not {image.format}")
-    scaled = (deep.astype(np.uint32).clip(max=white) * 255 + white // 2) // white
-    return np.asarray(scaled, np.uint8)
+        raise ValueError(f"data.white={white:g} needs 16-bit colors as PNG, not {image.format}")
+    inside = (deep >= black) & (deep <= white)
+    if not inside.all():
+        low, high = np.nanmin(deep), np.nanmax(deep)
+        warn_once(
+            "photos hold values beyond data.black=%g and data.white=%g, which are cut off: those "
+            "of %s are from %g to %g",
+            *(black, white, path, low, high),
+        )
+    scaled = np.nan_to_num(deep.astype(np.float64), nan=black).clip(black, white) - black
+    pixels = np.asarray(np.floor(scaled * 255 / (white - black) + 0.5), np.uint8)
+    # of fewer bits, Pillow itself inverts those where white is zero
+    inverted = getattr(image, "tag_v2", {}).get(ExifTags.Base.PhotometricInterpretation) == 0
+    return 255 - pixels if inverted else pixels
+
+
+def warn_once(message: str, *about: object) -> None:
+    """Warn of something, the first time in this process."""
+    if message not in told:
+        told.add(message)
+        log.warning(message, *about)
 
 
 def has_16_bits(image: Image.Image) -> bool:

@@ -6,6 +6,8 @@ from glob import glob
 from pathlib import Path
 
 from toyfcn.config.data import CustomConfig, DataConfig, FolderConfig, VOCConfig
+from toyfcn.data.layout import split_folders
+from toyfcn.data.layout_search import advice
 
 
 def refuse_missing(config: DataConfig) -> None:
@@ -20,11 +22,13 @@ def refuse_missing(config: DataConfig) -> None:
         raise ValueError("data.target is missing: data=custom needs data.target=module:name")
     elif isinstance(config, FolderConfig):
         for key in ("images", "masks", "lists"):
-            value = getattr(config, key)
-            if value is not None and not (folder := Path(config.root, value)).is_dir():
-                raise ValueError(f"data.{key}={value}: {folder} is not a folder")
+            value, root = getattr(config, key), Path(config.root)
             if value is None and key != "lists":
-                raise ValueError(f"data.{key} is missing: data=folder needs data.{key}=FOLDER")
+                told = f"data.{key} is missing: data=folder needs data.{key}=FOLDER"
+                raise ValueError(f"{told}{advice(root)}")
+            if value is not None and not split_folders(folder := root / value):
+                told = f"data.{key}={value}: {folder} is not a folder"
+                raise ValueError(f"{told}{advice(root) if key != 'lists' else ''}")
 
 
 def refuse_missing_source(source: str) -> None:

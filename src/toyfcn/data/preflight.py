@@ -9,13 +9,20 @@ from pathlib import Path
 
 from toyfcn.data.folder import FolderSource
 from toyfcn.data.image_io import (
-    WHITE,
+    AS_STORED,
+    Scale,
     has_16_bits,
     opened,
     palette_in_header,
     read_mask_and_palette,
 )
-from toyfcn.data.palettes import ADVICE, disagreements, used_colors, warn_of_reordered_voc
+from toyfcn.data.palettes import (
+    ADVICE,
+    disagreements,
+    palette,
+    used_colors,
+    warn_of_reordered_voc,
+)
 from toyfcn.data.source import FileSource, Source
 
 JPEG = (".jpg", ".jpeg", ".jfif")  # which have 8 bits
@@ -32,8 +39,8 @@ def check(source: Source, ids: Iterable[str]) -> None:
         source.pair(names[0])
         return
     refuse_odd_palettes(source, names)
-    white = source.white if isinstance(source, FolderSource) else WHITE
-    tell_of_16_bits(map(source.image_path, names), white)
+    scale = source.scale if isinstance(source, FolderSource) else AS_STORED
+    tell_of_16_bits(map(source.image_path, names), scale)
 
 
 def refuse_odd_palettes(source: FileSource, ids: Iterable[str]) -> None:
@@ -50,7 +57,7 @@ def refuse_odd_palettes(source: FileSource, ids: Iterable[str]) -> None:
     found = {name: colors for name, colors in found.items() if colors is not None}
     if not isinstance(source, FolderSource):
         for name, colors in found.items():
-            if colors != bytes(source.palette):
+            if colors != bytes(palette()):
                 source.mask(name)  # which compares the colors that occur
         return
     first = next((source.mask_path(name) for name in found), None)
@@ -90,18 +97,18 @@ def refuse_void_only(source: Source, splits: Mapping[str, Sequence[str]], train:
 
 def tell_of_16_bits(
     photos: Iterable[Path],
-    white: int,
+    scale: Scale,
     advice: str = "set it to the largest value that yours can have, such as 4095 of 12 bits",
 ) -> None:
     """Warn once if photos have 16 bits a channel, for which a value of white must be known."""
     deep = [path for path in photos if path.suffix.lower() not in JPEG and is_deep(path)]
     if deep:
         log.warning(
-            "%d photos have 16 bits a channel (the first is %s), scaled so that data.white=%d is "
+            "%d photos have 16 bits a channel (the first is %s), scaled so that data.white=%g is "
             "white: %s",
             len(deep),
             deep[0],
-            white,
+            65535 if scale.white is None else scale.white,
             advice,
         )
 

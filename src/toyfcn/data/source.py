@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from toyfcn.data.image_io import image_size, read_image, read_mask_and_palette
@@ -18,6 +19,7 @@ from toyfcn.data.palettes import ADVICE, color_list, palette, unexpected, used_c
 from toyfcn.data.splits import id_fault, no_file, read_lines, sound_ids
 
 VOID = 255  # label of pixels that are neither learned nor scored
+UNKNOWN = -1  # in a source's table: a value that stands for nothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,13 +27,15 @@ class Source(ABC):
     """A data set: which images its splits name, what its labels mean, and how they are read.
 
     It is sent to loader workers, so it holds names only. ``palette`` are the colors of the labels
-    in pictures, red, green and blue of each of 256; ``void`` is the ignore index.
+    in pictures, red, green and blue of each of 256; ``void`` is the ignore index. ``table`` is the
+    label of each of 256 values that masks hold (see labels.py); empty: they are the labels.
     """
 
     name: str
     classes: tuple[str, ...]
     palette: tuple[int, ...] = tuple(palette())
     void: int = VOID
+    table: tuple[int, ...] = ()
 
     @abstractmethod
     def ids(self, split: str) -> tuple[str, ...]:
@@ -70,6 +74,15 @@ class Source(ABC):
         """
         mask = self.read_labels(name)
         labels = mask.numpy()
+        if self.table:
+            found = np.array(self.table, np.int16)[labels]
+            if (found == UNKNOWN).any():
+                wrong = [v for v in np.unique(labels).tolist() if self.table[v] == UNKNOWN]
+                known = [value for value in range(256) if self.table[value] != UNKNOWN]
+                raise ValueError(
+                    f"{self.places(name)[1]} holds the values {wrong}, but known are {known}"
+                )
+            return torch.from_numpy(found.astype(np.uint8))
         bad = labels >= len(self.classes)
         bad &= labels != self.void
         if bad.any():
@@ -110,7 +123,14 @@ class FileSource(Source):
     @property
     def reading(self) -> str:
         """All that decides which labels a mask's file stands for, as text."""
-        return f"{self.void} {len(self.classes)}"
+        table = f" {self.table}" if self.table else ""
+        return f"{self.void} {len(self.classes)}{table}"
+
+    @property
+    def layout(self) -> str:
+        """Where photos, masks and lists are looked for, in words."""
+        photo, mask = self.places("{stem}")
+        return f"photos {photo}, masks {mask}, lists {self.list_path('{split}')}"
 
     def splits(self) -> tuple[str, ...]:
         """Return the names of the lists on disk."""
@@ -179,10 +199,10 @@ class FileSource(Source):
         """Read the mask of an id as its file has it, values not yet checked: uint8 (H, W).
 
         Raises:
-            ValueError: the file's palette gives the labels other colors than ``self.palette``.
+            ValueError: the file's palette gives the labels other colors than VOC's.
         """
         labels, colors = read_mask_and_palette(self.mask_path(name))
-        expected = bytes(self.palette)
+        expected = bytes(palette())
         if colors not in (None, expected):
             wrong = unexpected(used_colors(labels, colors), dict(enumerate(color_list(expected))))
             if wrong:

@@ -31,13 +31,23 @@ def confusion(target: Tensor, prediction: Tensor, classes: int, void: int = 255)
         raise ValueError(
             f"the target is {tuple(target.shape)}, the prediction {tuple(prediction.shape)}"
         )
-    # one code a pixel: the target, void included, picks the row and the prediction the column
-    small = torch.int16 if 256 * classes < 2**15 else torch.int32
     lowest, highest = prediction.aminmax()
     if int(highest) >= classes or int(lowest) < 0:
         raise ValueError(f"a prediction lies outside the {classes} classes")
+    return _matrix(_count_pairs(target, prediction, classes), void)
+
+
+def _count_pairs(target: Tensor, prediction: Tensor, classes: int) -> Tensor:
+    """Return int64 (256, classes): a row for each value of a target, void included."""
+    # one code a pixel: the target picks the row and the prediction the column
+    small = torch.int16 if 256 * classes < 2**15 else torch.int32
     codes = target.to(small, copy=True).mul_(classes).add_(prediction)
-    counts = torch.bincount(codes.flatten(), minlength=256 * classes).view(256, classes)
+    return torch.bincount(codes.flatten(), minlength=256 * classes).view(256, classes)
+
+
+def _matrix(counts: Tensor, void: int) -> Tensor:
+    """Return the rows of the classes; ValueError where others than void are not empty."""
+    classes = counts.shape[1]
     stray = counts[classes:].sum() - (counts[void].sum() if void >= classes else 0)
     if int(stray) > 0:
         labels = [v for v in counts.sum(1).nonzero()[:, 0].tolist() if v >= classes and v != void]
@@ -107,17 +117,21 @@ class ConfusionMatrix(Metric):
     def __init__(self, classes: int, void: int = 255) -> None:
         super().__init__()
         self.classes, self.void = classes, void
-        empty = torch.zeros(classes, classes, dtype=torch.int64)
-        self.add_state("matrix", default=empty, dist_reduce_fx="sum")
-        self.matrix: Tensor
+        empty = torch.zeros(256, classes, dtype=torch.int64)
+        self.add_state("counts", default=empty, dist_reduce_fx="sum")
+        self.counts: Tensor
 
     def update(self, target: Tensor, prediction: Tensor) -> None:
-        """Count a batch: see ``confusion``."""
-        self.matrix += confusion(target, prediction, self.classes, self.void)
+        """Count a batch: see ``confusion``. What it holds is looked at once, in ``compute``."""
+        self.counts += _count_pairs(target, prediction, self.classes)
 
     def compute(self) -> Tensor:
-        """Return int64 (classes, classes)."""
-        return self.matrix
+        """Return int64 (classes, classes).
+
+        Raises:
+            ValueError: a target held a label outside the classes.
+        """
+        return _matrix(self.counts, self.void)
 
 
 def boundary(labels: Tensor, distance: int, ends: bool = True) -> Tensor:

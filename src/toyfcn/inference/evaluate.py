@@ -103,9 +103,11 @@ def score_split(
     """Score a checkpoint on a split of a data set that has its classes."""
     source = open_source(config)
     if list(source.classes) != loaded.classes:
+        merged = loaded.data.merge if loaded.data.merge != config.merge else None
         raise ValueError(
             f"the checkpoint knows {len(loaded.classes)} classes ({loaded.classes[1]}, …), but "
             f"{source.name} has {len(source.classes)} ({source.classes[1]}, …)"
+            f"{': set data.merge as it was trained' if merged else ''}"
         )
     data = SegmentationData(source, config, loaded.model.short_side)
     preflight.check(source, data.split_ids(split))

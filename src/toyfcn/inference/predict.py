@@ -62,7 +62,7 @@ def run_command(config: PredictConfig) -> None:
         Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit; ``LARGEST`` is ours
     there = already_there(photos, out, config)
     todo = [photo.path for photo in photos if photo not in there]
-    tell_of_16_bits(todo, predictor.white, "so the checkpoint was trained; scale others before")
+    tell_of_16_bits(todo, predictor.scale, "so the checkpoint was trained; scale others before")
     threads = torch.get_num_threads()
     job = Job(config, predictor, out, there, Room(threads))
     found = in_threads(job, photos, min(threads, len(photos)))
@@ -130,7 +130,7 @@ class Job:
                 with opened(photo.path, "photo", limit=limit) as header:
                     pixels = self.predictor.pixels((header.height, header.width))
                 with self.room.taken_by(pixels):
-                    labels = self.write(photo, read_image(photo.path, self.predictor.white, limit))
+                    labels = self.write(photo, read_image(photo.path, self.predictor.scale, limit))
             elif config.shares or config.polygons == "coco":
                 labels = read_mask(self.out / f"{photo.name}.png").numpy()
             else:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from toyfcn import hardware
-from toyfcn.data.image_io import WHITE, read_image
+from toyfcn.config.data import FolderConfig
+from toyfcn.data.image_io import AS_STORED, Scale, read_image
 from toyfcn.data.transforms import resize_image, working_size
 from toyfcn.evaluation.test_time_augmentation import Augmented
 from toyfcn.inference.pipeline import Room, in_threads
@@ -69,7 +70,8 @@ class Predictor:
         if test_views > 1:
             self.net = Augmented(self.net, test_views)
         self.short_side = loaded.model.short_side
-        self.white: int = getattr(loaded.data, "white", WHITE)  # of photos of 16 bits
+        folder = loaded.data if isinstance(loaded.data, FolderConfig) else FolderConfig()
+        self.scale = Scale(folder.black, folder.white)  # of photos of more than 8 bits
         self.classes: list[str] = loaded.classes
         self.temperature: float = loaded.metadata.get("temperature", 1.0)
         self.palette: list[int] = list(loaded.metadata["palette"])
@@ -92,7 +94,7 @@ class Predictor:
         """
         if isinstance(photo, list):
             return list(self.predict_many(photo))
-        return self.label(as_image(photo, self.white)).labels
+        return self.label(as_image(photo, self.scale)).labels
 
     def predict_many(self, photos: Iterable[Pixels | str | Path]) -> Iterator[Pixels]:
         """Yield what ``predict`` returns of each photo in turn, several computed side by side.
@@ -108,7 +110,7 @@ class Predictor:
         room = Room(threads)
 
         def job(photo: Pixels | str | Path) -> Pixels:
-            image = as_image(photo, self.white)
+            image = as_image(photo, self.scale)
             with room.taken_by(self.pixels((image.shape[1], image.shape[2]))):
                 return self.label(image).labels
 
@@ -157,7 +159,7 @@ class Predictor:
     @torch.inference_mode()
     def scores(self, photo: NDArray[np.uint8] | str | Path) -> Tensor:
         """Return the scores of each pixel before the softmax, float32 (classes, H, W)."""
-        image = as_image(photo, self.white)
+        image = as_image(photo, self.scale)
         size = (image.shape[1], image.shape[2])
         found: Tensor = self.net(self.seen(image), size)[0].cpu()
         return found
@@ -188,10 +190,10 @@ def load(
     return Predictor(checkpoint.load(ckpt, trust), accelerator, tile, overlap, test_views)
 
 
-def as_image(photo: NDArray[np.uint8] | str | Path, white: int = WHITE) -> Tensor:
+def as_image(photo: NDArray[np.uint8] | str | Path, scale: Scale = AS_STORED) -> Tensor:
     """Return a photo as uint8 (3, H, W)."""
     if isinstance(photo, str | Path):
-        return read_image(Path(photo), white)
+        return read_image(Path(photo), scale)
     array = np.asarray(photo)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
         raise ValueError(

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from toyfcn.config.commands import PredictConfig
 from toyfcn.config.data import VOCConfig
 from toyfcn.data.datasets import open_voc
-from toyfcn.data.folder import PHOTOS
+from toyfcn.data.layout import PHOTOS
 from toyfcn.data.locations import refuse_missing_source
 from toyfcn.data.splits import sound_ids
 from toyfcn.data.voc import CLASSES

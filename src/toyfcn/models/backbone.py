@@ -26,8 +26,9 @@ class Backbone(nn.Module, ABC):
     that were fully connected do not pad. ``classifier``: pads as the classifier does, so that an
     input of the classifier's size gives one cell.
 
-    ``memory_format`` is the layout in which its convolutions are faster: channels_last for few
-    channels, contiguous for many (`python benchmarks/vgg.py`: 1.6 times as fast).
+    ``memory_format`` is the layout in which its convolutions are faster on a CPU: channels_last for
+    few channels, contiguous for many (`python benchmarks/vgg.py`: 1.6 times as fast). On a GPU all
+    run in channels_last.
     """
 
     strides: Sequence[int]

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 from fractions import Fraction
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -100,7 +101,8 @@ class FCN(nn.Module):
 
     def features(self, image: Tensor) -> list[Tensor]:
         """Return the backbone's feature maps of photos (B, 3, H, W), finest first."""
-        photo = self.normalize(image).contiguous(memory_format=self.backbone.memory_format)
+        layout = torch.channels_last if image.is_cuda else self.backbone.memory_format
+        photo = self.normalize(image).contiguous(memory_format=layout)
         maps: list[Tensor] = self.backbone(photo)
         return maps
 

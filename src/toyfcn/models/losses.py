@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 from collections.abc import Sequence
+from functools import partial
 from typing import TypeGuard
 
 import torch
@@ -103,7 +104,9 @@ def cross_entropy_sums(
     else:  # and here the 2d loss is fastest on contiguous scores
         scores = scores.contiguous()
     weights = class_weights.to(dtype)
-    total = F.cross_entropy(scores, labels, weights, ignore_index=void, reduction="sum")
+    loss = partial(F.cross_entropy, scores, labels, weights, ignore_index=void)
+    # a GPU takes the sum of a flat loss in one block of threads
+    total = loss(reduction="none").sum() if scores.is_cuda else loss(reduction="sum")
     lookup = torch.zeros(256, dtype=dtype, device=class_weights.device)
     lookup[:classes] = class_weights
     lookup[void] = 0

@@ -13,6 +13,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from toyfcn import hardware
 from toyfcn.config.commands import TrainConfig
 from toyfcn.config.data import KINDS, DataConfig, without_removed
 from toyfcn.config.model import ModelConfig
@@ -66,6 +67,7 @@ class Checkpoint:
     ) -> tuple[dict[str, Any], ImageCounts]:
         """Score the network on a split; see ``scoring.score``."""
         assert config.precision in PRECISIONS
+        hardware.set_tf32(config.tf32)
         loader, photos = data.scoring_loader(split), len(data.split_ids(split))
         void = int(self.metadata["void"])
         figures, images = scoring.score(

@@ -23,6 +23,7 @@ from toyfcn.runs.interrupt import Interrupted, Interruption
 from toyfcn.runs.lightning_internals import (
     callbacks_of,
     end_workers,
+    leave_signals_alone,
     set_step,
     swap_average,
     validate,
@@ -261,6 +262,7 @@ class RunCheckpoints(Checkpoint):  # Lightning calls callbacks of this kind afte
         self.interruption.take()
         self.interruption.patient = True
         if trainer.world_size > 1:
+            leave_signals_alone(trainer)
             self.group = torch.distributed.new_group(backend="gloo")
         step = int(self.position["step"])
         set_step(trainer, step)

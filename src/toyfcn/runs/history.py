@@ -9,13 +9,14 @@ from pathlib import Path
 
 from toyfcn.files import write_text
 
+# and val_FIGURE, where another figure is the metric
 COLUMNS = ("step", "epoch", "train_loss", "val_loss", "val_miou", "val_pixel_acc", "seconds")
 
 
 def write_history(path: Path, rows: Sequence[Mapping[str, float | None]]) -> None:
     """Write history.csv, atomically; a figure that does not exist is an empty cell."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS)
+    writer = csv.DictWriter(text, dict.fromkeys((*COLUMNS, *(key for row in rows for key in row))))
     writer.writeheader()
     writer.writerows({k: None if v != v else v for k, v in row.items()} for row in rows)
     write_text(path, text.getvalue())
@@ -34,7 +35,7 @@ def read_history(path: Path) -> list[dict[str, float]]:
     rows = []
     for line in lines:
         try:
-            row = {name: float(line[name] or "nan") for name in COLUMNS}
+            row = {name: float(line[name] or "nan") for name in dict.fromkeys((*COLUMNS, *line))}
             rows.append(row | {name: int(row[name]) for name in ("step", "epoch")})
         except (KeyError, TypeError, ValueError):
             continue

@@ -31,6 +31,16 @@ def set_step(trainer: pl.Trainer, step: int) -> None:
         vars(progress).update(dict.fromkeys(done, epoch))
 
 
+def leave_signals_alone(trainer: pl.Trainer) -> None:
+    """Spare each step the question of Lightning's SIGTERM handler, for which GPUs are waited.
+
+    Ours has taken its place (``runs/interrupt.py``), and asks the processes without their GPUs.
+    """
+    loop = trainer.fit_loop.epoch_loop
+    assert callable(loop._broadcast_sigterm_tensor)
+    loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+
+
 def validate(trainer: pl.Trainer) -> None:
     """Validate now, between two steps of a training, as its loop does when a validation is due.
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from toyfcn import hardware
+from toyfcn.config.commands import TrainConfig
 from toyfcn.files import write_json
 from toyfcn.runs.interrupt import Interrupted
 from toyfcn.runs.run import Pruned
@@ -28,19 +29,22 @@ class RunRecord:
     ``before``: its content where a run goes on; the new session is then listed under ``resumed``.
     """
 
-    def __init__(self, folder: Path, seed: int, before: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, folder: Path, config: TrainConfig, before: dict[str, Any] | None = None
+    ) -> None:
         self.path, self.started = folder / "run.json", time.time()
+        self.cpu_started = hardware.cpu_seconds()
         self.content: dict[str, Any] = {
             "status": "running",
-            "seed": seed,
+            "seed": config.seed,
             "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
             "git_commit": git_commit(),
             "versions": {"toyfcn": version("toyfcn"), "python": platform.python_version()}
             | {name: version(name) for name in PACKAGES},
-            "hardware": hardware.describe(),
+            "hardware": hardware.describe() | {"tf32": config.trainer.tf32},
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        self.seconds = 0.0  # of the sessions before this one
+        self.seconds = self.cpu_seconds = 0.0  # of the sessions before this one
         if before:
             keys = ("command", "git_commit", "versions", "hardware", "started")
             session = {key: self.content[key] for key in keys}
@@ -48,14 +52,22 @@ class RunRecord:
             resumed = [*(earlier if isinstance(earlier, list) else []), session]
             first = {key: before[key] for key in keys if key in before}
             self.content |= first | {"resumed": resumed}
-            seconds = before.get("duration_s")
-            self.seconds = float(seconds) if isinstance(seconds, int | float) else 0.0
+            self.seconds, self.cpu_seconds = (
+                float(spent) if isinstance(spent := before.get(key), int | float) else 0.0
+                for key in ("duration_s", "cpu_s")
+            )
         write_json(self.path, self.content)
 
     def update(self, status: str, **facts: Any) -> None:
         """Set the status and whatever else is known now."""
         seconds = round(self.seconds + time.time() - self.started, 2)
-        self.content |= {"status": status, "duration_s": seconds, **facts}
+        peak = hardware.peak_memory()
+        cost = {
+            "duration_s": seconds,
+            "cpu_s": round(self.cpu_seconds + hardware.cpu_seconds() - self.cpu_started, 2),
+            "peak_memory_mb": None if peak is None else round(peak / 1e6),  # of this process so far
+        }
+        self.content |= {"status": status, **cost, **facts}
         try:
             write_json(self.path, self.content)
         except OSError as error:  # a full disk must not hide how the run ended

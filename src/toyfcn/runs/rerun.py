@@ -18,14 +18,16 @@ from toyfcn.text import printable
 log = logging.getLogger(__name__)
 
 
-def warn_of_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Say what may make the numbers differ: both are the content of a run.json."""
-    was, is_ = (
-        flatten({key: run.get(key) for key in ("git_commit", "versions", "hardware")})
-        for run in (before, now)
-    )
-    for key in sorted({*was, *is_}):
-        if was.get(key) != is_.get(key):
+MADE_OF = ("git_commit", "versions", "hardware")
+
+
+def warn_of_changes(
+    before: dict[str, Any], now: dict[str, Any], keys: Sequence[str] = MADE_OF
+) -> None:
+    """Say what may make the numbers differ: both are the content of a run.json, or its ``keys``."""
+    was, is_ = (flatten({key: run.get(key) for key in keys}) for run in (before, now))
+    for key in sorted(was):  # an earlier version wrote fewer
+        if was[key] != is_.get(key):
             old, new = (printable(side.get(key), 80) for side in (was, is_))
             log.warning("the numbers may differ: %s was %s, is %s", key, old, new)
     if str(is_.get("git_commit")).endswith("-dirty"):

@@ -123,6 +123,7 @@ class HistoryWriter(Callback):
             return
         assert isinstance(pl_module, SegmentationTask)
         seen, found = trainer.callback_metrics, pl_module.results
+        value = found[self.figure]
         row = {
             "step": trainer.global_step,
             "epoch": trainer.current_epoch,
@@ -131,14 +132,13 @@ class HistoryWriter(Callback):
             "val_miou": found["miou"],
             "val_pixel_acc": found["pixel_acc"],
             "seconds": round(time.perf_counter() - self.started, 2),
-        }
+        } | {f"val_{self.figure}": value}
         # an earlier process may have come further than the checkpoint that this one went on from
         before = [line for line in read_history(self.path) if line["step"] < row["step"]]
         try:
             write_history(self.path, [*before, row])
         except OSError as error:
             log.warning("%s could not be written: %s", self.path, error.strerror or error)
-        value = found[self.figure]
         if self.pruning is None or value is None:
             return
         at_the_end = 0 < trainer.max_steps <= trainer.global_step
@@ -248,6 +248,7 @@ def show(
                 logger.attempt(logger.put_image, tag, pixels, step)
 
 
+@torch.compiler.set_stance("force_eager")  # as in scoring: photos of all sizes
 def panels(
     net: torch.nn.Module, data: SegmentationData, ids: Iterable[str]
 ) -> list[tuple[str, pictures.Pixels]]:

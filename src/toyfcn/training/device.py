@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import warnings
 from typing import Any
@@ -22,6 +23,8 @@ def prepare(trainer: TrainerConfig) -> None:
         ValueError: a GPU is asked for where PyTorch finds none.
     """
     hardware.use_gpu(trainer.accelerator)
+    hardware.set_tf32(trainer.tf32)
+    set_deterministic(trainer.deterministic)
     keep_memory(trainer)
     set_threads(trainer)
     # Lightning's tips, and its use of what PyTorch has since renamed
@@ -29,6 +32,19 @@ def prepare(trainer: TrainerConfig) -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec", category=Warning)
     # points are logged every so many steps of the run, whatever the length of an epoch
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval")
+
+
+def set_deterministic(deterministic: bool) -> None:
+    """Choose the algorithms of all that follows: pretraining and first scores as well as steps.
+
+    Lightning would choose them once these are done, and a job of a sweep would begin with those of
+    the one before.
+    """
+    if deterministic:  # read by cuBLAS when it is first called
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(deterministic)
+    # filling fresh memory is a debugging aid of the deterministic mode, and not free
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def set_threads(trainer: TrainerConfig) -> None:

@@ -13,9 +13,12 @@ import traceback
 import uuid
 import warnings
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
+import pytorch_lightning as pl
 import torch.distributed
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.strategies import DDPStrategy
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -140,11 +143,33 @@ def strategy(config: TrainConfig) -> Any:
         return "auto"
     # of maps in channels_last: each process's gradients are copied once more, no more than that
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
-    return DDPStrategy(find_unused_parameters=config.recipe.freeze is not None)
+    return DDPStrategy(
+        find_unused_parameters=config.recipe.freeze is not None, timeout=timedelta(minutes=10)
+    )
 
 
-def synchronized(config: TrainConfig) -> bool:
-    """Tell whether batch normalization takes its statistics from all processes; warn if not."""
+class AbortOnFailure(Callback):
+    """Lets a process that fails end: on GPUs it would wait for the others in its clean-up.
+
+    They wait for its part of an operation, which never comes, and are ended by who started them.
+    """
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Give up what GPUs have begun together."""
+        failed = trainer.world_size > 1 and not isinstance(exception, Interrupted)
+        if failed and torch.distributed.get_backend() == "nccl":
+            torch.distributed.distributed_c10d._abort_process_group()
+
+
+def synchronized(config: TrainConfig, images: int) -> bool:
+    """Tell whether batch normalization takes its statistics from all processes; warn if not.
+
+    Raises:
+        ValueError: of so many images, a batch is left with fewer than there are processes: those
+            without a share would be missing where the others gather their statistics.
+    """
     trainer, together = config.trainer, config.trainer.processes
     on_gpu = hardware.use_gpu(trainer.accelerator)
     if trainer.sync_batchnorm and (together == 1 or config.model.norm != "batch" or not on_gpu):
@@ -153,6 +178,13 @@ def synchronized(config: TrainConfig) -> bool:
             "or trainer.nodes above 1, and GPUs"
         )
     elif trainer.sync_batchnorm:
+        size, rest = config.data.batch_size, images % config.data.batch_size
+        smallest = rest if rest and config.data.sampling != "uniform" else size
+        if smallest < together:
+            raise ValueError(
+                f"trainer.sync_batchnorm=true needs a photo of every batch for each of {together} "
+                f"processes: data.batch_size={size} leaves {smallest} of {images} photos to one"
+            )
         return True
     if together > 1 and config.model.norm == "batch":
         log.warning(

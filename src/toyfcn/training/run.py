@@ -14,7 +14,6 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
-from torch.utils import deterministic
 
 from toyfcn.config.commands import TrainConfig
 from toyfcn.data import preflight
@@ -77,7 +76,10 @@ def train_here(config: TrainConfig, run: Run) -> Metrics:
         if not run.resumed:
             run.store(config)
         with run.logged(), Interruption() as interruption:
-            record = RunRecord(run.folder, config.seed, before)
+            record = RunRecord(run.folder, config, before)
+            if before:
+                session = record.content["resumed"][-1]
+                rerun.warn_of_changes(before, session, ("versions", "hardware"))
             if config.rerun is not None:
                 rerun.warn_of_changes(read_run(Path(config.rerun)), record.content)
             try:
@@ -115,8 +117,6 @@ def fit_and_score(
     """
     device.prepare(config.trainer)
     pl.seed_everything(config.seed, verbose=False)
-    # filling fresh memory is a debugging aid of the deterministic mode, and not free
-    deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # added as it runs
 
     parts = build(config)
     place = {"config": fingerprint(config), "ids": digest(parts.train_ids)}

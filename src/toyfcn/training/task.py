@@ -89,6 +89,11 @@ class SegmentationTask(pl.LightningModule):
         self.results: dict[str, Any] = {}  # of the last validation, as in metrics.json
         self.collapsed = False  # the last validation saw one class predicted everywhere
 
+    def on_fit_start(self) -> None:
+        """Store filters in the layout in which a GPU convolves: see ``Backbone.memory_format``."""
+        if self.device.type == "cuda" and isinstance(self.net, FCN):
+            self.net.to(memory_format=torch.channels_last)
+
     def on_train_start(self) -> None:
         """Bring the class weights to where the network is, in double precision if that is."""
         dtype = torch.float64 if self.dtype == torch.float64 else torch.float32
@@ -110,7 +115,7 @@ class SegmentationTask(pl.LightningModule):
         until = (self.recipe.freeze_steps or math.inf) if self.recipe.freeze else 0
         frozen = self.global_step < until
         for module in self.net.backbone.modules():
-            if isinstance(module, nn.BatchNorm2d):
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):  # SyncBatchNorm is one too
                 module.train(not (frozen or self.recipe.freeze_norm))
         if self.recipe.freeze:
             self.net.backbone.requires_grad_(not frozen)
@@ -127,7 +132,9 @@ class SegmentationTask(pl.LightningModule):
         if (count := process_count()) > 1:
             sums = torch.stack([whole, weight.to(whole)])
             torch.distributed.all_reduce(sums)
-            total, (whole, weight) = total * count, sums.unbind()
+            whole, weight = sums.unbind()
+            # what one process has that is not finite stops all of them, at the same step
+            total = total * count + 0 * whole
         weight = weight.clamp(min=1e-6)
         # tensors of the CPU: Lightning would copy plain numbers to a GPU, and wait for it
         optimizer = self.optimizers()

@@ -52,7 +52,9 @@ def make_trainer(
         "devices": trainer.devices,
         "num_nodes": trainer.nodes,
         "strategy": distributed.strategy(config),
-        "sync_batchnorm": distributed.synchronized(config),
+        "sync_batchnorm": distributed.synchronized(
+            config, len(data.split_ids(config.data.train_split))
+        ),
         "precision": precision,
         "max_steps": steps,
         "max_epochs": -(-steps // epoch_steps),
@@ -88,6 +90,7 @@ def make_callbacks(
     number = distributed.rank(config.trainer)
     found: list[Callback] = [FiniteLoss(run.folder, f"nonfinite{number or ''}.pt")]
     found.append(callbacks.LastValidation())
+    found.append(distributed.AbortOnFailure())
     if config.logger.panels and config.logger.to:
         found.append(callbacks.PredictionPanels(data, config.logger.panels))  # of averaged weights
     if config.recipe.average is not None:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from toyfcn.data.folder import FolderSource
-from toyfcn.data.image_io import WHITE, image_size, opened, read_mask_and_palette
+from toyfcn.data.image_io import AS_STORED, image_size, opened, read_mask_and_palette
 from toyfcn.data.palettes import ADVICE, Used, disagreements, used_colors, warn_of_reordered_voc
 from toyfcn.data.preflight import tell_of_16_bits
 from toyfcn.data.progress import progress
@@ -53,6 +53,7 @@ class Report(TypedDict):
     """The JSON report. Figures are of the pairs that could be read."""
 
     data: str
+    layout: str
     lists: str
     splits: dict[str, int]
     images: int
@@ -230,8 +231,8 @@ def check_source(
     if of_training and not any(of_training):
         reason = f"the training split {train_split} has no labeled pixel: all of it is void"
         faults.append(fault(source.list_path(train_split), reason))
-    white = source.white if isinstance(source, FolderSource) else WHITE
-    tell_of_16_bits(map(source.image_path, labeled), white)
+    scale = source.scale if isinstance(source, FolderSource) else AS_STORED
+    tell_of_16_bits(map(source.image_path, labeled), scale)
     return report_of(source, ids, len(names), totals, time.perf_counter() - start)
 
 
@@ -245,6 +246,7 @@ def report_of(
     shares = (counts / max(every - void, 1)).tolist()
     return {
         "data": source.name,
+        "layout": printable(source.layout),
         "lists": printable(source.lists),
         "splits": {printable(split): len(names) for split, names in ids.items()},
         "images": images,

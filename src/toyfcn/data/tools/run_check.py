@@ -11,7 +11,7 @@ from rich.text import Text
 
 from toyfcn.config.commands import DataCommandConfig
 from toyfcn.data.datasets import open_source
-from toyfcn.data.folder import FolderSource, shared_ending
+from toyfcn.data.folder import FolderSource
 from toyfcn.data.source import FileSource
 from toyfcn.data.tools.check import Report, check_source
 from toyfcn.files import write_errors, write_json
@@ -38,8 +38,8 @@ def run(config: DataCommandConfig) -> int:
         workers=config.workers,
     )
     print_report(report)
-    if isinstance(source, FolderSource) and (advice := shared_ending(source.photos, source.labels)):
-        print(advice)
+    if isinstance(source, FolderSource) and (advice := source.better_layout()):
+        print(advice.removeprefix("; "))
     if config.report is not None:
         path = Path(config.report)
         with write_errors(f"write the report {path}"):
@@ -55,6 +55,7 @@ def print_report(report: Report) -> None:
     Of files that are missing in a folder, the first are printed; the JSON report has all.
     """
     print(f"{report['data']}: {report['images']} images, read in {report['seconds']:.1f} s")
+    print(f"layout: {report['layout']}")
     print("lists:  " + ", ".join(f"{name} {n}" for name, n in report["splits"].items()))
     for side, found in (("width", report["width"]), ("height", report["height"])):
         if found:
