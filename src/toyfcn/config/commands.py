@@ -337,6 +337,12 @@ class ConvertConfig(Checked):
         False, "hard links in place of copies of the photos: no space, but one file with two names"
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key in ("source", "photos", "classes"):
+            if not all(isinstance(item, str | None) for item in as_list(getattr(self, key))):
+                raise ValueError(f"{key}={getattr(self, key)} is no text, nor a list of texts")
+
 
 COMMANDS: dict[str, type[Checked]] = {  # by the name of their file in conf/
     "train": TrainConfig,

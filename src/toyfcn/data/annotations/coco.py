@@ -94,10 +94,7 @@ def area(at: Field, size: Size) -> Area:
         if stated != [height, width]:
             raise at["size"].wrong(f"is {stated}, but the photo is {[height, width]}")
         place = at["counts"]
-        if isinstance(place.value, str):
-            lengths = decompressed(place)
-        else:
-            lengths = place.numbers().clip(-1, 1 << 53).astype(np.int64)
+        lengths = decompressed(place) if isinstance(place.value, str) else place.numbers()
         return runs(place, lengths, (0, 0, width, height), size, by_rows=False)
     parts = at.items()
     if not parts:
@@ -111,7 +108,7 @@ def area(at: Field, size: Size) -> Area:
     return Polygons(tuple(rings))
 
 
-def decompressed(at: Field) -> NDArray[np.int64]:
+def decompressed(at: Field) -> NDArray[np.float64]:
     """Return the lengths of runs that COCO's compressed text stands for.
 
     Each is written in digits of 5 bits, the lowest first, from the third on as the difference to
@@ -134,4 +131,4 @@ def decompressed(at: Field) -> NDArray[np.int64]:
             value = shift = 0
     if shift:
         raise at.wrong("the compressed RLE ends in the middle of a number")
-    return np.array(lengths, np.int64)
+    return np.array(lengths, np.float64)

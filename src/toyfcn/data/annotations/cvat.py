@@ -22,6 +22,7 @@ from toyfcn.data.annotations.shapes import (
     Shape,
     Size,
     ellipse,
+    is_file,
     near,
     photo_at,
     polygon,
@@ -43,9 +44,8 @@ def read(source: Path, photos: Path | None) -> Annotations:
     """
     file = source / "annotations.xml" if source.is_dir() else source
     root = read_xml(file)
-    folder = photos or (
-        file.parent / "images" if (file.parent / "images").is_dir() else file.parent
-    )
+    beside = file.parent / "images"
+    folder = photos or (beside if beside.is_dir() else file.parent)
     classes = [
         Field(name.text, file, f"meta: label {number}").text()
         for number, name in enumerate(root.iterfind("meta//labels/label/name"), 1)
@@ -98,10 +98,8 @@ def read_xml(file: Path) -> ElementTree.Element:
 def photo_of(at: Field, folder: Path) -> Path:
     """Return the photo of an image; exports of projects have a folder for each subset."""
     name, subset = at["name"], at.get("subset")
-    if subset is not None and (folder / subset.text()).is_dir():
-        photo_at(name, folder / subset.text(), name.text())
-        return photo_at(name, folder, f"{subset.text()}/{name.text()}")
-    return photo_at(name, folder, name.text())
+    inside = "" if subset is None else f"{subset.text()}/{name.text()}"
+    return photo_at(name, folder, inside if is_file(folder / inside) else name.text())
 
 
 def area(kind: str, at: Field, size: Size) -> Area:
@@ -115,10 +113,8 @@ def area(kind: str, at: Field, size: Size) -> Area:
     if kind == "mask":
         left, top, width, height = (at[key].integer() for key in ("left", "top", "width", "height"))
         place = at["rle"]
-        lengths = [
-            Field(n.strip(), at.file, place.place).integer() for n in place.text().split(",")
-        ]
-        counts = np.array(lengths, np.float64).clip(-1, 1 << 53).astype(np.int64)
+        words = place.text().split(",")
+        counts = np.array([Field(word, at.file, place.place).number() for word in words])
         return runs(place, counts, (left, top, width, height), size, by_rows=True)
     rotation = at.get("rotation")
     degrees = 0.0 if rotation is None else rotation.number()

@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 
 from toyfcn.text import first_line, printable
 
-KINDS = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+KINDS: dict[type, str] = {
+    **{dict: "an object", list: "a list", str: "text", int: "a number", bool: "true or false"},
+    type(None): "null",
+}
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,13 @@ class Field:
 
     def wrong(self, problem: str) -> ValueError:
         """Return the error that says what is wrong with this value."""
-        place = f"{self.place}: " if self.place else ""
+        place = f"{printable(self.place, 160)}: " if self.place else ""
         return ValueError(printable(f"{self.file}: {place}{problem}", 400))
 
     def not_(self, wanted: str) -> ValueError:
         """Return the error that this value is not what is wanted."""
-        return self.wrong(f"is {KINDS.get(type(self.value), repr(self.value)[:40])}, not {wanted}")
+        kind = KINDS.get(type(self.value)) or repr(self.value)[:40]  # of a date, or 2.5
+        return self.wrong(f"is {kind}, not {wanted}")
 
     def noted(self, note: object) -> Field:
         """Return the same with a note at its place, such as an id."""
@@ -159,6 +163,8 @@ def read_json(file: Path) -> Field:
         raise top.wrong(f"byte {error.start}: is not JSON: no UTF-8 text") from None
     except RecursionError:
         raise top.wrong("is nested too deeply") from None
+    except ValueError as error:  # a number of thousands of digits
+        raise top.wrong(f"is not JSON: {first_line(error)}") from None
 
 
 def read_yaml(file: Path) -> Field:

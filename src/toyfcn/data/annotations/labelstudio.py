@@ -23,6 +23,7 @@ from toyfcn.data.annotations.shapes import (
     Shape,
     Size,
     ellipse,
+    is_file,
     near,
     photo_at,
     polygon,
@@ -107,7 +108,7 @@ def find_photo(name: Field, folder: Path) -> Path:
     last = parts[-1] if parts else ""
     ends = ["/".join(parts[start:]) for start in range(len(parts))]
     for end in (*ends, UPLOADED.sub("", last)):
-        if end and ".." not in end.split("/") and (folder / end).is_file():
+        if end and ".." not in end.split("/") and is_file(folder / end):
             return photo_at(name, folder, end)
     return photo_at(name, folder, last or name.text())
 

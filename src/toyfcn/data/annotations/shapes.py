@@ -6,6 +6,7 @@ Coordinates are (x, y) in pixels; the upper left pixel reaches from (0, 0) to (1
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -147,9 +148,19 @@ def photo_at(at: Field, folder: Path, name: str) -> Path:
     if windows.anchor or ".." in windows.parts:
         raise at.wrong(f"{name!r} leads out of the folder of the photos (photos=FOLDER names it)")
     path = folder / PurePosixPath(*windows.parts)
-    if not path.is_file():
+    if not is_file(path):
         raise at.wrong(f"there is no photo {path} (photos=FOLDER says where the photos are)")
     return path
+
+
+def is_file(path: Path) -> bool:
+    """Tell whether there is a file; of a name too long there is none, where Path's would fail."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def is_folder(path: Path) -> bool:
+    """Tell likewise whether there is a folder."""
+    return os.path.isdir(path)  # noqa: PTH112
 
 
 def size_of(path: Path, at: Field, height: Field | None, width: Field | None) -> Size:
@@ -180,7 +191,8 @@ def near(at: Field, points: Points, size: Size) -> Points:
         ValueError: another one does not.
     """
     sides = np.array(size[::-1], np.float64)
-    for x, y in points[((points < -sides) | (points > 2 * sides)).any(1)][:1]:
+    sound = (points >= -sides) & (points <= 2 * sides)  # which nan is not
+    for x, y in points[~sound.all(1)][:1]:
         photo = f"the photo of {size[1]} x {size[0]} pixels"
         raise at.wrong(f"the point ({x:g}, {y:g}) lies far outside of {photo}")
     return points
@@ -217,7 +229,11 @@ def ellipse(x: float, y: float, a: float, b: float) -> Points:
 
 
 def runs(
-    at: Field, lengths: NDArray[np.int64], box: tuple[int, int, int, int], size: Size, by_rows: bool
+    at: Field,
+    lengths: NDArray[np.float64],
+    box: tuple[int, int, int, int],
+    size: Size,
+    by_rows: bool,
 ) -> Runs:
     """Return runs that fill their rectangle, which lies in the photo.
 
@@ -227,10 +243,11 @@ def runs(
     left, top, width, height = box
     if min(left, top, width, height) < 0 or left + width > size[1] or top + height > size[0]:
         raise at.wrong(f"its rectangle {[*box]} leads out of the photo, {size[1]} x {size[0]}")
-    total = sum(map(int, lengths))  # of any size
-    if total != width * height or (lengths < 0).any():
-        raise at.wrong(f"the RLE has {total} pixels, not {height} x {width} = {height * width}")
-    return Runs(lengths, box, by_rows)
+    if ((lengths < 0) | (lengths % 1 != 0)).any():
+        raise at.wrong("the RLE has lengths that are no whole numbers from 0 on")
+    if (total := lengths.sum()) != width * height:
+        raise at.wrong(f"the RLE has {total:.0f} pixels, not {height} x {width} = {height * width}")
+    return Runs(lengths.astype(np.int64), box, by_rows)
 
 
 def runs_of(mask: NDArray[np.bool_], left: int = 0, top: int = 0) -> Runs:

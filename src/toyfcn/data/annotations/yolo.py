@@ -19,6 +19,8 @@ from toyfcn.data.annotations.shapes import (
     Polygons,
     Shape,
     Size,
+    is_file,
+    is_folder,
     photo_at,
     polygon,
     size_of,
@@ -56,7 +58,7 @@ def read(source: Path, photos: Path | None) -> Annotations:
     for path, split in split_of.items():
         labels = label_file(path, root)
         size = size_of(path, top, None, None)
-        shapes = list(shapes_in(labels, names, size)) if labels.is_file() else []
+        shapes = list(shapes_in(labels, names, size)) if is_file(labels) else []
         found.append(Photo(path, size, shapes, Field(None, labels), split))
     return Annotations(found, names)
 
@@ -81,7 +83,7 @@ def root_of(top: Field) -> Path:
     if given is None or given.text() in (".", "./"):
         return beside
     path = Path(given.text())
-    inside = not path.is_absolute() and ".." not in path.parts and (beside / path).is_dir()
+    inside = not path.is_absolute() and ".." not in path.parts and is_folder(beside / path)
     if not inside:
         log.warning(
             "%s: path: %s is not below it: photos are looked for in %s", top.file, path, beside
@@ -100,15 +102,15 @@ def photos_of(at: Field, root: Path) -> Iterator[Path]:
         path = root / name
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise item.wrong(f"{name!r} leads out of {root} (photos=FOLDER takes its place)")
-        if path.is_dir():
+        if is_folder(path):
             yield from sorted(p for p in path.rglob("*") if p.suffix.lower() in PHOTOS)
-        elif path.suffix == ".txt" and path.is_file():
+        elif path.suffix == ".txt" and is_file(path):
             for number, line in enumerate(lines_of(path), 1):
                 if line:
                     place = Field(line, path, f"line {number}")
                     yield photo_at(place, root, line.removeprefix("./"))
         else:
-            raise item.wrong(f"there is no folder {path}, nor a list")
+            raise item.wrong(f"there is no folder or list {path}")
 
 
 def label_file(photo: Path, root: Path) -> Path:

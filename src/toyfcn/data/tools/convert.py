@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import yaml
 from PIL import Image
 
 from toyfcn.config.commands import ConvertConfig
 from toyfcn.config.option import as_list
 from toyfcn.data.annotations import coco, cvat, labelme, labelstudio, yolo
-from toyfcn.data.annotations.shapes import Annotations, Photo, paint
+from toyfcn.data.annotations.shapes import Annotations, Photo, is_file, is_folder, paint
 from toyfcn.data.class_files import IGNORE, read_class_file
 from toyfcn.data.layout import PHOTOS
 from toyfcn.data.palettes import palette
@@ -59,14 +60,17 @@ def gather(config: ConvertConfig) -> Conversion:
     if len(folders) not in (0, 1, len(sources)):
         raise ValueError(f"photos= names {len(folders)} folders: name one, or one for each source=")
     for option, paths in (("source", sources), ("photos", folders)):
-        if missing := [path for path in paths if not path.exists()]:
+        if missing := [path for path in paths if not (is_file(path) or is_folder(path))]:
             raise ValueError(f"{option}={missing[0]} does not exist")
     read = READERS[config.from_ or ""]
     found: list[Annotations] = []
     for number, source in enumerate(sources):
         folder = folders[number % len(folders)] if folders else None
-        part = read(source, folder)
-        split = split_of(source.stem) if len(sources) > 1 else None
+        with np.errstate(all="ignore"):  # of absurd coordinates, which are refused
+            part = read(source, folder)
+        split = None
+        if len(sources) > 1:
+            split = split_of(source.stem) or split_of(source.absolute().parent.name)
         found.append(replace(part, photos=[in_split(photo, split) for photo in part.photos]))
     if left_out := sum((part.left_out for part in found), Counter[str]()):
         listed = ", ".join(f"{count} {printable(what)}" for what, count in left_out.items())
@@ -184,13 +188,13 @@ def write(conversion: Conversion, config: ConvertConfig, name: str) -> None:
     Raises:
         ValueError: it exists and is not empty, or cannot be written; nothing is left.
     """
-    out = Path(config.out)
-    if "${" in str(out.absolute()):
-        raise ValueError(f"out={out}: a config cannot hold a path with ${{")
+    out = Path(config.out).absolute()
+    if "${" in str(out):
+        raise ValueError(f"out={config.out}: a config cannot hold a path with ${{")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise ValueError(f"out={out} exists and is not empty: nothing is written over")
+        raise ValueError(f"out={config.out} exists and is not empty: nothing is written over")
     stage = out.with_name(f".{out.name}.converting")
-    with write_errors(f"write into {out}"):
+    with write_errors(f"write into {config.out}"):
         shutil.rmtree(stage, ignore_errors=True)  # left by one that was killed
         try:
             for part in ("images", "masks", "conf/data"):

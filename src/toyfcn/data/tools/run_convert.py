@@ -36,7 +36,7 @@ def run(config: ConvertConfig) -> int:
     crowds = sum(shape.crowd for photo in conversion.photos.values() for shape in photo.shapes)
     print(
         f"wrote {len(conversion.photos)} photos ({'linked' if config.link else 'copied'}) and "
-        f"masks of {len(conversion.classes)} classes into {config.out}"
+        f"masks of {len(conversion.classes)} classes, background included, into {config.out}"
     )
     if lists := conversion.splits:
         print("lists: " + ", ".join(f"{split} {len(ids)}" for split, ids in lists.items()))

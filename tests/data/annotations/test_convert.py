@@ -2,16 +2,13 @@
 
 import json
 import shlex
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from annotated import FORMATS, SIZES, coco_content, masks, photos
 from conftest import Command
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "annotations"))
-from annotated import FORMATS, SIZES, coco_content, masks, photos
 
 from toyfcn.config.commands import ConvertConfig
 from toyfcn.data.source import palette
