@@ -97,6 +97,20 @@ def test_files_called_after_splits_become_lists(tmp_path: Path, capsys: object) 
         convert("coco", again, photos=folders[0], out=str(tmp_path / "other"))
 
 
+def test_splits_that_are_the_same_photos_are_no_lists(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in COCO128's data.yaml; with a path on another machine, and files that macOS leaves."""
+    source = FORMATS["yolo"](tmp_path / "in")
+    (source / "images/train/._a.png").write_bytes(b"\0")
+    text = "path: /home/me/sets\ntrain: ../images\nval: images\nnames: [tree, house]\n"
+    (source / "data.yaml").write_text(text)
+    assert convert("yolo", source, out=str(tmp_path / "out")) == 0
+    assert not (tmp_path / "out/lists").exists()
+    assert "photos of val that an earlier split has, and keeps: 2" in caplog.text
+    assert "path: /home/me/sets is no folder below it" in caplog.text
+
+
 def test_photos_of_one_name_get_the_names_of_their_folders(tmp_path: Path) -> None:
     for part in ("x", "y"):
         FORMATS["labelme"](tmp_path / "in" / part)

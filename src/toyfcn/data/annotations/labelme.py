@@ -41,7 +41,7 @@ def read(source: Path, photos: Path | None) -> Annotations:
     Raises:
         ValueError: there is none, or one is faulty; the message names the file and the place.
     """
-    files = sorted(source.rglob("*.json")) if source.is_dir() else [source]
+    files = sorted(source.rglob("[!.]*.json")) if source.is_dir() else [source]
     if not files:
         raise ValueError(f"source={source} holds no .json file of labelme")
     found, left_out = list[Photo](), Counter[str]()

@@ -49,9 +49,7 @@ def read(source: Path, photos: Path | None) -> Annotations:
         listed = [] if given is None else list(photos_of(given, root))
         twice = [path for path in listed if split_of.setdefault(path, split) != split]
         if twice:
-            log.warning(
-                "%d photos of %s are in another split too, and stay there", len(twice), split
-            )
+            log.warning("photos of %s that an earlier split has, and keeps: %d", split, len(twice))
     if not split_of:
         raise top.wrong(f"train, val and test name no photo below {root}")
     found = []
@@ -85,9 +83,7 @@ def root_of(top: Field) -> Path:
     path = Path(given.text())
     inside = not path.is_absolute() and ".." not in path.parts and is_folder(beside / path)
     if not inside:
-        log.warning(
-            "%s: path: %s is not below it: photos are looked for in %s", top.file, path, beside
-        )
+        log.warning("%s: path: %s is no folder below it: %s is used", top.file, path, beside)
     return beside / path if inside else beside
 
 
@@ -103,7 +99,8 @@ def photos_of(at: Field, root: Path) -> Iterator[Path]:
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise item.wrong(f"{name!r} leads out of {root} (photos=FOLDER takes its place)")
         if is_folder(path):
-            yield from sorted(p for p in path.rglob("*") if p.suffix.lower() in PHOTOS)
+            found = (p for p in path.rglob("[!.]*") if p.suffix.lower() in PHOTOS)
+            yield from sorted(found)
         elif path.suffix == ".txt" and is_file(path):
             for number, line in enumerate(lines_of(path), 1):
                 if line:

@@ -178,7 +178,7 @@ def splits_of(photos: Mapping[str, Photo]) -> dict[str, list[str]]:
     if found.keys() >= {"train", "val"} and "" not in found:
         return found
     if found.keys() - {"", "train"}:
-        log.warning("no lists are kept: all photos must be in train, val or test, some in each")
+        log.warning("no lists are kept: that needs train and val, and each photo in one of them")
     return {}
 
 
