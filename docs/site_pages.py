@@ -21,7 +21,7 @@ def options(conf: Path) -> str:
     """Return tables of every option of every command, one per group, as Markdown."""
     parts, groups = ["## Commands"], dict[str, type]()
     for command, schema in commands.COMMANDS.items():
-        name = "model" if command == "describe" else command
+        name = {"describe": "model", "convert": "data convert"}.get(command, command)
         parts.append(f"### toyfcn-{name}")
         parts.append((inspect.getdoc(schema) or "").partition("\n\n")[0])
         parts.append(table(dataclasses.fields(schema)))
@@ -53,7 +53,8 @@ def table(fields: Iterable[Field], prefix: str = "") -> str:
             default = help.default(item) or "empty"
             text = str(item.metadata["meaning"])
             allowed = help.meaning(item)[len(text) :].strip(" ()").replace(" | ", ", ")
-            cells = (f"`{prefix}{item.name}`", f"`{default}`", allowed, text.replace("|", "\\|"))
+            name = f"{prefix}{item.name}".rstrip("_")  # from_ is typed as from=
+            cells = (f"`{name}`", f"`{default}`", allowed, text.replace("|", "\\|"))
             rows.append(f"| {' | '.join(cells)} |")
     head = ["| option | default | values | meaning |", "|---|---|---|---|"]
     return "\n".join([*head, *rows]) if rows else ""

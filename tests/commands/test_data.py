@@ -30,7 +30,7 @@ def data(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ("", "it is missing (known: check, plan, draw, download)"),
+        ("", "it is missing (known: check, plan, convert, draw, download)"),
         ("chek data=voc2007", "did you mean check?"),
         ("data=voc2007 check", "'data=voc2007'"),
         ("check data.rot=x", "did you mean data.root"),
@@ -51,7 +51,7 @@ def test_a_mistake_is_one_line_and_code_2(data, arguments, words):
 def test_help_tells_the_words(data, flag):
     answer = data(flag)
     assert answer.code == 0
-    for word in ("check", "plan", "draw", "download"):
+    for word in ("check", "plan", "convert", "draw", "download"):
         assert f"  {word} " in answer.out
 
 

@@ -41,7 +41,7 @@ def commands(text: str) -> list[tuple[str, str]]:
 
 
 EXAMPLES = dict(re.findall(r"```python\n(?=# (\w+\.py)\n)(.*?)```", TEXTS["docs/extend.md"], re.S))
-DATA_WORDS = ("check", "plan", "draw", "download")
+DATA_WORDS = ("check", "plan", "convert", "draw", "download")
 ALL = sorted({pair for text in TEXTS.values() for pair in commands(text)})
 
 
@@ -61,6 +61,8 @@ def test_printed_commands_compose(
         key, sign, value = argument.partition("=")
         if name == "compare" and not sign:
             continue  # what is compared
+        if key == "from":
+            key = "from_"
         if name == "predict" and not sign:
             key, value = "source", argument
         else:
@@ -75,14 +77,14 @@ def test_printed_commands_compose(
         overrides.append(f"{key}={value}")
     register()
     resolvers.register()
-    file = "describe" if name == "model" else name
+    file = "describe" if name == "model" else "convert" if "convert" in arguments else name
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         composed = compose(file, overrides)
     assert OmegaConf.to_object(only_given(composed))
 
 
 def test_there_are_commands_of_each_kind() -> None:
-    assert {name for name, _ in ALL} == {*COMMANDS, "model", "report"} - {"describe"}
+    assert {name for name, _ in ALL} == {*COMMANDS, "model", "report"} - {"describe", "convert"}
     headed = {name for name, text in TEXTS.items() if commands(text)}
     # what the claims have in common
     bare = {"paper/world.yaml", "paper/claim.yaml", "paper/real/claim.yaml"}
@@ -101,6 +103,7 @@ ELSEWHERE = {  # what a command needs, or where else it runs
     r"experiment=paper/": "minutes: test_experiments.py runs every one in debug=fast",
     r"weights=|RUN32|finetune": "weights of ImageNet: test_pretrained.py, test_timm_weights.py",
     r"--config-dir|data=folder|run/": "a folder of one's own: test_the_page_on_your_own_data",
+    r"^convert": "annotations: test_convert.py",
     r"^plan": "measures for a while: test_plan.py",
     r"debug=profile": "test_profile.py",
     r"logger.uri=": "a server: test_loggers.py",

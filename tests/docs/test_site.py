@@ -31,7 +31,7 @@ def options_of(schema: type, prefix: str = "") -> set[str]:
             for part in (kind, *kind.__subclasses__()):
                 names |= options_of(part, f"{prefix}{item.name}.")
         elif item.metadata:
-            names.add(f"{prefix}{item.name}")
+            names.add(f"{prefix}{item.name}".rstrip("_"))  # from_ is typed as from=
     return names
 
 

@@ -141,7 +141,7 @@ def choice_line(folder: Path, choice: str, width: int) -> str:
 def option_lines(fields: Iterable[dataclasses.Field[Any]], prefix: str, width: int) -> str:
     """List options with default, meaning and what values they may have."""
     return "\n".join(
-        entry(f"{prefix}{item.name}", f"[{default(item)}] ", meaning(item), width)
+        entry(f"{prefix}{item.name.rstrip('_')}", f"[{default(item)}] ", meaning(item), width)
         for item in fields
         if item.metadata
     )

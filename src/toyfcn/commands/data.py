@@ -1,7 +1,8 @@
-"""toyfcn-data: check a data set, plan a training on it, draw one, download one."""
+"""toyfcn-data: check a data set, plan a training on it, convert, draw or download one."""
 
 from __future__ import annotations
 
+import re
 import sys
 
 from toyfcn.cli.errors import hint, stop
@@ -12,6 +13,7 @@ USAGE = f"""usage: {NAME} WORD [option=value ...]
 
   check     read every file of a data set and list every fault; exit code 1 if there is any
   plan      propose a training on a data set: an experiment file with a reason for each choice
+  convert   turn annotations of labelme, COCO, CVAT, Label Studio or YOLO into a data set
   draw      draw a shapes world of any size
   download  fetch PASCAL VOC: data=voc2007, voc2011 or voc2012
 
@@ -19,6 +21,7 @@ USAGE = f"""usage: {NAME} WORD [option=value ...]
 JOBS = {
     "check": "toyfcn.data.tools.run_check:run",
     "plan": "toyfcn.training.plan:run",
+    "convert": "toyfcn.data.tools.run_convert:run",
     "draw": "toyfcn.data.tools.run_draw:run",
     "download": "toyfcn.data.tools.run_download:run",
 }
@@ -36,5 +39,6 @@ def main() -> None:
             NAME,
             ValueError(f"the first word says what to do: {problem} ({hint(word, list(JOBS))})"),
         )
-    del sys.argv[1]
-    launch(f"{NAME} {word}", "data", JOBS[word])
+    # what is typed as from= is a keyword of Python, so the option is called from_
+    sys.argv[1:] = [re.sub(r"^from=", "from_=", argument) for argument in sys.argv[2:]]
+    launch(f"{NAME} {word}", "convert" if word == "convert" else "data", JOBS[word])

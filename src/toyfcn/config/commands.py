@@ -335,6 +335,63 @@ class DataCommandConfig(Checked):
                 raise ValueError(f"{item.name}= has no effect here: it is of toyfcn-data {owner}")
 
 
+@dataclass
+class ConvertConfig(Checked):
+    """Turn annotations into photos, palette masks and a data config that trains at once.
+
+    toyfcn-data convert from=labelme source=FOLDER out=street
+    toyfcn-data convert from=coco source=[train.json,val.json] photos=FOLDER out=street
+    toyfcn-data convert from=yolo source=data.yaml out=street
+    """
+
+    from_: str | None = option(
+        None,
+        "format: labelme's JSON files, COCO's JSON, CVAT for images 1.1, Label Studio's JSON, YOLO "
+        "segmentation (required)",
+        choices=("labelme", "coco", "cvat", "labelstudio", "yolo"),
+    )
+    source: Any = option(
+        None,
+        "file or folder of the annotations (required); or a list of these: where they are called "
+        "after train, val and test, they become lists",
+        path=True,
+    )
+    photos: Any = option(
+        None,
+        "folder that the annotations name photos from, or a list, one for each source; null: that "
+        "of the annotations",
+        path=True,
+    )
+    out: str = option(
+        "converted",
+        "folder to write, a new or empty one: images/, masks/, conf/data/NAME.yaml",
+        path=True,
+    )
+    name: str | None = option(None, "name of the data set, as in data=NAME; null: that of out")
+    classes: Any = option(
+        None,
+        "classes from label 1 on, as a list or a text file with one a line; null: in the format's "
+        "order, or sorted where it has none",
+        path=True,
+    )
+    void: list[str] = option(
+        [], "labels that are neither learned nor scored; labelme's __ignore__ never is"
+    )
+    crowd: str = option(
+        "void", "what COCO's crowds (iscrowd: 1) become", choices=("void", "class", "background")
+    )
+    empty: bool = option(True, "keep photos without a shape, as background; false: leave them out")
+    link: bool = option(
+        False, "hard links in place of copies of the photos: no space, but one file with two names"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key in ("source", "photos", "classes"):
+            if not all(isinstance(item, str | None) for item in as_list(getattr(self, key))):
+                raise ValueError(f"{key}={getattr(self, key)} is no text, nor a list of texts")
+
+
 COMMANDS: dict[str, type[Checked]] = {  # by the name of their file in conf/
     "train": TrainConfig,
     "eval": EvalConfig,
@@ -342,5 +399,6 @@ COMMANDS: dict[str, type[Checked]] = {  # by the name of their file in conf/
     "predict": PredictConfig,
     "export": ExportConfig,
     "data": DataCommandConfig,
+    "convert": ConvertConfig,
     "describe": DescribeConfig,
 }

@@ -57,7 +57,8 @@ class Checked:
             if rule["path"]:
                 value = expanded(value)
                 setattr(self, item.name, value)
-            key = f"{self.GROUP}.{item.name}" if self.GROUP else item.name
+            name = item.name.rstrip("_")  # from_ is typed as from=
+            key = f"{self.GROUP}.{name}" if self.GROUP else name
             if rule["length"] and len(value) != rule["length"]:
                 raise ValueError(f"{key}={value} needs {rule['length']} values, not {len(value)}")
             for given in as_list(value):
