@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, get_type_hints
 
 from toyfcn.config.data import KINDS, DataConfig
@@ -262,20 +263,70 @@ class PredictConfig(Checked):
             raise ValueError(f"{given}= has an effect with format=voc_server alone: set source=")
 
 
+SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}  # of exported files
+
+
 @dataclass
 class ExportConfig(Checked):
-    """A checkpoint's network as ONNX, checked against torch.
+    """A checkpoint's network in a file of its own, checked against PyTorch.
 
     toyfcn-export ckpt=RUN/checkpoints/best.ckpt              # best.onnx beside it
     toyfcn-export ckpt=best.ckpt output=labels
+    toyfcn-export ckpt=best.ckpt quantize=int8 benchmark=true
     """
 
     ckpt: str | None = option(None, "checkpoint to export (required)", path=True)
     trust: list[str] = option([], TRUST)
-    out: str | None = option(None, "file to write; null: beside the checkpoint", path=True)
+    out: str | None = option(
+        None, "file to write, or its name without suffix; null: beside the checkpoint", path=True
+    )
     output: str = option(
         "scores", "scores of each class, or labels of the best ones", choices=("scores", "labels")
     )
+    format: Any = option(
+        "onnx",
+        "onnx; openvino: an .xml with its .bin, for Intel's and other CPUs; torch: a .pt2 of "
+        "torch.export, which PyTorch runs without toyfcn; or a list of these",
+        choices=tuple(SUFFIXES),
+    )
+    quantize: str | None = option(
+        None,
+        "int8: write NAME_int8.onnx too, in integers of 8 bits, calibrated on training photos; "
+        "needs format=onnx",
+        choices=("int8",),
+    )
+    calibration_photos: int = option(
+        100, "training photos that quantize=int8 takes its ranges from", low=1
+    )
+    benchmark: bool = option(
+        False, "print size, images/s and mean IU on val of each file beside PyTorch's"
+    )
+    threads: int = option(2, "CPU threads of the benchmark", low=1)
+    data: Any = None  # of quantize= and benchmark=; conf/export.yaml chooses data=as_trained
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        formats = as_list(self.format)
+        if not formats or len(set(formats)) < len(formats):
+            raise ValueError(f"format={formats} names no format, or one twice")
+        if self.quantize and "onnx" not in formats:
+            raise ValueError(
+                f"quantize={self.quantize} needs format=onnx, or a list with it: the other formats "
+                "are written in float32 alone"
+            )
+        if not self.quantize and self.calibration_photos != ExportConfig.calibration_photos:
+            raise ValueError("calibration_photos= has an effect with quantize=int8 alone")
+        if not self.benchmark and self.threads != ExportConfig.threads:
+            raise ValueError("threads= has an effect with benchmark=true alone")
+        if self.data and not (self.quantize or self.benchmark):
+            raise ValueError("data= has an effect with quantize=int8 or benchmark=true alone")
+        suffixes = [SUFFIXES[name] for name in formats]
+        given = Path(self.out or "").suffix
+        if given and suffixes != [given]:
+            raise ValueError(
+                f"out={self.out}: format={self.format} writes {' and '.join(suffixes)}; a name "
+                "without suffix gets it"
+            )
 
 
 @dataclass

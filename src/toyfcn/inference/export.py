@@ -1,113 +1,161 @@
-"""A checkpoint's network as ONNX, for any photo size, checked against torch: toyfcn-export."""
+"""A checkpoint's network in a file of its own, checked against PyTorch: toyfcn-export."""
 
 from __future__ import annotations
 
 import importlib
 import json
-import logging
-import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.export import Dim
 from torch.nn import functional as F
 
-from toyfcn.config.commands import ExportConfig
+from toyfcn.config.commands import SUFFIXES, ExportConfig
+from toyfcn.config.option import as_list
+from toyfcn.data.datamodule import SegmentationData
+from toyfcn.inference import export_formats as formats
+from toyfcn.inference.evaluate import as_trained
+from toyfcn.inference.export_benchmark import Candidate, benchmark, size_of_file, size_of_weights
+from toyfcn.inference.export_formats import OPENED, Examples, Inputs, Run, runner, seen
 from toyfcn.runs import checkpoint
 from toyfcn.runs.checkpoint import Checkpoint
 
 SIZES = ((1, 64, 96), (2, 97, 75), (1, 33, 50))  # batch, height, width that it is checked at
 TOLERANCE = 1e-4
+AGREEMENT = 0.9  # share of the pixels at which labels of INT8 are to be PyTorch's
+PACKAGES = {  # that a format needs, and the extra that brings them
+    "onnx": ("export", ("onnx", "onnxruntime", "onnxscript")),
+    "openvino": ("openvino", ("openvino",)),
+}
 
 
 def run_command(config: ExportConfig) -> None:
-    """Write ``config.ckpt`` as ONNX; check that onnxruntime computes the same.
+    """Write ``config.ckpt`` in each format; check that the files compute what PyTorch computes.
 
     Raises:
-        ValueError: the extra packages are missing, or scores differ by more than ``TOLERANCE``.
+        ValueError: packages are missing, scores differ by more than ``TOLERANCE``, or the labels
+            of INT8 at more pixels than ``AGREEMENT`` allows.
     """
-    try:
-        for name in ("onnx", "onnxruntime", "onnxscript"):
-            importlib.import_module(name)
-    except ImportError as error:
-        raise ValueError(
-            f"{error.name} is missing: pip install 'toyfcn[export]' brings what ONNX needs"
-        ) from None
+    refuse_missing_packages(as_list(config.format))
     loaded = checkpoint.load(config.ckpt, config.trust)
+    data = None
+    if config.quantize or config.benchmark:
+        trained = as_trained(config.data or {}, loaded.data, config.trust)
+        data = SegmentationData.open(trained, loaded.model.short_side)
     net: nn.Module = loaded.net
     if config.output == "labels":
         net = (Labels if loaded.model.short_side is None else LabelsOfSize)(loaded.net).eval()
-    out = Path(config.out or Path(str(config.ckpt)).with_suffix(".onnx"))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_onnx(net, loaded, config.output, out)
-    worst = difference(out, net)
-    print(f"wrote {out}: largest difference from torch {worst:.1e} at {len(SIZES)} sizes")
-    if worst > TOLERANCE:
-        raise ValueError(f"{out} differs from torch by {worst:.1e}, more than {TOLERANCE:.0e}")
+    sized = isinstance(net, LabelsOfSize)
+    stem = Path(config.out or str(config.ckpt)).with_suffix("")
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    files = {name: stem.with_suffix(SUFFIXES[name]) for name in as_list(config.format)}
+    given, facts = formats.examples(sized), metadata(loaded, sized)
+    write(net, given, config.output, facts, files)
+    candidates = [Candidate("PyTorch, float32", size_of_weights(net), runner(net))]
+    for name, path in files.items():
+        run = OPENED[name](path, config.threads)
+        worst = difference(run, net)
+        print(f"wrote {path}: largest difference from torch {worst:.1e} at {len(SIZES)} sizes")
+        if worst > TOLERANCE:
+            raise ValueError(f"{path} differs from torch by {worst:.1e}, more than {TOLERANCE:.0e}")
+        candidates.append(Candidate(f"{name}, float32", size_of_file(path), run))
+    if config.quantize and data is not None:
+        path = stem.with_name(f"{stem.name}_int8.onnx")
+        photos = calibration(data, sized, config.calibration_photos)
+        formats.write_int8(files["onnx"], photos, facts, path)
+        run = OPENED["onnx"](path, config.threads)
+        equal = agreement(run, net, photos)
+        print(f"wrote {path}: labels are torch's at {equal:.1%} of {len(photos)} training photos")
+        if equal < AGREEMENT:
+            raise ValueError(f"{path} has other labels than torch at {1 - equal:.1%} of the pixels")
+        candidates.append(Candidate("onnx, int8", size_of_file(path), run))
+    if config.benchmark and data is not None:
+        benchmark(candidates, data, sized, config.threads)
 
 
-def write_onnx(net: nn.Module, loaded: Checkpoint, output: str, out: Path) -> None:
-    """Write a network for photos uint8 (B, 3, H, W) of any size; ``output`` names the result.
+def refuse_missing_packages(wanted: Sequence[str]) -> None:
+    """Check that what formats need is installed.
 
-    Labels of photos that were resized come at the photo's own size, which is a second input.
+    Raises:
+        ValueError: naming the package and the extra that brings it.
     """
-    import onnx  # of the extra toyfcn[export]
+    for key in wanted:
+        extra, names = PACKAGES.get(key, ("", ()))
+        try:
+            for name in names:
+                importlib.import_module(name)
+        except ImportError as error:
+            raise ValueError(
+                f"{error.name} is missing: pip install 'toyfcn[{extra}]' brings what {key} needs"
+            ) from None
 
-    axes = {0: Dim("batch", min=1), 2: Dim("height", min=8), 3: Dim("width", min=8)}
-    inputs: dict[str, tuple[Tensor, Any]] = {
-        "photo": (torch.zeros(2, 3, 96, 128, dtype=torch.uint8), axes)
-    }
-    if isinstance(net, LabelsOfSize):
-        inputs["size"] = (torch.tensor([120, 160]), {})
-    for name in ("onnxscript", "onnx_ir", "torch.onnx"):  # the exporter's own affairs
-        logging.getLogger(name).setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            net,
-            tuple(example for example, _ in inputs.values()),
-            dynamo=True,
-            input_names=list(inputs),
-            output_names=[output],
-            dynamic_shapes=tuple(free for _, free in inputs.values()),
-            verbose=False,
-        )
-    assert program is not None
-    model = program.model_proto
-    facts = {
+
+def metadata(loaded: Checkpoint, sized: bool) -> dict[str, str]:
+    """Return what a file tells about its network, each value as JSON."""
+    facts: dict[str, Any] = {
         "classes": loaded.classes,
         "palette": loaded.metadata["palette"],
         "short_side": loaded.model.short_side,
         "input": "uint8 RGB (batch, 3, height, width), its short side brought to short_side",
     }
-    if isinstance(net, LabelsOfSize):
+    if sized:
         facts["size"] = "int64 [height, width] of the photo before, which the labels have"
-    onnx.helper.set_model_props(model, {key: json.dumps(value) for key, value in facts.items()})
-    onnx.save(model, str(out))
+    return {key: json.dumps(value) for key, value in facts.items()}
 
 
-def difference(path: Path, net: nn.Module) -> float:
-    """Return the largest difference between onnxruntime and torch; for labels, the share wrong."""
-    import onnxruntime  # of the extra toyfcn[export]
+def write(
+    net: nn.Module, given: Examples, output: str, facts: dict[str, str], files: dict[str, Path]
+) -> None:
+    """Write a network for photos uint8 (B, 3, H, W) of any size; ``output`` names the result.
 
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    found = []
+    Labels of photos that were resized come at the photo's own size, which is a second input.
+    """
+    if "onnx" in files:
+        formats.write_onnx(net, given, output, facts, files["onnx"])
+    if not {"torch", "openvino"} & set(files):
+        return
+    program = formats.captured(net, given)
+    if "torch" in files:
+        formats.write_torch(program, facts, files["torch"])
+        if (side := formats.smallest_side(program)) > 8:
+            print(f"{files['torch']} takes photos of at least {side} pixels a side")
+    if "openvino" in files:
+        formats.write_openvino(program, list(given), output, facts, files["openvino"])
+
+
+def difference(run: Run, net: nn.Module) -> float:
+    """Return the largest difference between a file and torch; for labels, the share wrong."""
+    found, reference = [], runner(net)
     for index, (batch, height, width) in enumerate(SIZES):
         rng = np.random.default_rng(index)
-        photo = rng.integers(0, 256, (batch, 3, height, width), np.uint8)
-        given = {"photo": photo}
+        given: Inputs = {"photo": rng.integers(0, 256, (batch, 3, height, width), np.uint8)}
         if isinstance(net, LabelsOfSize):
             given["size"] = np.array([2 * height, 2 * width])
-        (got,) = session.run(None, given)
-        with torch.inference_mode():
-            wanted = net(*map(torch.from_numpy, given.values())).numpy()
+        got, wanted = run(given), reference(given)
         assert got.shape == wanted.shape
         apart: Any = got != wanted if got.dtype == np.uint8 else np.abs(got - wanted)
         found.append(float(apart.mean() if got.dtype == np.uint8 else apart.max()))
     return max(found)
+
+
+def calibration(data: SegmentationData, sized: bool, count: int) -> list[Inputs]:
+    """Return training photos as the network sees them, evenly spread over the list of the split."""
+    ids = data.split_ids(data.config.train_split)
+    chosen = np.linspace(0, len(ids) - 1, min(count, len(ids))).round().astype(int)
+    return [seen(data.source.image(ids[index]), data.short_side, sized) for index in chosen]
+
+
+def agreement(run: Run, net: nn.Module, photos: Sequence[Inputs]) -> float:
+    """Return the share of pixels at which a file and torch give one label."""
+    reference, equal = runner(net), []
+    for given in photos:
+        pair = [f(given) for f in (run, reference)]
+        got, wanted = (x if x.dtype == np.uint8 else x.argmax(1) for x in pair)
+        equal.append((got == wanted).mean())
+    return float(np.mean(equal))
 
 
 class Labels(nn.Module):
