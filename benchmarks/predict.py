@@ -25,8 +25,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from toyfcn.config.commands import PredictConfig, TrainConfig
+from toyfcn.config.commands import TrainConfig
 from toyfcn.config.data import VOCConfig
+from toyfcn.config.inference import PredictConfig
 from toyfcn.config.model import ModelConfig
 from toyfcn.data.image_io import read_image
 from toyfcn.data.locations import find_voc

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 
 
 def printable(text: object, longest: int | None = None) -> str:
@@ -32,3 +33,8 @@ def no_formula(text: str) -> str:
     except ValueError:
         return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
     return text
+
+
+def some(names: Sequence[str], most: int = 3) -> str:
+    """Return the first of some names, for messages."""
+    return ", ".join(ascii(name)[1:-1] for name in names[:most]) + ", …" * (len(names) > most)

@@ -11,8 +11,9 @@ from omegaconf import OmegaConf
 
 from toyfcn.cli.compose import compose_train
 from toyfcn.cli.typed_text import as_typed, keep_text
-from toyfcn.config.commands import COMMANDS, PredictConfig
+from toyfcn.config.commands import COMMANDS
 from toyfcn.config.data import FolderConfig, VOCConfig
+from toyfcn.config.inference import PredictConfig
 from toyfcn.config.option import Checked
 
 ODD = ["2024_11", "2024_11_27", "1.10", "1e3", "007", "010", "0x1F", "1_0", "-5", "+5", "inf"]

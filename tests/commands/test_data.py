@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import Answer, Command
 
-from toyfcn.config.commands import DataCommandConfig
 from toyfcn.config.data import FolderConfig, ShapesConfig, VOCConfig
+from toyfcn.config.data_commands import DataCommandConfig
 from toyfcn.data.tools import run_check, run_download, run_draw
 from toyfcn.data.voc import CLASSES
 

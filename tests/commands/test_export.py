@@ -14,8 +14,9 @@ from conftest import Command
 from numpy.typing import NDArray
 
 import toyfcn
-from toyfcn.config.commands import ExportConfig, TrainConfig
+from toyfcn.config.commands import TrainConfig
 from toyfcn.config.data import VOCConfig
+from toyfcn.config.inference import ExportConfig
 from toyfcn.config.model import ModelConfig
 from toyfcn.data.datamodule import SegmentationData
 from toyfcn.data.voc import find_voc, voc_source

@@ -12,7 +12,7 @@ from conftest import Command
 from PIL import Image
 
 import toyfcn
-from toyfcn.config.commands import PredictConfig
+from toyfcn.config.inference import PredictConfig
 from toyfcn.data.transforms import resize_image, working_size
 from toyfcn.inference.predict import run_command
 from toyfcn.inference.sources import Photo, refuse_collisions

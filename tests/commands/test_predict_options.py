@@ -16,7 +16,7 @@ from conftest import Command
 from PIL import Image
 
 import toyfcn
-from toyfcn.config.commands import EvalConfig, PredictConfig
+from toyfcn.config.inference import EvalConfig, PredictConfig
 from toyfcn.data.voc import CLASSES
 from toyfcn.evaluation.test_time_augmentation import augmented_probabilities
 from toyfcn.inference import polygons
@@ -86,7 +86,7 @@ def test_tiles_above_the_working_size_are_warned_of(
 
 PEAK = """
 import resource, sys
-from toyfcn.config.commands import PredictConfig
+from toyfcn.config.inference import PredictConfig
 from toyfcn.data.voc import CLASSES
 from toyfcn.evaluation.test_time_augmentation import augmented_probabilities
 from toyfcn.inference import polygons

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from toyfcn.config.data import DataConfig, FolderConfig, VOCConfig, without_removed
+from toyfcn.config.data import FolderConfig, VOCConfig, without_removed
+from toyfcn.config.data_options import DataConfig
 
 
 @pytest.mark.parametrize("kind", [DataConfig, VOCConfig])

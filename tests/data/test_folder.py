@@ -14,8 +14,8 @@ import torch
 from conftest import Command
 from PIL import Image
 
-from toyfcn.config.commands import DataCommandConfig
 from toyfcn.config.data import FolderConfig
+from toyfcn.config.data_commands import DataCommandConfig
 from toyfcn.data.cache import fingerprint
 from toyfcn.data.color_masks import read_colors
 from toyfcn.data.datamodule import SegmentationData

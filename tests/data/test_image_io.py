@@ -14,7 +14,8 @@ from PIL import Image
 
 from toyfcn.data import image_io
 from toyfcn.data.color_masks import read_colors
-from toyfcn.data.image_io import Scale, plain_png, read_image, read_mask
+from toyfcn.data.image_io import Scale, read_image, read_mask
+from toyfcn.data.png import plain_png
 
 
 def coded(values: np.ndarray, mode: str = "L", form: str = "PNG", **options: object) -> bytes:

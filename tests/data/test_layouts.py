@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from toyfcn.config.commands import DataCommandConfig
 from toyfcn.config.data import FolderConfig
+from toyfcn.config.data_commands import DataCommandConfig
 from toyfcn.data.datamodule import SegmentationData
 from toyfcn.data.folder import FolderSource, folder_source
 from toyfcn.data.layout import MASKS, Naming

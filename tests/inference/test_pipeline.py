@@ -11,8 +11,7 @@ from PIL import Image
 from torch import nn
 
 from toyfcn.config.model import ModelConfig
-from toyfcn.data.image_io import plain_png
-from toyfcn.data.png import encode_png
+from toyfcn.data.png import encode_png, plain_png
 from toyfcn.inference import pipeline
 from toyfcn.inference.pipeline import Room, in_threads
 from toyfcn.models import labeling

@@ -10,7 +10,8 @@ import os
 from pathlib import Path
 
 from toyfcn.cli.help import choices, groups_in
-from toyfcn.config.data import KINDS, DataConfig
+from toyfcn.config.data import KINDS
+from toyfcn.config.data_options import DataConfig
 
 
 def offered(schema: type, conf: Path) -> list[str]:

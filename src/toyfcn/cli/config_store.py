@@ -6,8 +6,9 @@ from functools import cache
 
 from hydra.core.config_store import ConfigStore
 
-from toyfcn.config.commands import COMMANDS, AsTrainedConfig
+from toyfcn.config.commands import COMMANDS
 from toyfcn.config.data import CustomConfig, FolderConfig, ShapesConfig, VOCConfig
+from toyfcn.config.inference import AsTrainedConfig
 from toyfcn.config.model import ModelConfig
 from toyfcn.config.recipe import RecipeConfig
 from toyfcn.config.sweep import SweepConfig

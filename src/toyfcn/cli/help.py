@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from toyfcn.cli.errors import hint
-from toyfcn.config.data import KINDS, DataConfig
+from toyfcn.config.data import KINDS
+from toyfcn.config.data_options import DataConfig
 
 NOTES = """\
 -m runs every combination of comma-separated values, --cfg job prints the config that a run would

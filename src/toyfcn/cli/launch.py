@@ -28,8 +28,10 @@ from toyfcn.cli.help import describe, help_topic, option_names
 from toyfcn.cli.job import load
 from toyfcn.cli.missing_inputs import refuse_missing_inputs
 from toyfcn.cli.typed_text import as_typed
-from toyfcn.config.commands import COMMANDS, AsTrainedConfig, DataCommandConfig, TrainConfig
-from toyfcn.config.data import DataConfig
+from toyfcn.config.commands import COMMANDS, TrainConfig
+from toyfcn.config.data_commands import DataCommandConfig
+from toyfcn.config.data_options import DataConfig
+from toyfcn.config.inference import AsTrainedConfig
 from toyfcn.config.no_effect import refuse_unheeded, without_effect
 from toyfcn.config.option import Checked
 from toyfcn.runs import failures

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from toyfcn.config.commands import DataCommandConfig, PredictConfig, TrainConfig
-from toyfcn.config.data import DataConfig
+from toyfcn.config.commands import TrainConfig
+from toyfcn.config.data_commands import DataCommandConfig
+from toyfcn.config.data_options import DataConfig
+from toyfcn.config.inference import PredictConfig
 from toyfcn.config.option import as_list
 from toyfcn.data.locations import refuse_missing, refuse_missing_source
 from toyfcn.files import refuse_no_file

@@ -19,6 +19,8 @@ from typing import Any
 
 from toyfcn.text import first_line
 
+TRUST = "packages whose code a checkpoint may name; also in the variable TOYFCN_TRUST"
+
 
 def targets(config: Any) -> list[str]:
     """Return what the options of a config name as package.module:name."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytorch_lightning as pl
 
 from toyfcn import hardware
-from toyfcn.config.data import DataConfig
+from toyfcn.config.data_options import DataConfig
 from toyfcn.data.cache import PixelCache
 from toyfcn.data.collate import group_by_size, pad_and_stack
 from toyfcn.data.custom_transform import CustomTransform

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from toyfcn.config.data import CustomConfig, DataConfig, FolderConfig, ShapesConfig, VOCConfig
+from toyfcn.config.data import CustomConfig, FolderConfig, ShapesConfig, VOCConfig
+from toyfcn.config.data_options import DataConfig
 from toyfcn.data.custom import custom_source
 from toyfcn.data.folder import folder_source
 from toyfcn.data.labels import merged

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -25,9 +25,10 @@ from toyfcn.data.layout import MASKS, PHOTOS, Naming, Place, below
 from toyfcn.data.layout_search import advice
 from toyfcn.data.locations import refuse_missing
 from toyfcn.data.pairs import found_pairs, read_pairs, without_flag
-from toyfcn.data.palettes import Color, class_palette
+from toyfcn.data.palettes import Color, class_palette, triple
 from toyfcn.data.source import VOID, FileSource
 from toyfcn.data.splits import DRAWN, draw_splits, id_fault
+from toyfcn.text import some
 
 log = logging.getLogger(__name__)
 
@@ -294,14 +295,3 @@ def warn_of_values(source: FolderSource) -> None:
             count,
             str(sorted(found - {VOID})).replace(" ", ""),
         )
-
-
-def triple(color: Sequence[int]) -> Color:
-    """Return a color as a tuple of three."""
-    r, g, b = color
-    return r, g, b
-
-
-def some(names: Sequence[str], most: int = 3) -> str:
-    """Return the first of some names, for messages."""
-    return ", ".join(ascii(name)[1:-1] for name in names[:most]) + ", …" * (len(names) > most)

@@ -20,20 +20,18 @@ from typing import NamedTuple
 import numpy as np
 import simplejpeg
 import torch
-from isal.isal_zlib import IsalError, crc32, decompressobj  # zlib's interface, and quicker
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_png
 
 from toyfcn.data.layout import HEIF
+from toyfcn.data.png import MAX_PIXELS, plain_png
 
-MAX_PIXELS = 100_000_000  # a photo that claims more is refused before memory is taken for it
 # so Pillow need not warn; not set aside for each photo, which would repeat all other warnings
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 log = logging.getLogger(__name__)
 told: set[str] = set()  # warnings that this process has given
-CHUNKS = (b"IHDR", b"PLTE", b"IDAT", b"IEND")  # all that a plain PNG has
 TURNS = {  # what makes a picture upright, by its EXIF orientation: as ImageOps.exif_transpose does
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -263,44 +261,6 @@ def as_stored(gray: NDArray[np.uint8], stored: str) -> NDArray[np.uint8]:
         return gray
     gray = 255 - gray if kind[2] else gray
     return gray // {"": 1, "2": 85, "4": 17}[kind[1]]
-
-
-def plain_png(coded: bytes) -> tuple[NDArray[np.uint8], bytes | None] | None:
-    """Decode a PNG of 8-bit palette or gray values, neither interlaced nor filtered.
-
-    The kind that VOC's masks are (and those that Pillow writes of palettes): a header, a palette,
-    and each row behind a zero in one zlib stream (PNG specification, 5 and 9). Returns labels
-    uint8 (H, W) and the palette, None of gray values; None for any other file.
-    """
-    if coded[:16] != b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" or len(coded) < 33:
-        return None
-    width, height = (int.from_bytes(coded[i : i + 4], "big") for i in (16, 20))
-    depth, color, *methods = coded[24:29]
-    if depth != 8 or color not in (0, 3) or any(methods) or not 0 < width * height <= MAX_PIXELS:
-        return None
-    data, colors, at, kind = b"", b"", 8, b""  # chunks: length, kind, body, checksum
-    while kind != b"IEND":
-        end = at + 12 + int.from_bytes(coded[at : at + 4], "big")
-        kind, body = coded[at + 4 : at + 8], coded[at + 8 : end - 4]
-        check = int.from_bytes(coded[end - 4 : end], "big")
-        if end > len(coded) or kind not in CHUNKS or crc32(coded[at + 4 : end - 4]) != check:
-            return None
-        if kind == b"IDAT":
-            data += body
-        elif kind == b"PLTE":
-            colors = body
-        at = end
-    stream, size = decompressobj(), (width + 1) * height
-    try:
-        raw = stream.decompress(data, size + 1)
-    except IsalError:  # type: ignore[misc]  # stubbed as an instance
-        return None
-    if len(raw) != size or not stream.eof:
-        return None
-    rows = np.frombuffer(raw, np.uint8).reshape(height, width + 1)
-    if rows[:, 0].any() or (color == 3) != bool(colors):
-        return None
-    return rows[:, 1:].copy(), colors or None
 
 
 def reason_of(error: BaseException) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from glob import glob
 from pathlib import Path
 
-from toyfcn.config.data import CustomConfig, DataConfig, FolderConfig, VOCConfig
+from toyfcn.config.data import CustomConfig, FolderConfig, VOCConfig
+from toyfcn.config.data_options import DataConfig
 from toyfcn.data.layout import split_folders
 from toyfcn.data.layout_search import advice
 

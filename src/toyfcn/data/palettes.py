@@ -23,6 +23,12 @@ ADVICE = (
 )
 
 
+def triple(color: Sequence[int]) -> Color:
+    """Return a color as a tuple of three."""
+    r, g, b = color
+    return r, g, b
+
+
 def palette() -> list[int]:
     """Return VOC's 256 colors as 768 flat integers: label bits dealt out to r, g, b in turn."""
     colors = []

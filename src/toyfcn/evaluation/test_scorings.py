@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from toyfcn.config.data import DataConfig
+from toyfcn.config.data_options import DataConfig
 from toyfcn.files import lock
 
 log = logging.getLogger(__name__)

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 
 from toyfcn import hardware
-from toyfcn.config.commands import EvalConfig
-from toyfcn.config.data import KINDS, DataConfig
+from toyfcn.config.data import KINDS
+from toyfcn.config.data_options import DataConfig
+from toyfcn.config.inference import EvalConfig
 from toyfcn.config.option import as_list
 from toyfcn.config.target import refuse_untrusted
 from toyfcn.config.trainer import ScoringConfig

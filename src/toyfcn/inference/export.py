@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from toyfcn.config.commands import SUFFIXES, ExportConfig
+from toyfcn.config.inference import SUFFIXES, ExportConfig
 from toyfcn.config.option import as_list
 from toyfcn.data.datamodule import SegmentationData
 from toyfcn.inference import export_formats as formats

@@ -18,10 +18,10 @@ from rich.progress import track
 from torch import Tensor
 
 from toyfcn import hardware
-from toyfcn.config.commands import PredictConfig
+from toyfcn.config.inference import PredictConfig
 from toyfcn.config.option import as_list
-from toyfcn.data.image_io import MAX_PIXELS, opened, read_image, read_mask
-from toyfcn.data.png import encode_png
+from toyfcn.data.image_io import opened, read_image, read_mask
+from toyfcn.data.png import MAX_PIXELS, encode_png
 from toyfcn.data.preflight import tell_of_16_bits
 from toyfcn.evaluation import pictures
 from toyfcn.files import atomic_write, read_json, write_json, write_text

@@ -10,8 +10,8 @@ from glob import glob, has_magic
 from pathlib import Path
 from typing import NamedTuple
 
-from toyfcn.config.commands import PredictConfig
 from toyfcn.config.data import VOCConfig
+from toyfcn.config.inference import PredictConfig
 from toyfcn.data.datasets import open_voc
 from toyfcn.data.layout import PHOTOS
 from toyfcn.data.locations import refuse_missing_source

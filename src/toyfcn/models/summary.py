@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from toyfcn.config.commands import DescribeConfig
+from toyfcn.config.inference import DescribeConfig
 from toyfcn.models.backbone import PROBE
 from toyfcn.models.build import Network, build_network
 from toyfcn.models.custom import CustomNetwork

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from toyfcn.config.commands import CompareConfig
+from toyfcn.config.inference import CompareConfig
 from toyfcn.config.option import as_list
 from toyfcn.config.trainer import ScoringConfig
 from toyfcn.data.datamodule import SegmentationData

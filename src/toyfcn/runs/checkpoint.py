@@ -15,7 +15,8 @@ from omegaconf import OmegaConf
 
 from toyfcn import hardware
 from toyfcn.config.commands import TrainConfig
-from toyfcn.config.data import KINDS, DataConfig, without_removed
+from toyfcn.config.data import KINDS, without_removed
+from toyfcn.config.data_options import DataConfig
 from toyfcn.config.model import ModelConfig
 from toyfcn.config.target import refuse_untrusted
 from toyfcn.config.trainer import PRECISIONS, ScoringConfig

@@ -15,7 +15,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from toyfcn.config.commands import TrainConfig
-from toyfcn.config.data import KINDS, REMOVED, DataConfig
+from toyfcn.config.data import KINDS, REMOVED
+from toyfcn.config.data_options import DataConfig
 from toyfcn.config.sweep import SweepConfig
 from toyfcn.config.target import package_of, refuse_untrusted, targets
 from toyfcn.runs.run import BEST, CONFIG, ENDED, Run, in_use, read_overrides, read_run, running

@@ -17,8 +17,9 @@ from typing import Any
 import torch
 
 from toyfcn import hardware
-from toyfcn.config.commands import DataCommandConfig, TrainConfig
+from toyfcn.config.commands import TrainConfig
 from toyfcn.config.data import VOCConfig
+from toyfcn.config.data_commands import DataCommandConfig
 from toyfcn.data.datamodule import SegmentationData
 from toyfcn.data.datasets import open_source
 from toyfcn.data.source import FileSource

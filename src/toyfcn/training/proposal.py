@@ -16,7 +16,7 @@ import torch
 
 from toyfcn import hardware
 from toyfcn.config.commands import TrainConfig
-from toyfcn.config.data import DataConfig
+from toyfcn.config.data_options import DataConfig
 from toyfcn.config.model import ModelConfig
 from toyfcn.config.recipe import RecipeConfig
 from toyfcn.config.trainer import TrainerConfig

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from toyfcn.config.commands import ConvertConfig
+from toyfcn.config.data_commands import ConvertConfig
 from toyfcn.data.annotations.shapes import paint
 from toyfcn.data.tools.convert import gather
 

@@ -13,7 +13,7 @@ import pytest
 from annotated import FORMATS, coco_content, photos
 from conftest import Command
 
-from toyfcn.config.commands import ConvertConfig
+from toyfcn.config.data_commands import ConvertConfig
 from toyfcn.data.tools import run_convert
 
 ODD: list[Any] = [

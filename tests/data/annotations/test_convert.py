@@ -10,7 +10,7 @@ from annotated import FORMATS, SIZES, coco_content, masks, photos
 from conftest import Command
 from PIL import Image
 
-from toyfcn.config.commands import ConvertConfig
+from toyfcn.config.data_commands import ConvertConfig
 from toyfcn.data.source import palette
 from toyfcn.data.tools import run_convert
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from toyfcn.config.commands import DataCommandConfig
 from toyfcn.config.data import ShapesConfig, VOCConfig
+from toyfcn.config.data_commands import DataCommandConfig
 from toyfcn.data.tools import download, unpack
 from toyfcn.data.tools.download import download_voc
 from toyfcn.data.voc import find_voc

@@ -15,7 +15,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from toyfcn.config.commands import ConvertConfig
+from toyfcn.config.data_commands import ConvertConfig
 from toyfcn.config.option import as_list
 from toyfcn.data.annotations import coco, cvat, labelme, labelstudio, yolo
 from toyfcn.data.annotations.shapes import Annotations, Photo, is_file, is_folder, paint

@@ -9,8 +9,8 @@ from urllib.request import Request, urlopen
 from torchvision.datasets.utils import calculate_md5
 from torchvision.datasets.voc import DATASET_YEAR_DICT
 
-from toyfcn.config.commands import DataCommandConfig
 from toyfcn.config.data import VOCConfig
+from toyfcn.config.data_commands import DataCommandConfig
 from toyfcn.data.locations import find_voc
 from toyfcn.data.progress import progress
 from toyfcn.data.tools.unpack import LISTS, MAX_BYTES, unpack

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from toyfcn.config.commands import DataCommandConfig
+from toyfcn.config.data_commands import DataCommandConfig
 from toyfcn.data.datasets import open_source
 from toyfcn.data.folder import FolderSource
 from toyfcn.data.source import FileSource

@@ -8,7 +8,7 @@ import shlex
 from importlib import resources
 from pathlib import Path
 
-from toyfcn.config.commands import ConvertConfig
+from toyfcn.config.data_commands import ConvertConfig
 from toyfcn.data.tools.convert import gather, write
 
 

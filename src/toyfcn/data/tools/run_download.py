@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from toyfcn.config.commands import DataCommandConfig
+from toyfcn.config.data_commands import DataCommandConfig
 from toyfcn.data.tools.command_line import data_options
 from toyfcn.data.tools.download import download_voc
 

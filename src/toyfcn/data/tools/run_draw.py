@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from toyfcn.config.commands import DataCommandConfig
 from toyfcn.config.data import ShapesConfig
+from toyfcn.config.data_commands import DataCommandConfig
 from toyfcn.data.datasets import draw_world
 from toyfcn.data.tools.command_line import data_options
 from toyfcn.files import write_errors
