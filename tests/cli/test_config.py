@@ -13,7 +13,10 @@ from omegaconf.errors import OmegaConfBaseException
 from toyfcn.cli import CONF, config_store, resolvers
 from toyfcn.cli.errors import explain
 from toyfcn.cli.launch import only_given
-from toyfcn.config import commands as schema
+from toyfcn.config.commands import TrainConfig
+from toyfcn.config.data import KINDS
+from toyfcn.config.inference import EvalConfig, PredictConfig
+from toyfcn.config.option import Checked
 
 GROUPS = ("data", "model", "recipe", "trainer", "experiment", "debug", "sweep", "launcher")
 CHOICES = [
@@ -21,11 +24,14 @@ CHOICES = [
     for group in GROUPS
     for path in sorted((CONF / group).rglob("*.yaml"))
 ]
-SCHEMAS = [
-    kind
-    for kind in vars(schema).values()
-    if isinstance(kind, type) and issubclass(kind, schema.Checked) and kind is not schema.Checked
-]
+
+
+def kinds_of(schema):
+    for kind in schema.__subclasses__():
+        yield from (kind, *kinds_of(kind))
+
+
+SCHEMAS = [kind for kind in kinds_of(Checked) if kind.__module__.startswith("toyfcn.config")]
 MISTAKES = (HydraException, OmegaConfBaseException, ValueError)
 
 
@@ -55,8 +61,8 @@ def complaint(*overrides, name="train"):
 def test_every_choice_composes(choice):
     target = ["model.target=mynets:Small"] if choice == "model=custom" else []
     config = made(choice, *target)
-    assert isinstance(config, schema.TrainConfig)
-    assert type(config.data) in schema.KINDS.values()
+    assert isinstance(config, TrainConfig)
+    assert type(config.data) in KINDS.values()
     group, name = choice.split("=")
     if group in ("data", "model", "recipe"):
         assert getattr(config, group).name == name
@@ -68,9 +74,7 @@ def test_train_is_shapes_lenet_modern_by_default():
     assert names == ("shapes", "fcn_lenet", "modern", 0)
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"), [("eval", schema.EvalConfig), ("predict", schema.PredictConfig)]
-)
+@pytest.mark.parametrize(("name", "kind"), [("eval", EvalConfig), ("predict", PredictConfig)])
 def test_the_other_commands_compose(name, kind):
     assert isinstance(made("ckpt=best.ckpt", name=name), kind)
 
