@@ -117,7 +117,7 @@ def test_a_rung_that_is_stopped_goes_on(
 @pytest.mark.slow
 def test_a_rung_without_weights_is_warned_of(rung: Rung) -> None:
     printed = rung("fcn16s", "trainer.max_steps=2")
-    assert "VGG-16 learns next to nothing from scratch without normalisation" in printed
+    assert "VGG-16 learns next to nothing from scratch without normalization" in printed
     assert "predictions have collapsed to one class: 100.0 %" in printed
 
 

@@ -235,6 +235,13 @@ def test_callbacks_and_metrics_that_a_stored_config_names_are_not_imported(
     assert not Path("trace").exists() and "evil" not in sys.modules
 
 
+def test_a_hostile_name_cannot_speak_to_the_terminal() -> None:
+    config = ModelConfig(name="custom", stride=1, target="\x1b[2J:net")
+    with pytest.raises(ValueError, match="wants to run code") as caught:
+        target.refuse_untrusted(config, [], "ckpt=x")
+    assert "\x1b" not in str(caught.value)
+
+
 def test_the_package_of_a_target() -> None:
     assert target.package_of("a.b.c:D.e") == "a"
     target.refuse_untrusted(ModelConfig(), [], "ckpt=x")

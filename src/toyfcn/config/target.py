@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from toyfcn.text import first_line
+from toyfcn.text import first_line, printable
 
 TRUST = "packages whose code a checkpoint may name; also in the variable TOYFCN_TRUST"
 
@@ -96,9 +96,10 @@ def refuse_untrusted(config: Any, trust: Sequence[str], where: str) -> None:
     allowed = (*trust, *os.environ.get("TOYFCN_TRUST", "").split(","))
     for target in targets(config):
         if package_of(target) not in {*allowed} - {""}:
+            named, package = (printable(text, 80) for text in (target, package_of(target)))
             raise ValueError(
-                f"{where} wants to run code of yours or of others, {target[:80]}: if you trust it, "
-                f"add trust=[{package_of(target)[:80]}], or set TOYFCN_TRUST to its package"
+                f"{where} wants to run code of yours or of others, {named}: if you trust it, "
+                f"add trust=[{package}], or set TOYFCN_TRUST to its package"
             )
 
 
