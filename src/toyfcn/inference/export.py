@@ -72,6 +72,9 @@ def run_command(config: ExportConfig) -> None:
         if equal < AGREEMENT:
             raise ValueError(f"{path} has other labels than torch at {1 - equal:.1%} of the pixels")
         candidates.append(Candidate("onnx, int8", size_of_file(path), run))
+        if "openvino" in files:  # which reads ONNX too
+            run = OPENED["openvino"](path, config.threads)
+            candidates.append(Candidate("onnx, int8, in openvino", size_of_file(path), run))
     if config.benchmark and data is not None:
         benchmark(candidates, data, sized, config.threads)
 

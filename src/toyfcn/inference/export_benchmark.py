@@ -54,7 +54,7 @@ def benchmark(
 
     Mean IU is of the val split, at the size of the masks, as toyfcn-eval has it without test-time
     augmentation. Images/s are of the network alone, for photos at the working size: the candidates
-    run in turn on each photo, the first time untimed, and the median counts.
+    run in turn on each photo, each first without being timed, and the median counts.
     """
     split = data.config.val_split or data.config.train_split
     ids = data.split_ids(split)
@@ -69,6 +69,7 @@ def benchmark(
             matrix.update(mask[None], labels_at(candidate.run(given), tuple(mask.shape)))
         for _ in range(REPEATS if index < TIMED else 0):
             for candidate, spent in zip(candidates, seconds, strict=True):
+                candidate.run(given)  # meanwhile the threads of the one before stop spinning
                 spent.append(timed(candidate.run, given))
     words = f"{threads} {'thread' if threads == 1 else 'threads'}"
     table = Table(box=box.MARKDOWN)

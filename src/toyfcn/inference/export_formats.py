@@ -170,7 +170,11 @@ def opened_openvino(path: Path, threads: int) -> Run:
     """Return what runs an OpenVINO file, floats as float32: some CPUs would take bfloat16."""
     import openvino
 
-    config = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+    config = {
+        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_PRECISION_HINT": "f32",
+        "ENABLE_CPU_PINNING": False,  # pinned, they wait for a core that others may hold
+    }
     model = openvino.Core().compile_model(path, "CPU", config)
     return lambda given: np.asarray(model(given)[0])
 
