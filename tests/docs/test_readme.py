@@ -197,6 +197,8 @@ def test_printed_commands_run(
         monkeypatch.delitem(sys.modules, example.removesuffix(".py"), raising=False)
     if name == "export":
         pytest.importorskip("onnxruntime")
+        if "openvino" in words:
+            pytest.importorskip("openvino", reason="needs toyfcn[openvino]")
     if name in ("export", "predict") and "ckpt=" not in words:  # printed in a sentence
         given.append("ckpt=best.ckpt")
     call(name, given, monkeypatch)

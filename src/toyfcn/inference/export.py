@@ -20,6 +20,7 @@ from toyfcn.inference import export_formats as formats
 from toyfcn.inference.evaluate import as_trained
 from toyfcn.inference.export_benchmark import Candidate, benchmark, size_of_file, size_of_weights
 from toyfcn.inference.export_formats import OPENED, Examples, Inputs, Run, runner, seen
+from toyfcn.models.folding import folded
 from toyfcn.runs import checkpoint
 from toyfcn.runs.checkpoint import Checkpoint
 
@@ -45,9 +46,9 @@ def run_command(config: ExportConfig) -> None:
     if config.quantize or config.benchmark:
         trained = as_trained(config.data or {}, loaded.data, config.trust)
         data = SegmentationData.open(trained, loaded.model.short_side)
-    net: nn.Module = loaded.net
+    net = folded(loaded.net)  # as toyfcn-predict runs it
     if config.output == "labels":
-        net = (Labels if loaded.model.short_side is None else LabelsOfSize)(loaded.net).eval()
+        net = (Labels if loaded.model.short_side is None else LabelsOfSize)(net).eval()
     sized = isinstance(net, LabelsOfSize)
     stem = Path(config.out or str(config.ckpt)).with_suffix("")
     stem.parent.mkdir(parents=True, exist_ok=True)
