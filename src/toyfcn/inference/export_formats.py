@@ -64,8 +64,9 @@ def write_onnx(
             verbose=False,
         )
     assert program is not None
-    onnx.helper.set_model_props(program.model_proto, facts)
-    onnx.save(program.model_proto, str(out))
+    model = program.model_proto  # made anew each time
+    onnx.helper.set_model_props(model, facts)
+    onnx.save(model, str(out))
 
 
 def captured(net: nn.Module, given: Examples) -> ExportedProgram:
