@@ -79,10 +79,10 @@ def peak_memory() -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def keep_memory(largest: int = 64 << 20, kept: int = 256 << 20) -> bool:
+def keep_memory(kept: int, largest: int = 64 << 20) -> bool:
     """Let glibc keep freed memory, for fresh memory costs page faults; tell whether it does.
 
-    It keeps blocks of up to ``largest`` bytes, together up to ``kept``.
+    It keeps up to ``kept`` bytes, in blocks of up to ``largest``.
     """
     trim_threshold, mmap_threshold = -1, -3  # of mallopt(3)
     try:

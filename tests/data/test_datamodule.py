@@ -38,9 +38,9 @@ def test_a_loader_starts_where_its_state_says(
     opened: list[Path] = []
     read = source.read_image
 
-    def noted(path: Path) -> torch.Tensor:
+    def noted(path: Path, *given: Any) -> torch.Tensor:
         opened.append(path)
-        return read(path)
+        return read(path, *given)
 
     loader = data_of(tiny_voc).train_dataloader()
     whole = [batch for _ in range(3) for batch in loader]

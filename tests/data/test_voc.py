@@ -312,7 +312,7 @@ def test_nothing_opens_before_it_is_consumed(tiny_voc, monkeypatch):
     opened = []
 
     def noted(read):
-        return lambda path: (opened.append(path), read(path))[1]
+        return lambda path, *given: (opened.append(path), read(path, *given))[1]
 
     for what in ("read_image", "read_mask_and_palette"):
         monkeypatch.setattr(source_module, what, noted(getattr(source_module, what)))

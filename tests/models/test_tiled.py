@@ -8,7 +8,7 @@ from toyfcn.config.model import ModelConfig
 from toyfcn.models.build import build_network
 from toyfcn.models.ensemble import Ensemble
 from toyfcn.models.labeling import blocks
-from toyfcn.models.tiled import Tiled, coarsest_stride, spans
+from toyfcn.models.tiled import Tiled, spans
 
 NETWORKS = {
     "lenet4": {"name": "fcn_lenet", "stride": 4},
@@ -72,7 +72,7 @@ def test_small_overlaps_blend_smoothly() -> None:
 
 def test_blocks_cover_each_pixel_once_and_ensembles_too() -> None:
     nets = [network("lenet4"), network("unet")]
-    assert coarsest_stride(Ensemble(nets)) == 8
+    assert Ensemble(nets).coarsest_stride == 8
     net, photo = Tiled(Ensemble(nets), 64, 16), noise(150, 171)
     seen = torch.zeros(150, 171, dtype=torch.int64)
     with torch.inference_mode():

@@ -203,7 +203,7 @@ def hostile_archive(mark: Path, rng: random.Random) -> bytes:
 
 
 @pytest.mark.usefixtures("watch", "one_thread")
-@pytest.mark.parametrize("count", [60, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [200, pytest.param(1000, marks=pytest.mark.slow)])
 def test_hostile_files_are_refused_by_name(
     sound: dict[str, Any], tmp_path: Path, count: int
 ) -> None:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from toyfcn.config.data import FolderConfig
+from toyfcn.data.labels import NAME_OF_VOID
 
 IGNORE = "__ignore__"  # labelme's label -1: void, and no class
 NUMBERED = re.compile(r"(-?\d+)(?:\s*[:,;=.)]\s*|\s+)(\S.*)")  # 0 background; 0: background; …
@@ -109,7 +110,7 @@ def class_names(config: FolderConfig, root: Path) -> tuple[str, ...]:
         names = read_class_file(path, config.void)
     elif not names and isinstance(config.values, dict):
         named = [str(name) for name in config.values.values()]
-        names, option = [n for n in dict.fromkeys(named) if n != "void"], "data.values"
+        names, option = [n for n in dict.fromkeys(named) if n != NAME_OF_VOID], "data.values"
     if not 2 <= len(names) <= 255:
         raise ValueError(
             f"{option} names {len(names)} classes: data=folder needs 2 to 255, label 0 first, such "

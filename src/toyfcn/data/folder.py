@@ -19,7 +19,7 @@ from torch import Tensor
 from toyfcn.config.data import FolderConfig
 from toyfcn.data.class_files import class_names
 from toyfcn.data.color_masks import read_colors
-from toyfcn.data.image_io import AS_STORED, Scale, read_image, read_mask
+from toyfcn.data.image_io import Scale, read_mask
 from toyfcn.data.labels import value_table
 from toyfcn.data.layout import MASKS, PHOTOS, Naming, Place, below
 from toyfcn.data.layout_search import advice
@@ -53,7 +53,6 @@ class FolderSource(FileSource):
     folders: tuple[str, ...] = ()
     fractions: tuple[float, float] | None = None
     split_seed: int = 0
-    scale: Scale = AS_STORED  # of photos of more than 8 bits
 
     @property
     def reading(self) -> str:
@@ -161,10 +160,6 @@ class FolderSource(FileSource):
         with path.open("rb") as file:  # many photos of one size are called 0001
             start = hashlib.blake2b(file.read(1 << 16), digest_size=8).hexdigest()
         return f"{name.partition('/')[2]}/{path.stat().st_size}/{start}"
-
-    def image(self, name: str) -> Tensor:
-        """Read the photo of an id: uint8 (3, H, W), RGB."""
-        return read_image(self.image_path(name), self.scale)
 
     def read_labels(self, name: str) -> Tensor:
         """Read the mask of an id, by its values or by its colors: uint8 (H, W)."""

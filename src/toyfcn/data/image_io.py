@@ -49,6 +49,11 @@ class Scale(NamedTuple):
     black: float = 0
     white: float | None = None
 
+    @property
+    def white_of_16_bits(self) -> float:
+        """What is white in a photo of 16 bits."""
+        return 65535 if self.white is None else self.white
+
 
 AS_STORED = Scale()
 
@@ -136,7 +141,7 @@ def to_8_bits(image: Image.Image, coded: bytes, scale: Scale, path: Path) -> NDA
             f"its mode is {image.mode}, which does not say what white is: set data.white, and "
             "data.black unless it is 0"
         )
-    black, white = scale.black, 65535 if scale.white is None else scale.white
+    black, white = scale.black, scale.white_of_16_bits
     if image.format == "PNG" and image.mode != "I":
         image.load()  # which refuses what torchvision lets pass, and finds a late orientation
         data = torch.frombuffer(bytearray(coded), dtype=torch.uint8)

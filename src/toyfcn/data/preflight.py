@@ -9,7 +9,6 @@ from pathlib import Path
 
 from toyfcn.data.folder import FolderSource
 from toyfcn.data.image_io import (
-    AS_STORED,
     Scale,
     has_16_bits,
     opened,
@@ -39,8 +38,7 @@ def check(source: Source, ids: Iterable[str]) -> None:
         source.pair(names[0])
         return
     refuse_odd_palettes(source, names)
-    scale = source.scale if isinstance(source, FolderSource) else AS_STORED
-    tell_of_16_bits(map(source.image_path, names), scale)
+    tell_of_16_bits(map(source.image_path, names), source.scale)
 
 
 def refuse_odd_palettes(source: FileSource, ids: Iterable[str]) -> None:
@@ -108,7 +106,7 @@ def tell_of_16_bits(
             "white: %s",
             len(deep),
             deep[0],
-            65535 if scale.white is None else scale.white,
+            scale.white_of_16_bits,
             advice,
         )
 

@@ -14,7 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from toyfcn.data.image_io import image_size, read_image, read_mask_and_palette
+from toyfcn.data.image_io import (
+    AS_STORED,
+    Scale,
+    image_size,
+    read_image,
+    read_mask_and_palette,
+)
 from toyfcn.data.palettes import ADVICE, color_list, palette, unexpected, used_colors
 from toyfcn.data.splits import id_fault, no_file, read_lines, sound_ids
 
@@ -113,12 +119,14 @@ class Source(ABC):
 class FileSource(Source):
     """A data set of files: where its photos, masks and lists lie.
 
-    Photos are ``images``/<id>.jpg, masks ``masks``/<id>.png, lists ``lists``/<split>.txt.
+    Photos are ``images``/<id>.jpg, masks ``masks``/<id>.png, lists ``lists``/<split>.txt; ``scale``
+    is of photos of more than 8 bits.
     """
 
     images: Path
     masks: Path
     lists: Path
+    scale: Scale = AS_STORED
 
     @property
     def reading(self) -> str:
@@ -193,7 +201,7 @@ class FileSource(Source):
 
     def image(self, name: str) -> Tensor:
         """Read the photo of an id: uint8 (3, H, W), RGB."""
-        return read_image(self.image_path(name))
+        return read_image(self.image_path(name), self.scale)
 
     def read_labels(self, name: str) -> Tensor:
         """Read the mask of an id as its file has it, values not yet checked: uint8 (H, W).

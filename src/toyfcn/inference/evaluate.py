@@ -17,7 +17,7 @@ from toyfcn.config.data_options import DataConfig
 from toyfcn.config.inference import EvalConfig
 from toyfcn.config.option import as_list
 from toyfcn.config.target import refuse_untrusted
-from toyfcn.config.trainer import ScoringConfig
+from toyfcn.config.trainer import ScoringConfig, TrainerConfig
 from toyfcn.data import preflight
 from toyfcn.data.datamodule import SegmentationData
 from toyfcn.data.datasets import open_source
@@ -26,7 +26,6 @@ from toyfcn.evaluation.per_image import ImageCounts, write_images
 from toyfcn.evaluation.score_table import print_scores
 from toyfcn.evaluation.test_scorings import note_scoring
 from toyfcn.files import write_json
-from toyfcn.models.tiled import Tiled
 from toyfcn.runs import checkpoint
 from toyfcn.runs.checkpoint import Checkpoint
 from toyfcn.runs.run import Run
@@ -40,12 +39,16 @@ def evaluate(
     data: DataConfig | None = None,
     trainer: ScoringConfig | None = None,
     trust: Sequence[str] = (),
+    *,
+    tile: int | None = None,
+    overlap: int = EvalConfig.overlap,
 ) -> dict[str, Any]:
     """Score a checkpoint on a split of its own data set, or of ``data``.
 
     Of several checkpoints the probabilities are averaged.
 
-    ``trust`` are packages whose code the checkpoint may name.
+    ``trust`` are packages whose code the checkpoint may name; photos are scored in tiles of
+    ``tile`` pixels a side that share ``overlap``, None: whole.
 
     Returns the figures of one entry of metrics.json: ``miou``, ``pixel_acc``, ``iou`` by class, …
 
@@ -58,7 +61,8 @@ def evaluate(
     """
     loaded = checkpoint.load(ckpt, trust)
     data = data or as_trained({}, loaded.data, trust)
-    return score_split(loaded, data, split, trainer or ScoringConfig())[0]
+    scored = score_split(loaded, data, split, trainer or ScoringConfig(), RESAMPLES, tile, overlap)
+    return scored[0]
 
 
 def run_command(config: EvalConfig, run: Run) -> None:
@@ -66,19 +70,20 @@ def run_command(config: EvalConfig, run: Run) -> None:
 
     Writes metrics.json, images.csv and images.npz into the run's folder.
     """
-    hardware.keep_memory()
+    hardware.keep_memory(TrainerConfig.keep_mb << 20)
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
     loaded = checkpoint.load(config.ckpt, config.trust)
     paths = [str(path) for path in as_list(config.ckpt)]
     if config.tile is not None:
-        net = Tiled(loaded.net, config.tile, config.overlap)
         warn_of_small_photos(config.tile, loaded.model.short_side)
-        loaded = dataclasses.replace(loaded, net=net)
     data = as_trained(config.data, loaded.data, config.trust)
     moved = isinstance(config.data, dict) and "root" not in config.data
     try:
-        found, images = score_split(loaded, data, config.split, config.trainer, config.resamples)
+        found, images = score_split(
+            *(loaded, data, config.split, config.trainer, config.resamples),
+            *(config.tile, config.overlap),
+        )
     except ValueError as error:
         if not moved or Path(data.root).is_absolute() or str(config.ckpt) in str(error):
             raise
@@ -100,6 +105,8 @@ def score_split(
     split: str,
     trainer: ScoringConfig,
     resamples: int = RESAMPLES,
+    tile: int | None = None,
+    overlap: int = EvalConfig.overlap,
 ) -> tuple[dict[str, Any], ImageCounts]:
     """Score a checkpoint on a split of a data set that has its classes."""
     source = open_source(config)
@@ -113,7 +120,7 @@ def score_split(
     data = SegmentationData(source, config, loaded.model.short_side)
     preflight.check(source, data.split_ids(split))
     checkpoint.warn_of_trained(loaded, data, split)
-    return loaded.score(data, split, trainer, resamples)
+    return loaded.score(data, split, trainer, resamples, tile, overlap)
 
 
 def warn_of_small_photos(tile: int, short_side: int | None) -> None:

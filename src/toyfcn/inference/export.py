@@ -46,7 +46,7 @@ def run_command(config: ExportConfig) -> None:
     if config.quantize or config.benchmark:
         trained = as_trained(config.data or {}, loaded.data, config.trust)
         data = SegmentationData.open(trained, loaded.model.short_side)
-    net = folded(loaded.net)  # as toyfcn-predict runs it
+    net: nn.Module = folded(loaded.net)  # as toyfcn-predict runs it
     if config.output == "labels":
         net = (Labels if loaded.model.short_side is None else LabelsOfSize)(net).eval()
     sized = isinstance(net, LabelsOfSize)

@@ -139,6 +139,7 @@ def write_int8(path: Path, calibration: Sequence[Inputs], facts: dict[str, str],
         def get_next(self) -> Inputs | None:
             return next(self.photos, None)
 
+    before = logging.root.manager.disable
     logging.disable(logging.WARNING)  # advice to fold batch norms first, which the exporter did
     try:
         quantization.quantize_static(
@@ -151,7 +152,7 @@ def write_int8(path: Path, calibration: Sequence[Inputs], facts: dict[str, str],
             weight_type=quantization.QuantType.QInt8,
         )
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)
     model = onnx.load(str(out))
     onnx.helper.set_model_props(model, facts)  # which were lost
     onnx.save(model, str(out))

@@ -24,8 +24,7 @@ def polygons(labels: Pixels, classes: Sequence[str]) -> Iterator[tuple[int, Poin
 
     Label 0 is left out where it is called background.
     """
-    first = 1 if classes[0] == "background" else 0
-    for label in range(first, len(classes)):
+    for label in outlined(classes):
         rows, columns = np.nonzero(labels == label)
         if not len(rows):
             continue
@@ -36,6 +35,11 @@ def polygons(labels: Pixels, classes: Sequence[str]) -> Iterator[tuple[int, Poin
         for points, offsets in zip(*traced.filled(0.5, 2), strict=True):
             rings = [corners(ring) for ring in np.split(points, offsets[1:-1])]
             yield label, joined(rings) + np.array([left - 0.5, top - 0.5])
+
+
+def outlined(classes: Sequence[str]) -> range:
+    """Return the labels that have polygons: all but label 0, where that is the background."""
+    return range(1 if classes[0] == "background" else 0, len(classes))
 
 
 def corners(ring: Points) -> Points:
@@ -111,9 +115,8 @@ def coco(
         for i, (name, size, _) in named
     ]
     parts = [part | {"image_id": i} for i, (_, _, found) in enumerate(photos, 1) for part in found]
-    first = 1 if classes[0] == "background" else 0
     return {
         "images": images,
-        "categories": [{"id": i, "name": classes[i]} for i in range(first, len(classes))],
+        "categories": [{"id": i, "name": classes[i]} for i in outlined(classes)],
         "annotations": [{"id": i} | part for i, part in enumerate(parts, 1)],
     }

@@ -20,6 +20,7 @@ from torch import Tensor
 from toyfcn import hardware
 from toyfcn.config.inference import PredictConfig
 from toyfcn.config.option import as_list
+from toyfcn.config.trainer import TrainerConfig
 from toyfcn.data.image_io import opened, read_image, read_mask
 from toyfcn.data.png import MAX_PIXELS, encode_png
 from toyfcn.data.preflight import tell_of_16_bits
@@ -48,7 +49,7 @@ class Done(NamedTuple):
 
 def run_command(config: PredictConfig) -> None:
     """Write <name>.png (labels, VOC palette) and what else was asked for, for every photo."""
-    hardware.keep_memory()
+    hardware.keep_memory(TrainerConfig.keep_mb << 20)
     loaded, out = checkpoint.load(config.ckpt, config.trust), Path(config.out)
     server = config.format == "voc_server"
     if server:

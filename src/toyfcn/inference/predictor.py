@@ -9,10 +9,11 @@ from typing import NamedTuple, overload
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from toyfcn import hardware
 from toyfcn.config.data import FolderConfig
+from toyfcn.config.inference import PredictConfig
 from toyfcn.data.image_io import AS_STORED, Scale, read_image
 from toyfcn.data.transforms import resize_image, working_size
 from toyfcn.evaluation.test_time_augmentation import Augmented
@@ -60,18 +61,20 @@ class Predictor:
         loaded: Checkpoint,
         accelerator: str = "auto",
         tile: int | None = None,
-        overlap: int = 64,
+        overlap: int = PredictConfig.overlap,
         test_views: int = 1,
     ) -> None:
         self.device = hardware.device(accelerator, "device")
-        self.net, self.tile = folded(loaded.net).to(self.device), tile
+        net, self.tile = folded(loaded.net).to(self.device), tile
+        self.net: nn.Module = net
         if tile is not None:
-            self.net = Tiled(self.net, tile, overlap)
+            self.net = Tiled(net, tile, overlap)
         if test_views > 1:
             self.net = Augmented(self.net, test_views)
         self.short_side = loaded.model.short_side
-        folder = loaded.data if isinstance(loaded.data, FolderConfig) else FolderConfig()
-        self.scale = Scale(folder.black, folder.white)  # of photos of more than 8 bits
+        data, self.scale = loaded.data, AS_STORED  # of photos of more than 8 bits
+        if isinstance(data, FolderConfig):
+            self.scale = Scale(data.black, data.white)
         self.classes: list[str] = loaded.classes
         self.temperature: float = loaded.metadata.get("temperature", 1.0)
         self.palette: list[int] = list(loaded.metadata["palette"])
@@ -171,7 +174,7 @@ def load(
     trust: Sequence[str] = (),
     *,
     tile: int | None = None,
-    overlap: int = 64,
+    overlap: int = PredictConfig.overlap,
     test_views: int = 1,
 ) -> Predictor:
     """Read a checkpoint and return what predicts with it; nothing in the file is executed.

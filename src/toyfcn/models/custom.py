@@ -46,6 +46,11 @@ class CustomNetwork(nn.Module):
         """The whole network."""
         return self.trunk
 
+    @property
+    def coarsest_stride(self) -> int:
+        """The pixels by which a photo may be shifted so that all cells fit again."""
+        return self.pad
+
     def score_map(self, image: Tensor) -> Tensor:
         """Score photos (B, 3, H, W), RGB in 0..255: scores of the padded photos, not enlarged."""
         height, width = image.shape[-2:]

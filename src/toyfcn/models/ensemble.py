@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from toyfcn.models.build import Network
+
 
 class Ensemble(nn.Module):
-    """Scores photos by the logarithm of the mean of several networks' probabilities."""
+    """Scores photos by the logarithm of the mean of several networks' probabilities.
 
-    def __init__(self, nets: Iterable[nn.Module]) -> None:
+    ``coarsest_stride``: the pixels by which a photo may be shifted so that all cells fit again.
+    """
+
+    def __init__(self, nets: Sequence[Network | Ensemble]) -> None:
         super().__init__()
         self.nets = nn.ModuleList(nets)
+        self.coarsest_stride: int = math.lcm(*(net.coarsest_stride for net in nets))
 
     def forward(self, image: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Score photos (B, 3, H, W), RGB in 0..255: log-probabilities (B, C, H, W) or ``size``."""

@@ -92,6 +92,11 @@ class FCN(nn.Module):
         """The feature extractor."""
         return self.trunk
 
+    @property
+    def coarsest_stride(self) -> int:
+        """The pixels by which a photo may be shifted so that all cells fit again."""
+        return max(self.backbone.strides)
+
     def score_map(self, image: Tensor) -> Tensor:
         """Score photos (B, 3, H, W), RGB in 0..255, at the output stride, skips fused.
 

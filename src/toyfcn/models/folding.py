@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import copy
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+N = TypeVar("N", bound=nn.Module)
 PROBE = (1, 3, 128, 128)  # of the photo on which is seen which layers follow each other
 TOLERANCE = 1e-3  # of the largest score on it
 
 
 @torch.no_grad()
-def folded(net: nn.Module) -> nn.Module:
+def folded(net: N) -> N:
     """Return a copy of a network in evaluation mode, with its batch norms folded where they can be.
 
     Scores differ in their last bits alone (about 1e-6 of the largest one). The network itself is

@@ -16,10 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from toyfcn.models.custom import CustomNetwork
+from toyfcn.models.build import Network
 from toyfcn.models.ensemble import Ensemble
-from toyfcn.models.fcn import FCN
-from toyfcn.models.unet import UNet
 
 
 class Block(NamedTuple):
@@ -48,10 +46,10 @@ class Tiled(nn.Module):
         ValueError: they leave no room for a step of the network's stride.
     """
 
-    def __init__(self, net: nn.Module, tile: int, overlap: int) -> None:
+    def __init__(self, net: Network | Ensemble, tile: int, overlap: int) -> None:
         super().__init__()
         self.net, self.tile, self.overlap = net, tile, overlap
-        self.stride = coarsest_stride(net)
+        self.stride = net.coarsest_stride
         if tile - overlap < self.stride:
             raise ValueError(
                 f"tile={tile} and overlap={overlap} leave no room for the network's stride of "
@@ -118,15 +116,3 @@ def spans(side: int, tile: int, overlap: int, stride: int) -> list[Span]:
             starts, stops, [*starts[1:], side], weights, strict=True
         )
     ]
-
-
-def coarsest_stride(net: nn.Module) -> int:
-    """Return the pixels by which a photo may be shifted so that a network's cells fit again."""
-    if isinstance(net, Ensemble):
-        return math.lcm(*map(coarsest_stride, net.nets))
-    if isinstance(net, FCN):
-        return max(net.backbone.strides)
-    if isinstance(net, UNet):
-        return 1 << len(net.backbone.ups)
-    assert isinstance(net, CustomNetwork)
-    return net.pad

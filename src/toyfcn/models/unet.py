@@ -74,6 +74,11 @@ class UNet(nn.Module):
         """The feature extractor."""
         return self.trunk
 
+    @property
+    def coarsest_stride(self) -> int:
+        """The pixels by which a photo may be shifted so that all cells fit again."""
+        return 1 << len(self.backbone.ups)
+
     def forward(self, image: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Score photos (B, 3, H, W), RGB in 0..255, of any size from 1x1 up.
 

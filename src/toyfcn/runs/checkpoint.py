@@ -17,6 +17,7 @@ from toyfcn import hardware
 from toyfcn.config.commands import TrainConfig
 from toyfcn.config.data import KINDS, without_removed
 from toyfcn.config.data_options import DataConfig
+from toyfcn.config.inference import EvalConfig
 from toyfcn.config.model import ModelConfig
 from toyfcn.config.target import refuse_untrusted
 from toyfcn.config.trainer import PRECISIONS, ScoringConfig
@@ -49,7 +50,7 @@ KEY = "toyfcn"  # of the metadata in a checkpoint
 class Checkpoint:
     """A trained network with what it knows about its classes and data."""
 
-    net: Network | Ensemble | Tiled
+    net: Network | Ensemble
     model: ModelConfig
     data: DataConfig
     metadata: dict[str, Any]
@@ -65,14 +66,17 @@ class Checkpoint:
         split: str,
         config: ScoringConfig,
         resamples: int = RESAMPLES,
+        tile: int | None = None,
+        overlap: int = EvalConfig.overlap,
     ) -> tuple[dict[str, Any], ImageCounts]:
-        """Score the network on a split; see ``scoring.score``."""
+        """Score the network on a split, in tiles if given; see ``scoring.score`` and ``Tiled``."""
         assert config.precision in PRECISIONS
+        net = self.net if tile is None else Tiled(self.net, tile, overlap)
         hardware.set_tf32(config.tf32)
         loader, photos = data.scoring_loader(split), len(data.split_ids(split))
         void = int(self.metadata["void"])
         figures, images = scoring.score(
-            self.net,
+            net,
             self.classes,
             void,
             counted(loader, f"scoring {split}", photos, show=config.progress),
@@ -83,8 +87,8 @@ class Checkpoint:
             resamples=resamples,
             own=OwnMetrics(config.metrics, self.classes, void),
         )
-        with scoring.prepared(self.net, device_of(config.accelerator), config.precision):
-            found = calibration(self.net, data, data.split_ids(split))
+        with scoring.prepared(net, device_of(config.accelerator), config.precision):
+            found = calibration(net, data, data.split_ids(split))
         return figures | {"calibration": found}, images
 
 
@@ -163,7 +167,7 @@ def averaged(members: dict[str, Checkpoint]) -> Checkpoint:
             raise ValueError(f"ckpt=: {path} and {first_path} differ in model.short_side")
     every = members.values()
     trained_on = sorted({photo for one in every for photo in one.metadata.get("trained_on", ())})
-    net = Ensemble(one.net for one in every).eval()
+    net = Ensemble([one.net for one in every]).eval()
     metadata = {key: value for key, value in first.metadata.items() if key != "temperature"}
     return Checkpoint(net, first.model, first.data, metadata | {"trained_on": trained_on})
 
@@ -223,7 +227,7 @@ def transplant(start: Checkpoint, net: Network) -> Transplant:
     Raises:
         ValueError: the shapes differ; the message names the first such weight.
     """
-    assert not isinstance(start.net, Ensemble | Tiled)  # which only scoring and prediction load
+    assert not isinstance(start.net, Ensemble)  # which only scoring and prediction load
     given, wanted = start.net.state_dict(), net.state_dict()
     finer = len(net.heads) > len(start.net.heads)
     report = Transplant()

@@ -62,13 +62,11 @@ def keep_memory(trainer: TrainerConfig) -> None:
     together up to so many MB. Without either the system does as it always does.
     """
     if trainer.reuse_memory:
-        largest, kept = 1 << 30, (1 << 31) - 1
+        done, asked = hardware.keep_memory((1 << 31) - 1, largest=1 << 30), "reuse_memory=true"
     elif trainer.keep_mb:
-        largest, kept = 64 << 20, trainer.keep_mb << 20
+        done, asked = hardware.keep_memory(trainer.keep_mb << 20), f"keep_mb={trainer.keep_mb}"
     else:
         return
-    done = hardware.keep_memory(largest, kept)
-    asked = "reuse_memory=true" if trainer.reuse_memory else f"keep_mb={trainer.keep_mb}"
     if not done and (trainer.reuse_memory or trainer.keep_mb != TrainerConfig.keep_mb):
         log.warning("trainer.%s is ignored: this system's allocator has no mallopt", asked)
 

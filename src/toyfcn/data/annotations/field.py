@@ -38,7 +38,7 @@ class Field:
         place = f"{printable(self.place, 160)}: " if self.place else ""
         return ValueError(printable(f"{self.file}: {place}{problem}", 400))
 
-    def not_(self, wanted: str) -> ValueError:
+    def is_not(self, wanted: str) -> ValueError:
         """Return the error that this value is not what is wanted."""
         kind = KINDS.get(type(self.value)) or repr(self.value)[:40]  # of a date, or 2.5
         return self.wrong(f"is {kind}, not {wanted}")
@@ -50,7 +50,7 @@ class Field:
     def get(self, key: str) -> Field | None:
         """Return what an object has under a key; None: nothing, or null."""
         if not isinstance(self.value, Mapping):
-            raise self.not_("an object")
+            raise self.is_not("an object")
         if self.value.get(key) is None:
             return None
         return Field(self.value[key], self.file, f"{self.place}.{key}".lstrip("."))
@@ -65,7 +65,7 @@ class Field:
     def items(self) -> list[Field]:
         """Return the elements of a list."""
         if not isinstance(self.value, list):
-            raise self.not_("a list")
+            raise self.is_not("a list")
         return [
             Field(value, self.file, f"{self.place}[{index}]")
             for index, value in enumerate(self.value)
@@ -74,7 +74,7 @@ class Field:
     def text(self) -> str:
         """Return a text that can be printed and is not empty."""
         if not isinstance(self.value, str):
-            raise self.not_("text")
+            raise self.is_not("text")
         if not self.value.strip():
             raise self.wrong("is empty")
         if not self.value.isprintable():
@@ -84,7 +84,7 @@ class Field:
     def identifier(self) -> int | str:
         """Return what something is known by: a whole number or a text."""
         if isinstance(self.value, bool) or not isinstance(self.value, int | str):
-            raise self.not_("an id")
+            raise self.is_not("an id")
         return self.value
 
     def number(self) -> float:
@@ -94,7 +94,7 @@ class Field:
                 raise TypeError
             found = float(self.value)
         except (TypeError, ValueError, OverflowError):
-            raise self.not_("a number") from None
+            raise self.is_not("a number") from None
         if not math.isfinite(found):
             raise self.wrong(f"is {found}")
         return found
@@ -103,7 +103,7 @@ class Field:
         """Return a whole number."""
         found = self.number()
         if found != int(found):
-            raise self.not_("a whole number")
+            raise self.is_not("a whole number")
         return int(found)
 
     def numbers(self) -> NDArray[np.float64]:
@@ -121,7 +121,7 @@ class Field:
     def strictly_number(self) -> float:
         """Return a finite number that is no text."""
         if isinstance(self.value, str):
-            raise self.not_("a number")
+            raise self.is_not("a number")
         return self.number()
 
     def points(self) -> NDArray[np.float64]:

@@ -60,12 +60,9 @@ class Runs:
         """Return the pixels of the runs inside: bool (H, W)."""
         left, top, width, height = self.box
         inside = np.arange(len(self.lengths)) % 2 == 1
-        order: str = "C" if self.by_rows else "F"
-        found = np.zeros(size, np.bool_)
-        found[top : top + height, left : left + width] = np.repeat(inside, self.lengths).reshape(
-            (height, width),
-            order=order,  # type: ignore[call-overload]
-        )
+        flat, found = np.repeat(inside, self.lengths), np.zeros(size, np.bool_)
+        box = flat.reshape(height, width) if self.by_rows else flat.reshape(width, height).T
+        found[top : top + height, left : left + width] = box
         return found
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from toyfcn.data.folder import FolderSource
-from toyfcn.data.image_io import AS_STORED, image_size, opened, read_mask_and_palette
+from toyfcn.data.image_io import image_size, opened, read_mask_and_palette
 from toyfcn.data.palettes import ADVICE, Used, disagreements, used_colors, warn_of_reordered_voc
 from toyfcn.data.preflight import tell_of_16_bits
 from toyfcn.data.progress import progress
@@ -231,8 +231,7 @@ def check_source(
     if of_training and not any(of_training):
         reason = f"the training split {train_split} has no labeled pixel: all of it is void"
         faults.append(fault(source.list_path(train_split), reason))
-    scale = source.scale if isinstance(source, FolderSource) else AS_STORED
-    tell_of_16_bits(map(source.image_path, labeled), scale)
+    tell_of_16_bits(map(source.image_path, labeled), source.scale)
     return report_of(source, ids, len(names), totals, time.perf_counter() - start)
 
 

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -214,9 +214,10 @@ def write(conversion: Conversion, config: ConvertConfig, name: str) -> None:
             shutil.rmtree(stage, ignore_errors=True)
 
 
-def write_pairs(conversion: Conversion, folder: Path, place: object) -> None:
+def write_pairs(
+    conversion: Conversion, folder: Path, place: Callable[[Path, Path], object]
+) -> None:
     """Write the photos and their masks; ``place`` brings a photo from one path to another."""
-    assert callable(place)
     with progress("converting") as advance:
         for done, (name, photo) in enumerate(conversion.photos.items(), 1):
             place(photo.path, folder / "images" / f"{name}{photo.path.suffix}")
