@@ -211,9 +211,9 @@ def test_promises(
     trust: list[str] = []
     small = [word for word in SMALL if word.split("=")[0] not in words]
     given = [*small, *words.split()]
-    if "model=fcn_timm" in words:
+    if "model=fcn_timm" in words or "model=fcn_torchvision" in words:
         given = [word for word in given if not word.startswith("model.width")]
-        if "backbone" not in words:
+        if "model=fcn_timm" in words and "backbone" not in words:
             given.append("model.backbone=test_resnet.r160_in1k")
     if "test_promises:" in words:
         trust = ["test_promises"]

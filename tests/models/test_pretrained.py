@@ -18,8 +18,9 @@ from toyfcn.config.model import ModelConfig
 from toyfcn.models.build import build_network
 from toyfcn.models.fcn import FCN
 from toyfcn.models.lenet import LeNet, LeNetBackbone
-from toyfcn.models.pretrained import convolutionalize, load_weights, read
+from toyfcn.models.pretrained import convolutionalize, load_weights
 from toyfcn.models.vgg import VGG16, VGGBackbone
+from toyfcn.models.weights_file import read
 from toyfcn.runs.checkpoint import Checkpoint, transplant
 
 CLASSES, WIDTH = 5, 0.03

@@ -25,8 +25,8 @@ def register() -> None:
 
 
 def narrow(model: str) -> float:
-    """Return a model.width for a quick trial: networks of timm and of one's own have none."""
-    return 1.0 if model in ("fcn_timm", "custom") else 0.25
+    """Return a model.width for a quick trial: networks of libraries and of one's own have none."""
+    return 1.0 if model in ("fcn_torchvision", "fcn_timm", "custom") else 0.25
 
 
 def window(short_side: int | None) -> list[int] | None:

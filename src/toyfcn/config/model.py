@@ -11,17 +11,21 @@ from toyfcn.config.option import Checked, option
 STRIDES = {  # the output strides of each network
     "fcn_lenet": (4, 2),
     "fcn_vgg16": (32, 16, 8),
+    "fcn_torchvision": (32, 16, 8),
     "fcn_timm": (32, 16, 8, 4),
     "unet": (1,),
     "custom": (1,),
 }
 OF_FCN = ("geometry", "upsample", "upsample_learned", "upsample_init", "last_learned")
 OF_TIMM = ("backbone", "conv_head")
+OF_OURS = ("width", "maps", "geometry", "activation", "norm", "pool", "at_once")
+TORCHVISION = ("googlenet",)
 OF_CUSTOM = ("target", "args", "pad")
 NOT_OF = {  # options that only other networks have
     "fcn_lenet": (*OF_TIMM, *OF_CUSTOM, "dropout", "at_once", "weights"),
     "fcn_vgg16": (*OF_TIMM, *OF_CUSTOM, "activation", "pool", "maps"),
-    "fcn_timm": (*OF_CUSTOM, "width", "maps", "geometry", "activation", "norm", "pool", "at_once"),
+    "fcn_torchvision": (*OF_CUSTOM, *OF_OURS, "conv_head"),
+    "fcn_timm": (*OF_CUSTOM, *OF_OURS),
     "unet": (*OF_FCN, *OF_TIMM, *OF_CUSTOM, "activation", "pool", "dropout", "at_once", "weights"),
     "custom": (
         *(*OF_FCN, *OF_TIMM, "width", "maps", "activation", "norm", "pool", "dropout", "at_once"),
@@ -39,8 +43,8 @@ class ModelConfig(Checked):
     name: str = option("fcn_lenet", "the network: set by model=NAME", choices=tuple(STRIDES))
     stride: int = option(
         4,
-        "output stride in pixels: LeNet 4 or 2, VGG-16 32, 16 or 8 (FCN-32s/16s/8s), timm's 4 too, "
-        "U-Net 1",
+        "output stride in pixels: LeNet 4 or 2; VGG-16, AlexNet and GoogLeNet 32, 16 or 8 "
+        "(FCN-32s/16s/8s); timm's 4 too; U-Net 1",
     )
     width: float = option(1.0, "factor on the backbone's channels", low=0.01, high=16)
     maps: list[int] | None = option(
@@ -79,8 +83,8 @@ class ModelConfig(Checked):
     pool: str = option("max", "LeNet: kind of pooling", choices=("max", "avg"))
     dropout: float = option(
         0.5,
-        "probability of dropping a value in training; VGG-16: after fc6 and fc7, timm: of the "
-        "coarsest features",
+        "probability of dropping a value in training; VGG-16, AlexNet: after fc6 and fc7, timm, "
+        "GoogLeNet: of the coarsest features",
         low=0,
         high=0.99,
     )
@@ -88,7 +92,9 @@ class ModelConfig(Checked):
         False, "VGG-16: skips scaled by 0.01 and 0.0001, so that all strides train at once"
     )
     backbone: str | None = option(
-        None, "timm: name of the network, such as tf_efficientnet_lite0 or resnet18.a1_in1k"
+        None,
+        "timm: name of the network, such as tf_efficientnet_lite0 or resnet18.a1_in1k; "
+        "torchvision: alexnet or googlenet",
     )
     conv_head: bool = option(
         True,
@@ -98,7 +104,7 @@ class ModelConfig(Checked):
     weights: str | None = option(
         None,
         "pretrained weights: imagenet, or a file; VGG-16: with the layer names of torchvision or "
-        "of the Caffe release, timm: with timm's",
+        "of the Caffe release, others: with those of torchvision or timm",
         path=True,
     )
 
@@ -139,6 +145,11 @@ class ModelConfig(Checked):
             raise ValueError(f"model.args={self.args} is not like {{width: 32, deep: true}}")
         if self.name == "fcn_timm" and not self.backbone:
             raise ValueError("model=fcn_timm needs model.backbone=NAME, a network of timm")
+        if self.name == "fcn_torchvision" and self.backbone not in TORCHVISION:
+            raise ValueError(
+                f"model.backbone={self.backbone} must be {' or '.join(TORCHVISION)} with "
+                "model=fcn_torchvision; timm has many more: model=fcn_timm"
+            )
         if self.name == "fcn_vgg16" and self.weights is not None and self.norm != "none":
             raise ValueError(
                 f"model.weights={self.weights} needs model.norm=none: VGG-16 has no norm"

@@ -39,7 +39,11 @@ NEEDS: dict[str, Needs] = {  # what an option needs to have an effect
     ),
     "recipe.freeze_norm": (
         "a backbone with batch normalization",
-        lambda c: c.model.norm == "batch" or c.model.name in ("fcn_timm", "custom"),
+        lambda c: (
+            c.model.norm == "batch"
+            or c.model.name in ("fcn_timm", "custom")
+            or c.model.backbone == "googlenet"
+        ),
     ),
     "recipe.warmup": ("recipe.schedule=onecycle", lambda c: c.recipe.schedule == "onecycle"),
     "recipe.pretrain_patches": ("recipe.pretrain_steps", lambda c: c.recipe.pretrain_steps > 0),

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from toyfcn.models.geometry import Grid
@@ -43,6 +44,12 @@ class Backbone(nn.Module, ABC):
     def grids(self) -> list[Grid]:
         """Return where the cells of each feature map lie in the photo, finest first."""
         return trace(self, PROBE * max(self.strides))[1]
+
+
+def pad_to_multiple(x: Tensor, stride: int) -> Tensor:
+    """Pad maps (B, C, H, W) with zeros at the right and the bottom to multiples of a stride."""
+    height, width = (-side % stride for side in x.shape[-2:])
+    return F.pad(x, (0, width, 0, height))
 
 
 class Normalize(nn.Module):

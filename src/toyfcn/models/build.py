@@ -11,6 +11,7 @@ from toyfcn.models.fcn import FCN
 from toyfcn.models.lenet import MAPS as LENET_MAPS
 from toyfcn.models.lenet import LeNetBackbone
 from toyfcn.models.timm_backbone import TimmBackbone
+from toyfcn.models.torchvision_backbones import BACKBONES
 from toyfcn.models.unet import MAPS as UNET_MAPS
 from toyfcn.models.unet import UNet, UNetBackbone
 from toyfcn.models.vgg import AT_ONCE, VGGBackbone
@@ -33,8 +34,11 @@ def build_network(config: ModelConfig, classes: int) -> Network:
     backbone: Backbone
     if config.name == "fcn_vgg16":
         backbone = VGGBackbone(config.width, config.norm, config.dropout, config.geometry)
-    elif config.name == "fcn_timm":
+    elif config.name == "fcn_torchvision":
         assert config.backbone is not None  # ModelConfig has seen to it
+        backbone = BACKBONES[config.backbone](config.dropout)
+    elif config.name == "fcn_timm":
+        assert config.backbone is not None
         backbone = TimmBackbone(config.backbone, config.dropout, config.conv_head, config.stride)
     else:
         backbone = LeNetBackbone(

@@ -1,44 +1,23 @@
-"""Trained weights for an FCN: from our own classifiers, torchvision or the Caffe release.
+"""Trained weights for an FCN: from our own classifiers, or by name from other libraries.
 
 A fully connected layer becomes a convolution by a reshape of its weight: see ``in_shape``.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from torch import Tensor
-from torchvision.models import VGG16_Weights
 
-from toyfcn.models.backbone import IMAGENET_MEAN, IMAGENET_STD
 from toyfcn.models.fcn import FCN
 from toyfcn.models.lenet import LeNet
 from toyfcn.models.timm_backbone import TimmBackbone
 from toyfcn.models.timm_weights import timm_weights
-from toyfcn.models.vgg import BLOCKS, VGG16
-from toyfcn.models.weights_file import read, sha256
-
-# the Caffe release's layers (32s upscore; 16s upscore2, upscore16; 8s upscore2, upscore_pool4, …)
-CAFFE = {
-    "score_fr": "heads.0",
-    "score_pool4": "heads.1",
-    "score_pool3": "heads.2",
-    "upscore": "ups.0",
-    "upscore2": "ups.0",
-    "upscore16": "ups.1",
-    "upscore_pool4": "ups.1",
-    "upscore8": "ups.2",
-}
-CAFFE_MEAN = (122.67892, 116.66877, 104.00699)  # of RGB; the release subtracts it from BGR
-CONVOLUTIONS = [
-    f"conv{block}_{number}"
-    for block, (_, count) in enumerate(BLOCKS, 1)
-    for number in range(1, count + 1)
-]
+from toyfcn.models.torchvision_backbones import TorchvisionBackbone
+from toyfcn.models.torchvision_weights import torchvision_weights, vgg_weights
+from toyfcn.models.vgg import VGG16
 
 
 @dataclass
@@ -90,81 +69,20 @@ def convolutionalize(classifier: LeNet | VGG16, net: FCN) -> Transplant:
 def load_weights(net: FCN, source: str) -> Transplant:
     """Load trained weights, and the preprocessing that they need, into an FCN.
 
-    For backbones of timm see ``timm_weights``. For VGG-16 ``source`` is ``imagenet``
-    (torchvision's, cached or downloaded) or a file written by ``torch.save``: a state dict with
-    torchvision's names (``features.0.weight``: RGB in 0..1, ImageNet's mean and standard
-    deviation) or the Caffe release's (``conv1_1.weight``: BGR in
-    0..255, mean subtracted). BGR weights are converted to RGB: every network here takes RGB.
+    ``source`` is ``imagenet`` (an installed package's, or downloaded once) or a file of tensors by
+    name: see ``timm_weights``, ``torchvision_weights`` and ``vgg_weights`` for the names.
 
     Raises:
         ValueError: the weights do not exist, cannot be read safely, or do not fit.
     """
-    key = f"model.weights={source}"
-    if isinstance(net.backbone, TimmBackbone):
-        return copy_weights(net, timm_weights(net.backbone, source), key)
-    state = imagenet() if source == "imagenet" else read(Path(source).expanduser())
-    if "features.1.running_mean" in state:
-        raise ValueError(
-            f"{key} is a VGG-16 with batch normalization, which this one is without: take "
-            "torchvision's vgg16 (model.weights=imagenet)"
-        )
-    if "features.0.weight" in state:
-        given, mean, std = from_torchvision(state), IMAGENET_MEAN, IMAGENET_STD
-    elif "conv1_1.weight" in state:
-        given, mean, std = from_caffe(state), CAFFE_MEAN, (1.0, 1.0, 1.0)
+    backbone = net.backbone
+    if isinstance(backbone, TimmBackbone):
+        given = timm_weights(backbone, source)
+    elif isinstance(backbone, TorchvisionBackbone):
+        given = torchvision_weights(backbone, source)
     else:
-        raise ValueError(
-            f"{key} has neither torchvision's layers (features.0.weight, …) nor the Caffe "
-            f"release's (conv1_1.weight, …), but {', '.join(list(state)[:3])}, …"
-        )
-    given["normalize.mean"] = torch.tensor(mean).view(1, -1, 1, 1)
-    given["normalize.std"] = torch.tensor(std).view(1, -1, 1, 1)
-    return copy_weights(net, given, key)
-
-
-def imagenet() -> dict[str, Tensor]:
-    """Return torchvision's ImageNet VGG-16, downloaded once; its hash is checked every time."""
-    weights = VGG16_Weights.IMAGENET1K_V1
-    path = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
-    expected = path.stem.rpartition("-")[2]
-    if path.exists() and not sha256(path).startswith(expected):
-        raise ValueError(
-            f"model.weights=imagenet: {path} is damaged (its SHA-256 does not start with "
-            f"{expected}): remove it"
-        )
-    try:
-        state: dict[str, Tensor] = weights.get_state_dict(
-            progress=False, check_hash=True, map_location="cpu", weights_only=True
-        )
-    except (OSError, RuntimeError) as error:
-        raise ValueError(
-            f"model.weights=imagenet could not be downloaded ({error}): put {path.name} into "
-            f"{path.parent}, it comes from {weights.url}"
-        ) from None
-    return state
-
-
-def from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename torchvision's layers: its convolutions are numbered, in the same order as here."""
-    numbers = sorted({int(n) for n in re.findall(r"features\.(\d+)\.weight", " ".join(state))})
-    convolutions = zip(numbers, CONVOLUTIONS, strict=False)
-    names = {f"features.{number}": f"trunk.{name}" for number, name in convolutions}
-    names |= {"classifier.0": "trunk.fc6", "classifier.3": "trunk.fc7", "classifier.6": "fc8"}
-    return renamed(state, names)
-
-
-def from_caffe(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the Caffe release's layers, and reverse the first one's channels from BGR to RGB."""
-    names = CAFFE | {name: f"trunk.{name}" for name in [*CONVOLUTIONS, "fc6", "fc7"]}
-    given = renamed(state, names)
-    given["trunk.conv1_1.weight"] = given["trunk.conv1_1.weight"].flip(1)
-    return given
-
-
-def renamed(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
-    """Rename layers from the keys of ``names`` to its values; others keep their names."""
-    split = ((*name.rpartition(".")[::2], value) for name, value in state.items())
-    return {f"{names.get(layer, layer)}.{kind}": value for layer, kind, value in split}
+        given = vgg_weights(source)
+    return copy_weights(net, given, f"model.weights={source}")
 
 
 def copy_weights(net: FCN, given: Mapping[str, Tensor], source: str) -> Transplant:

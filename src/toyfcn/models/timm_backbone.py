@@ -9,7 +9,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from toyfcn.models.backbone import PROBE, Backbone
+from toyfcn.models.backbone import PROBE, Backbone, pad_to_multiple
 from toyfcn.models.grid_tracer import trace
 from toyfcn.text import first_line
 
@@ -101,9 +101,7 @@ class TimmBackbone(Backbone):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Map normalized photos (B, 3, H, W) to the feature maps, finest first."""
-        height, width = x.shape[-2:]
-        whole = [(side + 31) // 32 * 32 for side in (height, width)]
-        x = F.pad(x, (0, whole[1] - width, 0, whole[0] - height))
+        x = pad_to_multiple(x, 32)
         if self.conv_head:
             last, features = self.network.forward_intermediates(x, indices=self.indices)
         else:
