@@ -9,11 +9,12 @@ import torchvision
 from torch import nn
 
 from toyfcn.config.model import ModelConfig
+from toyfcn.models import torchvision_weights
 from toyfcn.models.build import build_network
 from toyfcn.models.pretrained import load_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-STARTS = {"googlenet": (6, 14, 22)}  # worked out layer by layer
+STARTS = {"alexnet": (7, 15, 15), "googlenet": (6, 14, 22)}  # worked out layer by layer
 
 
 def fcn(backbone, stride=8, **options):
@@ -44,6 +45,26 @@ def test_maps_cover_photos_of_any_size_and_cells_lie_where_they_are_said_to(name
         ]
         assert net(photo(height, width)).shape == (1, 3, height, width)
     assert [m.shape[1] for m in maps] == list(net.backbone.channels)
+
+
+def test_alexnet_is_torchvisions(monkeypatch):
+    given = torchvision.models.alexnet().eval()
+    monkeypatch.setattr(torchvision_weights, "read", lambda path: given.state_dict())
+    net = fcn("alexnet")
+    report = load_weights(net, "some.pth")
+    assert report.reshaped == ["trunk.fc6.weight", "trunk.fc7.weight"]
+    assert sorted(report.unused) == ["trunk.classifier.6.bias", "trunk.classifier.6.weight"]
+    image = photo(256, 288)
+    with torch.no_grad():
+        pool1, pool2, fc7 = net.features(image)
+        own = given.features[:3](normalized(image))
+        torch.testing.assert_close(pool1[..., : own.shape[2], : own.shape[3]], own)
+        own = given.features[:6](normalized(image))
+        inside = slice(0, own.shape[2] - 2)  # further right torchvision's next layer sees a border
+        torch.testing.assert_close(pool2[..., inside, inside], own[..., inside, inside])
+        pool5 = net.backbone.features[6:](pool2)
+        hidden = given.classifier[:6](pool5[..., 1:7, 2:8].flatten(1))
+    torch.testing.assert_close(fc7[..., 4, 5], hidden, rtol=1e-4, atol=1e-5)
 
 
 @pytest.fixture
@@ -87,5 +108,5 @@ def test_googlenet_is_torchvisions(googlenet):
 
 
 def test_other_classifiers_are_told_where_they_are():
-    with pytest.raises(ValueError, match=r"model\.backbone=vgg16 must be googlenet"):
+    with pytest.raises(ValueError, match=r"model\.backbone=vgg16 must be alexnet or googlenet"):
         fcn("vgg16")

@@ -19,7 +19,7 @@ STRIDES = {  # the output strides of each network
 OF_FCN = ("geometry", "upsample", "upsample_learned", "upsample_init", "last_learned")
 OF_TIMM = ("backbone", "conv_head")
 OF_OURS = ("width", "maps", "geometry", "activation", "norm", "pool", "at_once")
-TORCHVISION = ("googlenet",)
+TORCHVISION = ("alexnet", "googlenet")
 OF_CUSTOM = ("target", "args", "pad")
 NOT_OF = {  # options that only other networks have
     "fcn_lenet": (*OF_TIMM, *OF_CUSTOM, "dropout", "at_once", "weights"),

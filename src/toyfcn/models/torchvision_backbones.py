@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision import models
 from torchvision.models import WeightsEnum
@@ -33,6 +34,39 @@ class TorchvisionBackbone(Backbone):
     mean: Sequence[float] = IMAGENET_MEAN
     std: Sequence[float] = IMAGENET_STD
     renamed: ClassVar[Mapping[str, str]] = {}
+
+
+class AlexNet(TorchvisionBackbone):
+    """AlexNet (Krizhevsky 2014): features of its first two pools, and of fc7.
+
+    ``dropout`` is elementwise, after fc6 and fc7.
+    """
+
+    channels = (64, 192, 4096)
+    weights = models.AlexNet_Weights.IMAGENET1K_V1
+    renamed: ClassVar = {"classifier.1": "fc6", "classifier.4": "fc7"}
+
+    def __init__(self, dropout: float) -> None:
+        super().__init__()
+        self.features = models.alexnet().features
+        for layer in self.features:
+            if isinstance(layer, nn.MaxPool2d):
+                layer.ceil_mode = True
+        self.fc6, self.fc7 = nn.Conv2d(256, 4096, 6), nn.Conv2d(4096, 4096, 1)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Map normalized photos (B, 3, H, W) to the outputs of both pools and of fc7."""
+        x = F.pad(pad_to_multiple(x, 32), (0, 3, 0, 3))  # a last window of 11 pixels at stride 4
+        maps = []
+        for layer in self.features:
+            x = layer(x)
+            if isinstance(layer, nn.MaxPool2d):
+                maps.append(x)
+        x = F.pad(maps[2], (3, 2, 3, 2))  # for the window of 6x6 cells around each
+        x = self.dropout(F.relu(self.fc6(x)))
+        x = self.dropout(F.relu(self.fc7(x)))
+        return [*maps[:2], x]
 
 
 class GoogLeNet(TorchvisionBackbone):
@@ -65,4 +99,4 @@ class GoogLeNet(TorchvisionBackbone):
         return [*maps, x]
 
 
-BACKBONES: dict[str, type[TorchvisionBackbone]] = {"googlenet": GoogLeNet}
+BACKBONES: dict[str, type[TorchvisionBackbone]] = {"alexnet": AlexNet, "googlenet": GoogLeNet}
