@@ -162,6 +162,39 @@ def test_examples_of_ones_own_code_are_short() -> None:
     assert max(code.count("\n") for code in EXAMPLES.values()) <= 25
 
 
+def lines_of_code(text: str) -> int:
+    """Lines that are neither blank, nor comments, nor docstrings."""
+    text = re.sub(r'^ *""".*?"""$', "", text, flags=re.S | re.M)
+    return sum(
+        line.strip() != "" and not line.lstrip().startswith("#") for line in text.split("\n")
+    )
+
+
+@pytest.mark.slow
+def test_ones_own_network_loss_and_data_in_a_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> None:
+    """docs/extend.md's conf/experiment/mine.yaml as printed; docs/comparison.md counts lines."""
+    page = TEXTS["docs/extend.md"]
+    (config,) = re.findall(r"```yaml\n(.*?)```", page[page.index("## Files of configs") :], re.S)
+    parts = [*(EXAMPLES[f"my{part}.py"] for part in ("nets", "losses", "data")), config]
+    counts = [lines_of_code(part) for part in parts]
+    (stated,) = re.findall(r"^\| toyfcn \(.*?\).*?$", TEXTS["docs/comparison.md"], re.M)
+    assert [int(n) for n in re.findall(r" (\d+) ", stated)] == [*counts, sum(counts)]
+    for name, code in EXAMPLES.items():
+        (tmp_path / name).write_text(code)
+    (tmp_path / "conf/experiment").mkdir(parents=True)
+    (tmp_path / "conf/experiment/mine.yaml").write_text(config)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for example in EXAMPLES:
+        monkeypatch.delitem(sys.modules, example.removesuffix(".py"), raising=False)
+    call("train", shlex.split("--config-dir conf experiment=mine hydra.sweep.dir=out"), monkeypatch)
+    rows = (tmp_path / "out/results.csv").read_text().splitlines()
+    assert len(rows) == 1 + 6
+    assert "{width:32}" in (tmp_path / "out/report.html").read_text()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "words"), ALL)
 def test_printed_commands_run(
