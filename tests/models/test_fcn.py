@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from toyfcn.config.model import ModelConfig
 from toyfcn.models.build import build_network
@@ -152,3 +153,17 @@ def test_maps_replace_lenets_own_channels() -> None:
         ModelConfig(maps=[2, 3])
     with pytest.raises(ValueError, match=r"model.maps=.*not an option of model=fcn_vgg16"):
         ModelConfig(name="fcn_vgg16", stride=8, maps=[2, 3, 4, 5])
+
+
+def test_max_fusion_takes_the_larger_score_at_each_cell():
+    torch.manual_seed(0)
+    net = build_network(ModelConfig(stride=2, fusion="max"), 3).eval()
+    for head in net.heads:
+        nn.init.normal_(head.weight)
+    photo = torch.randint(0, 256, (1, 3, 24, 32), dtype=torch.uint8)
+    with torch.no_grad():
+        fine, coarse = net.features(photo)
+        upsampled, skip = net.ups[0](net.heads[0](coarse)), net.heads[1](fine)
+        found = net.score_map(photo)
+    assert found.equal(torch.where(upsampled > skip, upsampled, skip))
+    assert not found.equal(upsampled) and not found.equal(skip)

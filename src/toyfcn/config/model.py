@@ -16,7 +16,10 @@ STRIDES = {  # the output strides of each network
     "unet": (1,),
     "custom": (1,),
 }
-OF_FCN = ("geometry", "upsample", "upsample_learned", "upsample_init", "last_learned")
+OF_FCN = (
+    *("geometry", "upsample", "upsample_learned", "upsample_init", "last_learned"),
+    "fusion",
+)
 OF_TIMM = ("backbone", "conv_head")
 OF_OURS = ("width", "maps", "geometry", "activation", "norm", "pool", "at_once")
 TORCHVISION = ("alexnet", "googlenet")
@@ -75,6 +78,11 @@ class ModelConfig(Checked):
     )
     last_learned: bool | None = option(
         None, "the last deconvolution, to the photo's size, learns; null: as the others"
+    )
+    fusion: str = option(
+        "sum",
+        "where scores of two strides meet: their sum, or for comparison the larger of both",
+        choices=("sum", "max"),
     )
     activation: str = option(
         "relu", "LeNet: activation; tanh is the original", choices=("tanh", "relu")

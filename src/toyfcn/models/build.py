@@ -58,5 +58,6 @@ def build_network(config: ModelConfig, classes: int) -> Network:
         config.last_learned,
         scales=AT_ONCE if config.at_once else None,
         upsample_init=config.upsample_init,
+        fusion=config.fusion,
     )
     return net.to(memory_format=backbone.memory_format)

@@ -41,6 +41,8 @@ class FCN(nn.Module):
         scales: factors on the features, finest first, before their score layers (FCN-8s at once:
             the finer, the smaller).
         upsample_init: the deconvolutions start as ``bilinear`` interpolation or at ``random``.
+        fusion: scores of two strides are added (``sum``) or the larger is taken (``max``; the paper
+            found that to learn badly, section 4.2).
 
     Raises:
         ValueError: the backbone has no features of that stride.
@@ -60,13 +62,14 @@ class FCN(nn.Module):
         last_learned: bool | None = None,
         scales: Sequence[float] | None = None,
         upsample_init: str = "bilinear",
+        fusion: str = "sum",
     ) -> None:
         super().__init__()
         if stride not in backbone.strides:
             raise ValueError(
                 f"model.stride={stride}, but this backbone's strides are {list(backbone.strides)}"
             )
-        self.normalize = Normalize()
+        self.normalize, self.fusion = Normalize(), fusion
         self.trunk = backbone  # this name is in the keys of every checkpoint
         finest = list(backbone.strides).index(stride)
         strides, channels = backbone.strides[finest:][::-1], backbone.channels[finest:][::-1]
@@ -112,7 +115,7 @@ class FCN(nn.Module):
         return maps
 
     def fuse(self, features: Sequence[Tensor]) -> Tensor:
-        """Score feature maps, finest first, and add the scores up: see ``score_map``."""
+        """Score feature maps, finest first, and fuse the scores: see ``score_map``."""
         features = features[::-1]
         scores: Tensor = self.heads[0](features[0])
         skips = zip(features[1:], self.scales[1:], self.heads[1:], strict=False)
@@ -120,7 +123,8 @@ class FCN(nn.Module):
             scores = up(scores)
             feature = feature[..., offset:, offset:]
             scores, feature = crop(scores, feature), crop(feature, scores)
-            scores = scores + head(feature if scale == 1 else scale * feature)
+            finer = head(feature if scale == 1 else scale * feature)
+            scores = torch.maximum(scores, finer) if self.fusion == "max" else scores + finer
         return scores
 
     def forward(self, image: Tensor, size: tuple[int, int] | None = None) -> Tensor:
