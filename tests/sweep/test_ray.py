@@ -37,6 +37,8 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     address = f"127.0.0.1:{free_port()}"
     port = address.partition(":")[2]
     head = ["--head", f"--port={port}", "--node-ip-address=127.0.0.1", "--include-dashboard=false"]
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")  # on every node, and for the sweep
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0123456789abcdef" * 4)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     try:
         for words in (head, [f"--address={address}"]):
