@@ -3,6 +3,7 @@
 import functools
 import importlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -166,6 +167,24 @@ def own_folder(tmp_path: Path) -> Path:
     (tmp_path / "photos" / "notes.txt").write_text("not a photo")
     (tmp_path / "photos" / ".a0.jpg").write_text("not one either")
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Headless Chromium."""
+    driver, chromium = shutil.which("chromedriver"), shutil.which("chromium")
+    if driver is None or chromium is None:
+        pytest.skip("no browser: needs chromium and chromedriver on the path")
+    webdriver = pytest.importorskip("selenium.webdriver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-background-networking"):
+        options.add_argument(f"--{flag}")
+    options.add_argument("--window-size=1500,1000")
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL"})  # what pages ask for
+    session = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    yield session
+    session.quit()
 
 
 def start_train(home: Path, *words: str) -> "subprocess.Popen[str]":

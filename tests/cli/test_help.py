@@ -23,6 +23,7 @@ COMMANDS = {
     "eval": "toyfcn.commands.eval",
     "compare": "toyfcn.commands.compare",
     "predict": "toyfcn.commands.predict",
+    "demo": "toyfcn.commands.demo",
     "export": "toyfcn.commands.export",
     "data": "toyfcn.commands.data",
 }
@@ -68,6 +69,7 @@ ABSENT = {  # told before the imports that take seconds
     "eval here data=voc2012 data.root=no": "no VOC2012 found: data.root=no",
     "predict a.jpg ckpt=no.ckpt": "ckpt=no.ckpt does not exist",
     "predict a.jpg ckpt=here": "source=a.jpg does not exist",
+    "demo ckpt=here compare=no.ckpt": "compare=no.ckpt does not exist",
     "train debug=null": "there is no debug/null (known: fast, limit",
 }
 

@@ -30,7 +30,9 @@ TEXTS = {
         *(ROOT / "conf").rglob("*.yaml"),
     )
 } | {name: inspect.getdoc(schema) or "" for name, schema in COMMANDS.items()}
-WRITTEN = re.compile(r"\btoyfcn-(train|eval|compare|predict|export|data|model|report) +([^`\n]*)")
+WRITTEN = re.compile(
+    r"\btoyfcn-(train|eval|compare|predict|demo|export|data|model|report) +([^`\n]*)"
+)
 COMMENT = re.compile(r"\s(#|\(all ).*|\)$")  # behind a command, or around it
 
 
@@ -201,6 +203,8 @@ def test_printed_commands_run(
     home: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None, name: str, words: str
 ) -> None:
     """As printed, but for the size of what they train on and how long."""
+    if name == "demo":
+        pytest.skip("serves until it is ended: test_demo.py")
     for pattern, reason in ELSEWHERE.items():
         if re.search(pattern, words) or "…" in words:
             pytest.skip(reason)

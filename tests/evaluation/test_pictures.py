@@ -24,6 +24,17 @@ def test_label_0_is_painted_unless_it_is_background(
     assert other == [int(0.45 * 100 + 0.55 * c) for c in colors[3:6]]
 
 
+def test_hidden_labels_stay_clear_and_out_of_the_legend() -> None:
+    photo, mask = np.full((20, 200, 3), 100, np.uint8), np.ones((20, 200), np.uint8)
+    mask[:, 100:] = 2
+    names = ["sky", "a", "b"]
+    drawn = np.asarray(overlay(photo, mask, names, RED, hidden=[1]))
+    assert (drawn[:20, :100] == 100).all()
+    assert drawn[5, 150].tolist() == [int(0.45 * 100 + 0.55 * c) for c in RED[6:9]]
+    alone = overlay(photo, np.full_like(mask, 2), names, RED)
+    assert (drawn[20:] == np.asarray(alone)[20:]).all()
+
+
 def test_a_large_photo_has_an_overlay_of_limited_size() -> None:
     photo, mask = np.zeros((1000, 4000, 3), np.uint8), np.zeros((1000, 4000), np.uint8)
     mask[:, 2000:] = 7

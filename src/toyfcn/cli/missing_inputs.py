@@ -7,7 +7,7 @@ from typing import Any
 from toyfcn.config.commands import TrainConfig
 from toyfcn.config.data_commands import DataCommandConfig
 from toyfcn.config.data_options import DataConfig
-from toyfcn.config.inference import PredictConfig
+from toyfcn.config.inference import DemoConfig, PredictConfig
 from toyfcn.config.option import as_list
 from toyfcn.data.locations import refuse_missing, refuse_missing_source
 from toyfcn.files import refuse_no_file
@@ -23,6 +23,9 @@ def refuse_missing_inputs(config: Any, command: str) -> None:
     if needed or getattr(config, "ckpt", None):
         for ckpt in as_list(config.ckpt) or [None]:
             refuse_no_file(ckpt, "ckpt")
+    if isinstance(config, DemoConfig) and config.compare is not None:
+        for ckpt in as_list(config.compare):
+            refuse_no_file(ckpt, "compare")
     if isinstance(config, PredictConfig) and config.source:
         for source in as_list(config.source):
             refuse_missing_source(source)

@@ -13,6 +13,7 @@ from toyfcn.config.data_commands import ConvertConfig, DataCommandConfig
 from toyfcn.config.data_options import DataConfig
 from toyfcn.config.inference import (
     CompareConfig,
+    DemoConfig,
     DescribeConfig,
     EvalConfig,
     ExportConfig,
@@ -115,6 +116,7 @@ COMMANDS: dict[str, type[Checked]] = {  # by the name of their file in conf/
     "eval": EvalConfig,
     "compare": CompareConfig,
     "predict": PredictConfig,
+    "demo": DemoConfig,
     "export": ExportConfig,
     "data": DataCommandConfig,
     "convert": ConvertConfig,

@@ -172,6 +172,39 @@ class PredictConfig(Checked):
             raise ValueError(f"{given}= has an effect with format=voc_server alone: set source=")
 
 
+@dataclass
+class DemoConfig(Checked):
+    """A page in the browser to try checkpoints: a photo or the camera, the classes found in it.
+
+    toyfcn-demo ckpt=RUN/checkpoints/best.ckpt                # at http://127.0.0.1:7860
+    toyfcn-demo ckpt=old/best.ckpt compare=new/best.ckpt      # side by side
+    toyfcn-demo ckpt=best.ckpt host=0.0.0.0 port=8000         # for others in the network, too
+    """
+
+    ckpt: Any = option(
+        None,
+        "checkpoint to try, or a list whose probabilities are averaged (required)",
+        path=True,
+    )
+    compare: Any = option(
+        None, "checkpoint, or list of them, whose results stand beside those of ckpt", path=True
+    )
+    trust: list[str] = option([], TRUST)
+    host: str = option(
+        "127.0.0.1", "address to listen at; 0.0.0.0: whoever reaches this machine can use the page"
+    )
+    port: int = option(7860, "port to listen at", low=1, high=65535)
+    max_megapixels: int = option(
+        25, "millions of pixels of the largest photo that is taken", low=1, high=100
+    )
+    device: str = option("auto", "where to run", choices=("auto", "cpu", "gpu"))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.compare is not None and as_list(self.compare) == as_list(self.ckpt):
+            raise ValueError(f"compare={self.compare} is what ckpt= names: choose another")
+
+
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}  # of exported files
 
 

@@ -91,7 +91,9 @@ def opened(
             Image.open(file) as image,
         ):
             if image.width * image.height > limit:
-                raise ValueError(f"it claims {image.width} x {image.height} pixels")
+                raise ValueError(
+                    f"it claims {image.width} x {image.height} pixels, and {limit:,} are the most"
+                )
             yield image
     except Exception as error:  # decoders raise anything over damaged bytes
         raise ValueError(f"cannot read the {what} {path}: {reason_of(error)}") from None

@@ -140,21 +140,23 @@ def legend(
 
 
 def overlay(
-    photo: Pixels, mask: Pixels, classes: Sequence[str], palette: Sequence[int]
+    photo: Pixels,
+    mask: Pixels,
+    classes: Sequence[str],
+    palette: Sequence[int],
+    hidden: Sequence[int] = (),
 ) -> Image.Image:
     """Lay the colored prediction over a photo, with a legend of what occurs.
 
-    Label 0 stays clear if it is called background, or is black. The longer side is brought to
+    Label 0 stays clear if it is called background, or is black; ``hidden`` labels do, and are not
+    in the legend. The longer side is brought to
     ``LARGEST`` pixels where it is above; the legend grows with the picture.
     """
-    if (share := LARGEST / max(mask.shape)) < 1:
-        size = (max(1, round(mask.shape[1] * share)), max(1, round(mask.shape[0] * share)))
-        photo = np.asarray(thinned(photo, int(0.5 / share)).resize(size, Image.Resampling.BOX))
-        mask = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
+    photo, mask = fitted(photo), fitted(mask, Image.Resampling.NEAREST)
     clear = classes[0] == "background" or not any(palette[:3])
-    mixed, painted = photo.copy(), mask > 0 if clear else np.ones_like(mask, bool)
+    mixed, painted = photo.copy(), ~np.isin(mask, [*hidden, 0] if clear else hidden)
     mixed[painted] = 0.45 * photo[painted] + 0.55 * colored(mask[painted], palette)
-    found = np.flatnonzero(np.bincount(mask.ravel())).tolist()
+    found = [i for i in np.flatnonzero(np.bincount(mask.ravel())).tolist() if i not in hidden]
     width = max(160, photo.shape[1])
     key = legend(
         [classes[i] for i in found],
@@ -168,8 +170,18 @@ def overlay(
     return page
 
 
+def fitted(picture: Pixels, kind: Image.Resampling = Image.Resampling.BOX) -> Pixels:
+    """Bring the longer side of a picture, (H, W) or (H, W, 3), to ``LARGEST`` where it is above."""
+    height, width = picture.shape[:2]
+    if (share := LARGEST / max(height, width)) >= 1:
+        return picture
+    size = (max(1, round(width * share)), max(1, round(height * share)))
+    factor = 1 if kind == Image.Resampling.NEAREST else int(0.5 / share)
+    return np.asarray(thinned(picture, factor).resize(size, kind))
+
+
 def thinned(photo: Pixels, factor: int) -> Image.Image:
-    """Shrink a photo (H, W, 3) by a whole factor some rows at a time; below 2 it stays."""
+    """Shrink a picture by a whole factor some rows at a time; below 2 it stays."""
     if factor < 2:
         return Image.fromarray(photo)
     parts = [photo[y : y + 64 * factor] for y in range(0, len(photo), 64 * factor)]

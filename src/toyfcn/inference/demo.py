@@ -1,0 +1,177 @@
+"""A page in the browser to try checkpoints on photos of one's own: what toyfcn-demo does."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from toyfcn.config.inference import DemoConfig
+from toyfcn.config.option import as_list
+from toyfcn.data.image_io import read_image
+from toyfcn.evaluation import pictures
+from toyfcn.inference.predictor import Pixels, Predictor, load
+
+log = logging.getLogger(__name__)
+BYTES = 8  # a pixel, of the largest file that is taken: four channels of 16 bits
+
+
+class Found(NamedTuple):
+    """What a network finds in a photo, with sides of at most ``pictures.LARGEST`` pixels.
+
+    ``photo`` is uint8 (H, W, 3), ``labels`` and ``confidence`` (255 is 1) are uint8 (H, W);
+    ``shares`` are those of the classes that occur, in the pixels of the whole photo.
+    """
+
+    photo: Pixels
+    labels: Pixels
+    confidence: Pixels
+    shares: dict[str, float]
+
+
+def run_command(config: DemoConfig) -> None:
+    """Serve the page until Ctrl+C or SIGTERM; then the photos that it was given are removed.
+
+    Raises:
+        ValueError: gradio is missing, or the port is taken.
+    """
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # gradio asks itself whether it is there
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with tempfile.TemporaryDirectory(prefix="toyfcn-demo-") as folder:
+        # which gradio reads when it is imported
+        os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": folder}
+        chosen = [as_list(given) for given in (config.ckpt, config.compare) if given is not None]
+        networks = {" + ".join(ckpts): load(ckpts, config.device, config.trust) for ckpts in chosen}
+        page = build_page(networks, config.max_megapixels)
+        if config.host != DemoConfig.host:
+            log.warning("everybody who reaches host=%s can use this page", config.host)
+        try:
+            page.launch(
+                server_name=config.host,
+                server_port=config.port,
+                max_file_size=BYTES * config.max_megapixels * 1_000_000,
+                share=False,
+                run_history=False,
+                footer_links=[],
+                state_session_capacity=50,  # 25 MB each
+                quiet=True,
+                prevent_thread_lock=True,
+            )
+        except OSError:
+            raise ValueError(
+                f"cannot listen at host={config.host} port={config.port}: choose others"
+            ) from None
+        print(f"open {page.local_url} in a browser; Ctrl+C ends it", flush=True)
+        page.block_thread()
+
+
+def look(predictor: Predictor, path: Path, megapixels: int) -> Found:
+    """Label a photo.
+
+    Raises:
+        ValueError: it cannot be read, or has more pixels than ``megapixels`` millions.
+    """
+    image = read_image(path, predictor.scale, megapixels * 1_000_000)
+    labels, _, confidence = predictor.label(image, confidence=True)
+    assert confidence is not None
+    counts = np.bincount(labels.ravel(), minlength=len(predictor.classes)) / labels.size
+    return Found(
+        pictures.fitted(image.permute(1, 2, 0).contiguous().numpy()),
+        pictures.fitted(labels, Image.Resampling.NEAREST),
+        pictures.fitted(confidence),
+        {name: float(n) for name, n in zip(predictor.classes, counts, strict=True) if n},
+    )
+
+
+def draw(found: Found, predictor: Predictor, view: str, shown: Sequence[str]) -> Pixels:
+    """Draw confidence, or the classes ``shown`` over the photo: uint8 (H, W, 3)."""
+    if view == "confidence":
+        return np.repeat(found.confidence[..., None], 3, axis=2)
+    classes = predictor.classes
+    hidden = [label for label, name in enumerate(classes) if name not in (*shown, "background")]
+    drawn = pictures.overlay(found.photo, found.labels, classes, predictor.palette, hidden)
+    return np.asarray(drawn)
+
+
+def build_page(networks: dict[str, Predictor], megapixels: int) -> Any:
+    """Return the page, a ``gradio.Blocks``: photo and choices, and what each network finds.
+
+    Raises:
+        ValueError: gradio is missing.
+    """
+    try:
+        import gradio
+    except ImportError:
+        raise ValueError(
+            "gradio is missing: pip install 'toyfcn[demo]' brings what toyfcn-demo needs"
+        ) from None
+
+    def uploaded(given: Any) -> str | None:
+        """Check a path as gradio does not check all: it may be any that a client has made up.
+
+        This replaces gradio's reading by Pillow, whose errors would not reach the page.
+        """
+        if given is None or given.path is None:
+            return None
+        path = Path(given.path).resolve()
+        if not path.is_relative_to(Path(photo.GRADIO_CACHE).resolve()):
+            raise gradio.Error("only photos that were uploaded are labeled", print_exception=False)
+        return str(path)
+
+    def examine(path: str | None, view: str) -> list[Any]:
+        found: list[Found] = []
+        try:
+            if path is not None:
+                found = [look(net, Path(path), megapixels) for net in networks.values()]
+        except ValueError as error:  # which names the page's own copy
+            told = str(error).replace(path or "", Path(path or "").name)
+            gradio.Warning(told)
+        names = [n for n in dict.fromkeys(n for f in found for n in f.shares) if n != "background"]
+        return [found, gradio.CheckboxGroup(names, value=names), *show(found, view, names)]
+
+    def show(found: list[Found], view: str, shown: list[str]) -> list[Any]:
+        if not found:
+            return [None] * 2 * len(networks)
+        each = zip(found, networks.values(), strict=True)
+        return [part for f, net in each for part in (draw(f, net, view, shown), f.shares)]
+
+    buttons = ["download", "fullscreen"]  # not "share", which sends pictures to a public site
+    with gradio.Blocks(title="toyfcn", fill_width=True, analytics_enabled=False) as page:
+        state = gradio.State([])
+        with gradio.Row():
+            with gradio.Column():
+                photo = gradio.Image(
+                    label="photo",
+                    type="filepath",
+                    sources=["upload", "webcam", "clipboard"],
+                    buttons=buttons,
+                )
+                photo.preprocess = uploaded
+                view = gradio.Radio(
+                    ["classes", "confidence"],
+                    value="classes",
+                    label="show",
+                    info="confidence: the probability of each pixel's class, white is 1",
+                )
+                shown = gradio.CheckboxGroup([], label="classes shown")
+            results: list[Any] = []
+            for name in networks:
+                with gradio.Column():
+                    results += [
+                        gradio.Image(label=name, format="png", buttons=buttons, interactive=False),
+                        gradio.Label(
+                            label="shares of the pixels", num_top_classes=8, show_heading=False
+                        ),
+                    ]
+        events: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
+        photo.change(examine, [photo, view], [state, shown, *results], **events)
+        for choice in (view, shown):
+            choice.input(show, [state, view, shown], results, **events)
+    return page
