@@ -8,6 +8,7 @@ import signal
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -100,11 +101,11 @@ def draw(found: Found, predictor: Predictor, view: str, shown: Sequence[str]) ->
     return np.asarray(drawn)
 
 
-def build_page(networks: dict[str, Predictor], megapixels: int) -> Any:
-    """Return the page, a ``gradio.Blocks``: photo and choices, and what each network finds.
+def gradio_module() -> ModuleType:
+    """Import gradio, which only this page needs.
 
     Raises:
-        ValueError: gradio is missing.
+        ValueError: it is not installed.
     """
     try:
         import gradio
@@ -112,36 +113,57 @@ def build_page(networks: dict[str, Predictor], megapixels: int) -> Any:
         raise ValueError(
             "gradio is missing: pip install 'toyfcn[demo]' brings what toyfcn-demo needs"
         ) from None
+    module: ModuleType = gradio
+    return module
 
-    def uploaded(given: Any) -> str | None:
+
+class Answers:
+    """What the page shows for a photo and its choices."""
+
+    def __init__(self, networks: dict[str, Predictor], megapixels: int) -> None:
+        self.networks, self.megapixels, self.gradio = networks, megapixels, gradio_module()
+
+    def uploaded(self, given: Any) -> str | None:
         """Check a path as gradio does not check all: it may be any that a client has made up.
 
         This replaces gradio's reading by Pillow, whose errors would not reach the page.
         """
         if given is None or given.path is None:
             return None
-        path = Path(given.path).resolve()
-        if not path.is_relative_to(Path(photo.GRADIO_CACHE).resolve()):
-            raise gradio.Error("only photos that were uploaded are labeled", print_exception=False)
+        path, folder = Path(given.path).resolve(), Path(os.environ["GRADIO_TEMP_DIR"]).resolve()
+        if not path.is_relative_to(folder):
+            told = "only photos that were uploaded are labeled"
+            raise self.gradio.Error(told, print_exception=False)
         return str(path)
 
-    def examine(path: str | None, view: str) -> list[Any]:
+    def examine(self, path: str | None, view: str) -> list[Any]:
+        """Label a photo: the state, the choice of classes and all results of a new one."""
         found: list[Found] = []
         try:
             if path is not None:
-                found = [look(net, Path(path), megapixels) for net in networks.values()]
+                nets = self.networks.values()
+                found = [look(net, Path(path), self.megapixels) for net in nets]
         except ValueError as error:  # which names the page's own copy
-            told = str(error).replace(path or "", Path(path or "").name)
-            gradio.Warning(told)
+            self.gradio.Warning(str(error).replace(path or "", Path(path or "").name))
         names = [n for n in dict.fromkeys(n for f in found for n in f.shares) if n != "background"]
-        return [found, gradio.CheckboxGroup(names, value=names), *show(found, view, names)]
+        choice = self.gradio.CheckboxGroup(names, value=names)
+        return [found, choice, *self.show(found, view, names)]
 
-    def show(found: list[Found], view: str, shown: list[str]) -> list[Any]:
+    def show(self, found: list[Found], view: str, shown: list[str]) -> list[Any]:
+        """Return a picture and the shares of each network."""
         if not found:
-            return [None] * 2 * len(networks)
-        each = zip(found, networks.values(), strict=True)
+            return [None] * 2 * len(self.networks)
+        each = zip(found, self.networks.values(), strict=True)
         return [part for f, net in each for part in (draw(f, net, view, shown), f.shares)]
 
+
+def build_page(networks: dict[str, Predictor], megapixels: int) -> Any:
+    """Return the page, a ``gradio.Blocks``: photo and choices, and what each network finds.
+
+    Raises:
+        ValueError: gradio is missing.
+    """
+    gradio, answers = gradio_module(), Answers(networks, megapixels)
     buttons = ["download", "fullscreen"]  # not "share", which sends pictures to a public site
     with gradio.Blocks(title="toyfcn", fill_width=True, analytics_enabled=False) as page:
         state = gradio.State([])
@@ -153,7 +175,7 @@ def build_page(networks: dict[str, Predictor], megapixels: int) -> Any:
                     sources=["upload", "webcam", "clipboard"],
                     buttons=buttons,
                 )
-                photo.preprocess = uploaded
+                photo.preprocess = answers.uploaded
                 view = gradio.Radio(
                     ["classes", "confidence"],
                     value="classes",
@@ -171,7 +193,7 @@ def build_page(networks: dict[str, Predictor], megapixels: int) -> Any:
                         ),
                     ]
         events: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
-        photo.change(examine, [photo, view], [state, shown, *results], **events)
+        photo.change(answers.examine, [photo, view], [state, shown, *results], **events)
         for choice in (view, shown):
-            choice.input(show, [state, view, shown], results, **events)
+            choice.input(answers.show, [state, view, shown], results, **events)
     return page
