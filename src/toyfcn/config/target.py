@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from toyfcn.text import first_line, printable
+from toyfcn.text import fault, printable
 
 TRUST = "packages whose code a checkpoint may name; also in the variable TOYFCN_TRUST"
 
@@ -117,8 +117,8 @@ def call(name: str, made: Callable[..., Any], args: Mapping[str, Any]) -> Any:
         raise ValueError(f"{name} cannot be called: {error} (it takes {takes})") from None
     try:
         return made(**args)
-    except Exception as error:  # whatever code of others may raise
-        raise ValueError(f"{name} fails: {type(error).__name__}: {first_line(error)}") from error
+    except (Exception, SystemExit) as error:  # whatever code of others may raise
+        raise ValueError(f"{name} fails: {fault(error)}") from error
 
 
 def find(name: str, target: str, library: str = "") -> Callable[..., Any]:
@@ -127,11 +127,11 @@ def find(name: str, target: str, library: str = "") -> Callable[..., Any]:
     A target without a module is of the ``library``.
 
     Raises:
-        ValueError: it does not exist, or cannot be called.
+        ValueError: it does not exist, cannot be imported, or cannot be called.
     """
     target = target if ":" in target or not library else f"{library}:{target}"
-    module_name, colon, attribute = target.partition(":")
-    if not (colon and module_name and attribute):
+    module_name, _, attribute = target.partition(":")
+    if not all(part.isidentifier() for part in f"{module_name}.{attribute}".split(".")):
         raise ValueError(f"{name} is not package.module:name, such as mynets:SmallNet")
     here = str(Path.cwd())
     if not {"", here} & {*sys.path}:
@@ -144,6 +144,8 @@ def find(name: str, target: str, library: str = "") -> Callable[..., Any]:
         raise ValueError(
             f"{name}: there is no module {error.name}, neither in {here} nor installed"
         ) from None
+    except (Exception, SystemExit) as error:  # whatever code of others may raise
+        raise ValueError(f"{name} cannot be imported: {fault(error)}") from error
     found: Any = module
     for part in attribute.split("."):
         if not hasattr(found, part):
