@@ -13,8 +13,10 @@ from conftest import Command
 
 import toyfcn
 from toyfcn.config import target
+from toyfcn.config.commands import TrainConfig
 from toyfcn.config.model import ModelConfig
 from toyfcn.config.target import find
+from toyfcn.config.trainer import TrainerConfig
 from toyfcn.models.build import build_network
 from toyfcn.models.losses import can_be_fused
 from toyfcn.runs.resume import stored_config
@@ -288,6 +290,14 @@ def test_a_hostile_name_cannot_speak_to_the_terminal() -> None:
     with pytest.raises(ValueError, match="wants to run code") as caught:
         target.refuse_untrusted(config, [], "ckpt=x")
     assert "\x1b" not in str(caught.value)
+
+
+def test_all_packages_are_named_at_once() -> None:
+    net = ModelConfig(name="custom", stride=1, target="a.b:C")
+    config = TrainConfig(model=net, trainer=TrainerConfig(callbacks=["c:D", "a:E", "f:G"]))
+    told = r"a.b:C, c:D, a:E: .* add trust=\[a,c\], or set TOYFCN_TRUST=a,c$"
+    with pytest.raises(ValueError, match=told):
+        target.refuse_untrusted(config, ["f"], "resume=x")
 
 
 def test_the_package_of_a_target() -> None:

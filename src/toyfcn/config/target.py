@@ -94,13 +94,14 @@ def refuse_untrusted(config: Any, trust: Sequence[str], where: str) -> None:
         ValueError: it is not; nothing was imported.
     """
     allowed = (*trust, *os.environ.get("TOYFCN_TRUST", "").split(","))
-    for target in targets(config):
-        if package_of(target) not in {*allowed} - {""}:
-            named, package = (printable(text, 80) for text in (target, package_of(target)))
-            raise ValueError(
-                f"{where} wants to run code of yours or of others, {named}: if you trust it, "
-                f"add trust=[{package}], or set TOYFCN_TRUST to its package"
-            )
+    wanted = [found for found in targets(config) if package_of(found) not in {*allowed} - {""}]
+    if wanted:
+        packages = ",".join(printable(p, 80) for p in dict.fromkeys(map(package_of, wanted[:20])))
+        named = ", ".join(printable(found, 80) for found in wanted[:20])
+        raise ValueError(
+            f"{where} wants to run code of yours or of others, {named}: if you trust it, "
+            f"add trust=[{packages}], or set TOYFCN_TRUST={packages}"
+        )
 
 
 def call(name: str, made: Callable[..., Any], args: Mapping[str, Any]) -> Any:
