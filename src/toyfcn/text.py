@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import traceback
 import unicodedata
 from collections.abc import Sequence
+from pathlib import Path
 
 
 def printable(text: object, longest: int | None = None) -> str:
@@ -24,6 +26,16 @@ def first_line(error: BaseException, longest: int = 160) -> str:
     lines = str(error).splitlines() or [type(error).__name__]
     whole = " ".join(map(str.strip, lines[:2])) if lines[0].endswith(":") else lines[0]
     return printable(whole, longest)
+
+
+def fault(error: BaseException) -> str:
+    """Say what code of others raised, and at which line of the current folder's files."""
+    said, here = f"{type(error).__name__}: {first_line(error)}", Path.cwd()
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if Path(frame.filename).is_relative_to(here) and "site-packages" not in frame.filename:
+            place = printable(Path(frame.filename).relative_to(here))
+            return f"{said} ({place}, line {frame.lineno})"
+    return said
 
 
 def no_formula(text: str) -> str:

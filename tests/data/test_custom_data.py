@@ -15,11 +15,13 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 import toyfcn
+from toyfcn.config.commands import TrainConfig
 from toyfcn.config.data import CustomConfig, VOCConfig
 from toyfcn.data.custom import custom_source
 from toyfcn.data.custom_transform import CustomTransform
 from toyfcn.data.datamodule import SegmentationData
 from toyfcn.data.transforms import TrainTransform
+from toyfcn.training.smallest_batch import smallest_photos
 
 MODULE = """
 import numpy as np
@@ -121,7 +123,7 @@ def test_it_trains_scores_and_predicts(train: Command, command: Command) -> None
         ("data.target=mydata:Empty", "makes a Empty without ids, image, mask: a data set has"),
         ("data.args={bad:[1,2]}", "photo 'train 0' of mydata:Squares is int64 (2,), not uint8 (H"),
         ("data.args={cont:3}", "cannot be called: got an unexpected keyword argument 'cont'"),
-        ("data.args={count:0}", "mydata:Squares: ids('train') returns (), not texts"),
+        ("data.args={count:0}", "mydata:Squares: ids('train') names no image"),
         ("data.cache=disk", "data.cache=disk is for files, not data=custom"),
         ("data.transform=mydata:floats", "returns torch.float32 (3, 40, 44) and torch.uint8"),
         ("data.transform=mydata:fail", "data.transform=mydata:fail fails: ZeroDivisionError: div"),
@@ -137,6 +139,57 @@ def test_mistakes_are_told_in_a_line(train: Command, words: str, told: str) -> N
     assert answer.err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        ("pair[0]", r"augment:make fails: ValueError: too many values .*"),
+        ("None", r"augment:make fails: TypeError: cannot unpack .*"),
+        ("(_ for _ in ()).throw(ValueError('no'))", r"ValueError: no \(augment.py, line 2\)$"),
+        (
+            "(pair[0], pair[1] + 9)",
+            "a mask with the label 9, but the classes end at 1 and void is 255",
+        ),
+        ("(pair[0][:, :0], pair[1][:0])", r"returns torch.uint8 \(3, 0, 8\) and .*\(0, 8\), not"),
+    ],
+)
+def test_what_a_transform_must_not_return(
+    made: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "augment", raising=False)
+    Path("augment.py").write_text(f"def make():\n    return lambda *pair: {made}\n")
+    own = CustomTransform(TrainTransform(flip=0), "augment:make", {}, classes=2)
+    with pytest.raises(ValueError, match=told):
+        own(torch.zeros(3, 8, 8, dtype=torch.uint8), torch.zeros(8, 8, dtype=torch.uint8), 0)
+
+
+def test_faults_of_the_object_are_told_with_their_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = ["class Bad:", "    classes = ['a', 'b']", "    def ids(self, split): return None"]
+    lines += ["    def image(self, id): return None", "    def mask(self, id): return [][0]"]
+    monkeypatch.delitem(sys.modules, "faults", raising=False)
+    Path("faults.py").write_text("\n".join([*lines, "class Twice(Bad): classes = ['a', 'a']"]))
+    source = custom_source(CustomConfig(target="faults:Bad"))
+    with pytest.raises(ValueError, match=r"faults:Bad: ids\('train'\) fails: TypeError"):
+        source.ids("train")
+    with pytest.raises(ValueError, match=r"photo 'x' of faults:Bad cannot be read: TypeError"):
+        source.image("x")
+    with pytest.raises(ValueError, match=r"mask 'x' of .*: IndexError: .* \(faults.py, line 5\)"):
+        source.mask("x")
+    with pytest.raises(ValueError, match="faults:Twice: two classes have one name"):
+        custom_source(CustomConfig(target="faults:Twice"))
+
+
+def test_of_a_large_data_set_only_the_first_photos_are_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = CustomConfig(target="mydata:Squares", args={"count": 5000}, test_split=None)
+    config.scale, data = [0.5, 2.0], SegmentationData(custom_source(config), config, None, 0)
+    data.setup()
+    made = Counter[str]()
+    monkeypatch.setattr(type(data.source), "size", lambda _, name: made.update([name]) or (40, 44))
+    whole = TrainConfig(data=config)
+    assert smallest_photos(whole, data, look=True) and len(made) == 100
+
+
 def test_check_says_that_it_reads_files(command: Command) -> None:
     answer = command("data", "check", "data=custom", "data.target=mydata:Squares")
     assert answer.code == 2 and "toyfcn-data check reads files" in answer.err
@@ -149,7 +202,7 @@ def pair() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def transform(target: str, **args: Any) -> CustomTransform:
-    return CustomTransform(TrainTransform(flip=0), target, args)
+    return CustomTransform(TrainTransform(flip=0), target, args, classes=5)
 
 
 def test_a_transform_of_torchvision_turns_both() -> None:

@@ -13,7 +13,10 @@ from conftest import Command
 
 import toyfcn
 from toyfcn.config import target
+from toyfcn.config.commands import TrainConfig
 from toyfcn.config.model import ModelConfig
+from toyfcn.config.target import find
+from toyfcn.config.trainer import TrainerConfig
 from toyfcn.models.build import build_network
 from toyfcn.models.losses import can_be_fused
 from toyfcn.runs.resume import stored_config
@@ -118,6 +121,50 @@ def test_a_network_of_torchvision_works_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
+    ("forward", "told"),
+    [
+        ("self.net(x).half()", "returns torch.float16 .*, not scores float32"),
+        ("[self.net(x)]", "returns <class 'list'>, not scores float32"),
+        ("{'logits': self.net(x)}", "returns <class 'dict'>, not scores .* a dict that holds them"),
+        ("self.net(x).mean(1)", r"returns torch.float32 \[1, 64, 128\], not scores"),
+        ("self.nut(x)", r"AttributeError: 'N' object has no attribute 'nut' \(odd.py, line 7\)"),
+    ],
+)
+def test_what_is_no_map_of_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forward: str, told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "odd", raising=False)
+    lines = ["from torch import nn", "class N(nn.Module):", "    def __init__(self, classes):"]
+    lines += ["        super().__init__()", "        self.net = nn.Conv2d(3, classes, 1)"]
+    lines += ["    def forward(self, x):", f"        return {forward}"]
+    Path("odd.py").write_text("\n".join(lines))
+    with pytest.raises(ValueError, match=told):
+        build_network(ModelConfig(name="custom", stride=1, target="odd:N"), 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("raise OSError('no\\nway')", r"cannot be imported: OSError: no \(broken.py, line 1\)$"),
+        ("def f(:", r"cannot be imported: SyntaxError: invalid syntax \(broken.py, line 1\)"),
+        ("exit(4)", r"cannot be imported: SystemExit: 4 \(broken.py, line 1\)$"),
+    ],
+)
+def test_modules_that_cannot_be_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    Path("broken.py").write_text(text)
+    with pytest.raises(ValueError, match=told):
+        find("model.target=broken:N", "broken:N")
+    with pytest.raises(ValueError, match=r"is not package.module:name"):
+        find("model.target=..broken:N", "..broken:N")
+
+
+@pytest.mark.parametrize(
     ("words", "told"),
     [
         ("model.target=mynets", "is not package.module:name"),
@@ -128,7 +175,10 @@ def test_a_network_of_torchvision_works_as_it_is() -> None:
         ("model.args={wide:3}", "unexpected keyword argument 'wide' (it takes classes, width,"),
         ("model.target=mynets:text", "returns a str, not an nn.Module"),
         ("model.target=torch.nn:Identity", "has no weights that learn"),
-        ("model.target=mynets:Deaf", "fails on photos of 64x128 pixels"),
+        (
+            "model.target=mynets:Deaf",
+            "mynets:Deaf returns torch.float32 [1], not scores float32 (B,",
+        ),
         ("model.target=mynets:fewer", "returns scores of 6 classes, but is called with classes=7"),
         ("model.target=null", "model=custom needs model.target=package.module:name"),
         ("model.dropout=0.1", "not an option of model=custom"),
@@ -240,6 +290,14 @@ def test_a_hostile_name_cannot_speak_to_the_terminal() -> None:
     with pytest.raises(ValueError, match="wants to run code") as caught:
         target.refuse_untrusted(config, [], "ckpt=x")
     assert "\x1b" not in str(caught.value)
+
+
+def test_all_packages_are_named_at_once() -> None:
+    net = ModelConfig(name="custom", stride=1, target="a.b:C")
+    config = TrainConfig(model=net, trainer=TrainerConfig(callbacks=["c:D", "a:E", "f:G"]))
+    told = r"a.b:C, c:D, a:E: .* add trust=\[a,c\], or set TOYFCN_TRUST=a,c$"
+    with pytest.raises(ValueError, match=told):
+        target.refuse_untrusted(config, ["f"], "resume=x")
 
 
 def test_the_package_of_a_target() -> None:

@@ -122,6 +122,22 @@ def test_a_loss_that_knows_no_void_sees_the_labeled_pixels_alone(mine: None) -> 
 
 
 @pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        ("None", "recipe.loss=losses:make returns None, which cannot be called"),
+        ("lambda s, l: {}[0]", r"losses:make fails: KeyError: 0 \(losses.py, line 1\)"),
+        ("lambda s, l: s.detach().sum()", "losses:make returns a number without a gradient"),
+    ],
+)
+def test_what_is_no_loss(mine: None, monkeypatch: pytest.MonkeyPatch, made: str, told: str) -> None:
+    monkeypatch.delitem(sys.modules, "losses", raising=False)
+    Path("losses.py").write_text(f"def make(): return {made}")
+    scores, target = batch()
+    with pytest.raises(ValueError, match=told):
+        CustomLoss(RecipeConfig(loss="losses:make"), 255, None)(scores.requires_grad_(), target)
+
+
+@pytest.mark.parametrize(
     ("words", "told"),
     [
         (
@@ -143,6 +159,10 @@ def test_a_loss_that_knows_no_void_sees_the_labeled_pixels_alone(mine: None) -> 
         ),
         ("recipe.optimizer=mine:make", "cannot be called: got an unexpected keyword argument 'par"),
         ("recipe.optimizer=RAdam recipe.optimizer_args=3", "is not like {gamma: 1, deep: true}"),
+        (
+            "recipe.optimizer=RAdam recipe.optimizer_args={lr:1}",
+            "optimizer_args: lr is set by reci",
+        ),
         ("recipe.schedule=StepLR", "cannot be called: missing a required argument: 'step_size'"),
         ("recipe.schedule=ReduceLROnPlateau", "is no schedule by steps"),
     ],

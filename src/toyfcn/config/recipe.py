@@ -111,6 +111,8 @@ class RecipeConfig(Checked):
                 raise ValueError(f"recipe.{name}_args={args} is not like {{gamma: 1, deep: true}}")
             if args is not None and value in ("cross_entropy", *OPTIMIZERS, *SCHEDULES):
                 raise ValueError(f"recipe.{name}_args={args} is not for recipe.{name}={value}")
+        if "lr" in (self.optimizer_args or {}):
+            raise ValueError("recipe.optimizer_args: lr is set by recipe.lr")
         if self.reduction == "sum" and self.loss != "cross_entropy":
             raise ValueError(
                 f"recipe.reduction=sum is for recipe.loss=cross_entropy, not {self.loss}"

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from toyfcn.text import first_line, printable
+from toyfcn.text import fault, printable
 
 TRUST = "packages whose code a checkpoint may name; also in the variable TOYFCN_TRUST"
 
@@ -94,13 +94,14 @@ def refuse_untrusted(config: Any, trust: Sequence[str], where: str) -> None:
         ValueError: it is not; nothing was imported.
     """
     allowed = (*trust, *os.environ.get("TOYFCN_TRUST", "").split(","))
-    for target in targets(config):
-        if package_of(target) not in {*allowed} - {""}:
-            named, package = (printable(text, 80) for text in (target, package_of(target)))
-            raise ValueError(
-                f"{where} wants to run code of yours or of others, {named}: if you trust it, "
-                f"add trust=[{package}], or set TOYFCN_TRUST to its package"
-            )
+    wanted = [found for found in targets(config) if package_of(found) not in {*allowed} - {""}]
+    if wanted:
+        packages = ",".join(printable(p, 80) for p in dict.fromkeys(map(package_of, wanted[:20])))
+        named = ", ".join(printable(found, 80) for found in wanted[:20])
+        raise ValueError(
+            f"{where} wants to run code of yours or of others, {named}: if you trust it, "
+            f"add trust=[{packages}], or set TOYFCN_TRUST={packages}"
+        )
 
 
 def call(name: str, made: Callable[..., Any], args: Mapping[str, Any]) -> Any:
@@ -117,8 +118,8 @@ def call(name: str, made: Callable[..., Any], args: Mapping[str, Any]) -> Any:
         raise ValueError(f"{name} cannot be called: {error} (it takes {takes})") from None
     try:
         return made(**args)
-    except Exception as error:  # whatever code of others may raise
-        raise ValueError(f"{name} fails: {type(error).__name__}: {first_line(error)}") from error
+    except (Exception, SystemExit) as error:  # whatever code of others may raise
+        raise ValueError(f"{name} fails: {fault(error)}") from error
 
 
 def find(name: str, target: str, library: str = "") -> Callable[..., Any]:
@@ -127,11 +128,11 @@ def find(name: str, target: str, library: str = "") -> Callable[..., Any]:
     A target without a module is of the ``library``.
 
     Raises:
-        ValueError: it does not exist, or cannot be called.
+        ValueError: it does not exist, cannot be imported, or cannot be called.
     """
     target = target if ":" in target or not library else f"{library}:{target}"
-    module_name, colon, attribute = target.partition(":")
-    if not (colon and module_name and attribute):
+    module_name, _, attribute = target.partition(":")
+    if not all(part.isidentifier() for part in f"{module_name}.{attribute}".split(".")):
         raise ValueError(f"{name} is not package.module:name, such as mynets:SmallNet")
     here = str(Path.cwd())
     if not {"", here} & {*sys.path}:
@@ -144,6 +145,8 @@ def find(name: str, target: str, library: str = "") -> Callable[..., Any]:
         raise ValueError(
             f"{name}: there is no module {error.name}, neither in {here} nor installed"
         ) from None
+    except (Exception, SystemExit) as error:  # whatever code of others may raise
+        raise ValueError(f"{name} cannot be imported: {fault(error)}") from error
     found: Any = module
     for part in attribute.split("."):
         if not hasattr(found, part):

@@ -15,6 +15,7 @@ from toyfcn.config.data import CustomConfig
 from toyfcn.config.target import call, find
 from toyfcn.data.palettes import class_palette
 from toyfcn.data.source import VOID, Source
+from toyfcn.text import fault
 
 NEEDED = ("classes", "ids", "image", "mask")
 
@@ -51,7 +52,11 @@ class CustomSource(Source):
             names = tuple(self.own.ids(split))
         except (KeyError, FileNotFoundError) as error:
             raise ValueError(f"{self.name} has no split {split!r}: {error}") from None
-        if not names or not all(isinstance(name, str) and name.isprintable() for name in names):
+        except Exception as error:  # whatever code of others may raise
+            raise ValueError(f"{self.name}: ids({split!r}) fails: {fault(error)}") from error
+        if not names:
+            raise ValueError(f"{self.name}: ids({split!r}) names no image")
+        if not all(isinstance(name, str) and name.isprintable() for name in names):
             raise ValueError(f"{self.name}: ids({split!r}) returns {str(names)[:80]}, not texts")
         if len(set(names)) < len(names):
             raise ValueError(f"{self.name}: ids({split!r}) names an image twice")
@@ -63,7 +68,7 @@ class CustomSource(Source):
         Raises:
             ValueError: the object returns something else.
         """
-        pixels = array(self.own.image(name))
+        pixels = self.picture(self.own.image, name, self.places(name)[0])
         if pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.shape[0] != 3:
             pixels = pixels.permute(2, 0, 1)
         if pixels.dtype != torch.uint8 or pixels.ndim != 3 or pixels.shape[0] != 3:
@@ -76,7 +81,7 @@ class CustomSource(Source):
         Raises:
             ValueError: the object returns something else.
         """
-        labels = array(self.own.mask(name))
+        labels = self.picture(self.own.mask, name, self.places(name)[1])
         if labels.ndim != 2 or labels.is_floating_point():
             raise ValueError(f"{self.places(name)[1]} is {kind(labels)}, not labels (H, W)")
         low, high = (int(end) for end in labels.aminmax())
@@ -84,10 +89,18 @@ class CustomSource(Source):
             raise ValueError(f"{self.places(name)[1]} holds labels from {low} to {high}")
         return labels.to(torch.uint8)
 
+    @staticmethod
+    def picture(read: Callable[[str], Any], name: str, place: str) -> Tensor:
+        """Read a picture as a tensor: from one of Pillow, an array, or a tensor.
 
-def array(pixels: Any) -> Tensor:
-    """Return a picture as a tensor: of Pillow, an array, or a tensor already."""
-    return pixels if isinstance(pixels, Tensor) else torch.from_numpy(np.array(pixels))
+        Raises:
+            ValueError: the object cannot read it, or returns none.
+        """
+        try:
+            pixels = read(name)
+            return pixels if isinstance(pixels, Tensor) else torch.from_numpy(np.array(pixels))
+        except Exception as error:  # whatever code of others may raise
+            raise ValueError(f"{place} cannot be read: {fault(error)}") from error
 
 
 def kind(pixels: Tensor) -> str:
@@ -117,6 +130,8 @@ def custom_source(config: CustomConfig) -> CustomSource:
     classes, void = tuple(own.classes), getattr(own, "void", VOID)
     if not 1 <= len(classes) <= 256 or not all(isinstance(name, str) for name in classes):
         raise ValueError(f"{name}: classes is not a list of 1 to 256 names")
+    if len(set(classes)) < len(classes):
+        raise ValueError(f"{name}: two classes have one name")
     colors = getattr(own, "palette", None) or ()
     if colors and len(colors) != len(classes):
         raise ValueError(f"{name}: palette has {len(colors)} colors for {len(classes)} classes")

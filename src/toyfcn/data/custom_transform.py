@@ -14,7 +14,7 @@ from torchvision import tv_tensors
 
 from toyfcn.config.target import call, find
 from toyfcn.data.transforms import TrainTransform
-from toyfcn.text import first_line
+from toyfcn.text import fault
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class CustomTransform:
     own: TrainTransform
     target: str
     args: dict[str, Any]
+    classes: int
     made: list[Any] = field(default_factory=list, repr=False, compare=False)  # of this process
 
     def __getstate__(self) -> dict[str, Any]:
@@ -53,26 +54,11 @@ class CustomTransform:
                 raise ValueError(f"{self.name} returns a {kind}, which cannot be called")
         return self.made[0]
 
-    def try_on(self, image: Tensor, mask: Tensor) -> None:
-        """Transform a pair before anything is trained.
-
-        Raises:
-            ValueError: that fails.
-        """
-        try:
-            self(image, mask, 0)
-        except ValueError:
-            raise
-        except Exception as error:  # whatever code of others may raise
-            raise ValueError(
-                f"{self.name} fails: {type(error).__name__}: {first_line(error)}"
-            ) from error
-
     def __call__(self, image: Tensor, mask: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         """Transform a photo uint8 (3, H, W) and its mask uint8 (H, W), from ``seed`` alone.
 
         Raises:
-            ValueError: what comes out is no such pair.
+            ValueError: it fails, or what comes out is no such pair.
         """
         image, mask = self.own(image, mask, seed)
         transform = self.make()
@@ -82,18 +68,21 @@ class CustomTransform:
             random.seed(seed)
             if hasattr(transform, "set_random_seed"):
                 transform.set_random_seed(seed % 2**32)
-            if any(kind.__module__.startswith("albument") for kind in type(transform).__mro__):
-                found = transform(image=image.permute(1, 2, 0).numpy(), mask=mask.numpy())
-                pair = found["image"], found["mask"]
-            else:
-                pair = transform(tv_tensors.Image(image), tv_tensors.Mask(mask))
-        return self.checked(*pair)
+            try:
+                if any(kind.__module__.startswith("albument") for kind in type(transform).__mro__):
+                    found = transform(image=image.permute(1, 2, 0).numpy(), mask=mask.numpy())
+                    image, mask = found["image"], found["mask"]
+                else:
+                    image, mask = transform(tv_tensors.Image(image), tv_tensors.Mask(mask))
+            except Exception as error:  # whatever code of others may raise
+                raise ValueError(f"{self.name} fails: {fault(error)}") from error
+        return self.checked(image, mask)
 
     def checked(self, image: Any, mask: Any) -> tuple[Tensor, Tensor]:
         """Return what came out as plain tensors.
 
         Raises:
-            ValueError: other types or sizes than a photo's and a mask's.
+            ValueError: other types, sizes or labels than a photo's and a mask's.
         """
         if isinstance(image, np.ndarray):
             image = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
@@ -102,9 +91,15 @@ class CustomTransform:
         image, mask = image.as_subclass(Tensor), mask.as_subclass(Tensor)
         kinds = [f"{pixels.dtype} {tuple(pixels.shape)}" for pixels in (image, mask)]
         types = {image.dtype, mask.dtype}
-        if image.shape[1:] != mask.shape or len(image) != 3 or types != {torch.uint8}:
+        if image.shape != (3, *mask.shape) or not mask.numel() or types != {torch.uint8}:
             raise ValueError(
                 f"{self.name} returns {' and '.join(kinds)}, not torch.uint8 (3, H, W) and "
                 "torch.uint8 (H, W): normalization belongs to the network"
+            )
+        wrong = mask[(mask >= self.classes) & (mask != self.own.void)]
+        if len(wrong):
+            raise ValueError(
+                f"{self.name} returns a mask with the label {wrong[0]}, but the classes end at "
+                f"{self.classes - 1} and void is {self.own.void}"
             )
         return image, mask

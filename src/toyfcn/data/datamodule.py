@@ -104,7 +104,8 @@ class SegmentationData(pl.LightningDataModule):
         )
         if config.transform is None:
             return own
-        return CustomTransform(own, config.transform, config.transform_args or {})
+        args, classes = config.transform_args or {}, len(self.source.classes)
+        return CustomTransform(own, config.transform, args, classes)
 
     def train_dataloader(self) -> ResumableLoader:
         """Augmented batches in the sampler's order, from ``start`` on."""

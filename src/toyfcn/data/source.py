@@ -109,7 +109,7 @@ class Source(ABC):
         if image.shape[1:] != mask.shape:
             photo, labels = self.places(name)
             raise ValueError(
-                f"{photo} is {image.shape[2]} x {image.shape[1]} pixels, but its mask {labels} is "
+                f"{photo} is {image.shape[2]} x {image.shape[1]} pixels, but {labels} is "
                 f"{mask.shape[1]} x {mask.shape[0]}"
             )
         return image, mask

@@ -13,7 +13,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from toyfcn.config.target import call, entries, find, names_of
-from toyfcn.text import first_line
+from toyfcn.text import fault
 
 
 class OwnMetrics:
@@ -60,10 +60,9 @@ class OwnMetrics:
                 self.update(target, target.masked_fill(target == self.void, 0), only=key)
                 figure = self.figure(key)
         except Exception as error:  # whatever code of others may raise
-            why = f"{type(error).__name__}: {first_line(error)}"
             raise ValueError(
-                f"{told} fails on labels 0 to {len(self.classes) - 1}: {why}"
-            ) from None
+                f"{told} fails on labels 0 to {len(self.classes) - 1}: {fault(error)}"
+            ) from error
         if isinstance(figure, dict):
             self.by_class.add(key)
         self.metrics[key][0].reset()

@@ -13,7 +13,7 @@ from toyfcn.config.model import ModelConfig
 from toyfcn.config.target import call, find
 from toyfcn.models.backbone import Normalize
 from toyfcn.models.upsampling import Deconvolution
-from toyfcn.text import first_line
+from toyfcn.text import fault
 
 
 class CustomNetwork(nn.Module):
@@ -56,7 +56,7 @@ class CustomNetwork(nn.Module):
         height, width = image.shape[-2:]
         right, bottom = -width % self.pad, -height % self.pad
         made = self.trunk(F.pad(self.normalize(image), (0, right, 0, bottom)))
-        scores: Tensor = made["out"] if isinstance(made, dict) else made
+        scores: Tensor = made.get("out", made) if isinstance(made, dict) else made
         return scores
 
     def forward(self, image: Tensor, size: tuple[int, int] | None = None) -> Tensor:
@@ -98,18 +98,23 @@ def build_custom(config: ModelConfig, classes: int) -> CustomNetwork:
     modes = {module: module.training for module in net.modules()}
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            photo = torch.zeros(1, 3, side, 2 * side)
-            found, scores = net.eval().score_map(photo), net(photo)
+            found = net.eval().score_map(torch.zeros(1, 3, side, 2 * side))
     except Exception as error:  # whatever code of others may raise
-        reason = f"{type(error).__name__}: {first_line(error)}"
-        raise ValueError(f"{name} fails on photos of {side}x{2 * side} pixels: {reason}") from None
+        raise ValueError(
+            f"{name} fails on photos of {side}x{2 * side} pixels: {fault(error)}"
+        ) from error
     finally:
         for module, training in modes.items():
             module.training = training
-    if scores.shape != (1, classes, side, 2 * side):
+    if not isinstance(found, Tensor) or found.ndim != 4 or found.dtype != torch.float32:
+        made = f"{found.dtype} {[*found.shape]}" if isinstance(found, Tensor) else type(found)
         raise ValueError(
-            f"{name} returns scores of {scores.shape[1]} classes, but is called with "
-            f"{key}={classes}"
+            f"{name} returns {made}, not scores float32 (B, classes, h, w), or a dict that holds "
+            "them as out"
+        )
+    if found.shape[1] != classes:
+        raise ValueError(
+            f"{name} returns scores of {found.shape[1]} classes, but is called with {key}={classes}"
         )
     stride = side // found.shape[2]
     if (

@@ -21,6 +21,7 @@ from toyfcn.models.custom import CustomNetwork
 from toyfcn.models.fcn import FCN
 from toyfcn.models.kernels.upsampled_loss import Upsampling
 from toyfcn.models.upsampling import Deconvolution
+from toyfcn.text import fault
 
 LIBRARY = "segmentation_models_pytorch.losses:"
 LOSSES = {  # of the library, by recipe.loss
@@ -65,6 +66,8 @@ class CustomLoss(nn.Module):
                 )
             args = {key: weights[key]} | args
         self.loss = call(self.name, maker, args)
+        if not callable(self.loss):
+            raise ValueError(f"{self.name} returns {self.loss!s:.40}, which cannot be called")
 
     def forward(self, scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Return (ℓ·n, n) of a batch with n labeled pixels, in float32 or wider; see the class.
@@ -72,7 +75,7 @@ class CustomLoss(nn.Module):
         ``scores`` are float (B, C, H, W), ``target`` uint8 (B, H, W).
 
         Raises:
-            ValueError: the loss is no scalar.
+            ValueError: the loss fails, or is no scalar that depends on the scores.
         """
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
         labels, labeled = target.long(), target != self.void
@@ -81,10 +84,15 @@ class CustomLoss(nn.Module):
             return 0 * scores.sum(), count
         if not self.takes_void:
             scores, labels = scores.permute(0, 2, 3, 1)[labeled], labels[labeled]
-        loss = self.loss(scores, labels)
+        try:
+            loss = self.loss(scores, labels)
+        except Exception as error:  # whatever code of others may raise
+            raise ValueError(f"{self.name} fails: {fault(error)}") from error
         if not isinstance(loss, Tensor) or loss.ndim:
             shape = list(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
             raise ValueError(f"{self.name} returns {shape}, not one number")
+        if scores.requires_grad and not loss.requires_grad:
+            raise ValueError(f"{self.name} returns a number without a gradient")
         return loss * count, count
 
 

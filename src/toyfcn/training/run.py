@@ -223,7 +223,7 @@ def build(config: TrainConfig) -> Parts:
     train_ids = data.split_ids(config.data.train_split)
     preflight.check(source, itertools.chain(*data.ids.values()))
     if isinstance(transform := data.train_transform(), CustomTransform):
-        transform.try_on(*source.pair(train_ids[0]))
+        transform(*source.pair(train_ids[0]), seed=0)
     preflight.refuse_void_only(source, data.ids, config.data.train_split)
     weights = loss_weights(
         config.recipe.class_weights, source, train_ids, Path(config.data.cache_folder)
