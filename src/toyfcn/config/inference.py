@@ -283,4 +283,5 @@ class DescribeConfig(Checked):
     model: ModelConfig = field(default_factory=ModelConfig)
     classes: int = option(21, "classes to score, background included", low=2, high=255)
     size: list[int] = option([375, 500], "[height, width] of the photo in pixels", low=1, length=2)
+    channels: int = option(3, "channels of the photo: see data.channels", low=1, high=256)
     batch: int = option(8, "photos in the training step whose memory is estimated", low=1)

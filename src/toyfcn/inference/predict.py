@@ -21,7 +21,7 @@ from toyfcn import hardware
 from toyfcn.config.inference import PredictConfig
 from toyfcn.config.option import as_list
 from toyfcn.config.trainer import TrainerConfig
-from toyfcn.data.image_io import opened, read_image, read_mask
+from toyfcn.data.image_io import read_header, read_image, read_mask
 from toyfcn.data.png import MAX_PIXELS, encode_png
 from toyfcn.data.preflight import tell_of_16_bits
 from toyfcn.evaluation import pictures
@@ -63,7 +63,10 @@ def run_command(config: PredictConfig) -> None:
         Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit; ``LARGEST`` is ours
     there = already_there(photos, out, config)
     todo = [photo.path for photo in photos if photo not in there]
-    tell_of_16_bits(todo, predictor.scale, "so the checkpoint was trained; scale others before")
+    tell_of_16_bits(
+        *(todo, predictor.scale, predictor.channels),
+        advice="so the checkpoint was trained; scale others before",
+    )
     threads = torch.get_num_threads()
     job = Job(config, predictor, out, there, Room(threads))
     found = in_threads(job, photos, min(threads, len(photos)))
@@ -128,10 +131,11 @@ class Job:
         limit = MAX_PIXELS if config.tile is None else LARGEST
         try:
             if photo not in self.there:
-                with opened(photo.path, "photo", limit=limit) as header:
-                    pixels = self.predictor.pixels((header.height, header.width))
-                with self.room.taken_by(pixels):
-                    labels = self.write(photo, read_image(photo.path, self.predictor.scale, limit))
+                predictor = self.predictor
+                size = read_header(photo.path, predictor.channels, limit)[:2]
+                with self.room.taken_by(predictor.pixels(size)):
+                    image = read_image(photo.path, predictor.scale, predictor.channels, limit)
+                    labels = self.write(photo, image)
             elif config.shares or config.polygons == "coco":
                 labels = read_mask(self.out / f"{photo.name}.png").numpy()
             else:
@@ -144,7 +148,7 @@ class Job:
         return Done(photo, labels.shape, np.asarray(counts).tolist(), parts)
 
     def write(self, photo: Photo, image: Tensor) -> Pixels:
-        """Label a photo (3, H, W), write all files of it, and return the labels."""
+        """Label a photo (C, H, W), write all files of it, and return the labels."""
         predictor, config = self.predictor, self.config
         labels, scores, confidence = predictor.label(image, config.scores, config.confidence)
         made = {".png": encode_png(labels, predictor.palette)}
@@ -160,7 +164,7 @@ class Job:
             shapes = polygons.labelme(seen_from, labels, predictor.classes)
             made[".json"] = json.dumps(shapes, ensure_ascii=False).encode()
         if config.format != "voc_server":
-            pixels = image.permute(1, 2, 0).contiguous().numpy()
+            pixels = pictures.shown(image, predictor.show_bands)
             drawn = pictures.overlay(pixels, labels, predictor.classes, predictor.palette)
             made["_overlay.png"] = encode_png(np.asarray(drawn))
         place.parent.mkdir(parents=True, exist_ok=True)
