@@ -125,8 +125,8 @@ class PredictConfig(Checked):
     )
     source: Any = option(
         None,
-        "photo, folder of photos or glob, or a list of these; -: names from the standard input. "
-        "Folders within are kept in out=",
+        "photo or video, folder of such or glob, or a list of these; -: names from the standard "
+        "input. Folders within are kept in out=",
         path=True,
     )
     trust: list[str] = option([], TRUST)
