@@ -129,7 +129,9 @@ def test_buckets_read_headers_once_and_leave_nothing_to_pad(
 ) -> None:
     looked: list[str] = []
     size = source.image_size
-    monkeypatch.setattr(source, "image_size", lambda path: looked.append(path.stem) or size(path))
+    monkeypatch.setattr(
+        source, "image_size", lambda path, count: looked.append(path.stem) or size(path, count)
+    )
     list(whole(tiny_voc, batch_size=2).train_dataloader())
     assert not looked
     options = {"batch_size": 2, "buckets": 2, "sampling": sampling}

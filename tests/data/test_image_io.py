@@ -14,8 +14,9 @@ from PIL import Image
 
 from toyfcn.data import image_io
 from toyfcn.data.color_masks import read_colors
-from toyfcn.data.image_io import Scale, read_image, read_mask
+from toyfcn.data.image_io import read_image, read_mask
 from toyfcn.data.png import plain_png
+from toyfcn.data.scale import Scale, told
 
 
 def coded(values: np.ndarray, mode: str = "L", form: str = "PNG", **options: object) -> bytes:
@@ -165,19 +166,6 @@ def test_white_of_16_bits_is_what_is_said(tmp_path: Path, form: str) -> None:
         assert all(np.array_equal(channel, expected) for channel in found)
 
 
-def test_16_bit_colors_that_pillow_cuts_are_not_scaled_otherwise(tmp_path: Path) -> None:
-    path = tmp_path / "deep.tif"
-    tags = {256: 1, 257: 1, 258: 16, 259: 1, 262: 2, 273: 8, 277: 3, 278: 1, 279: 6}
-    bits = [(258, 3, 3, 128)] + [(tag, 4, 1, v) for tag, v in tags.items() if tag != 258]
-    entries = b"".join(struct.pack("<HHLL", *entry) for entry in sorted(bits))
-    body = struct.pack("<HHH", 0xFF00, 0x8000, 0)
-    start = b"II*\0" + struct.pack("<L", 14) + body + struct.pack("<H", 9) + entries
-    path.write_bytes(start + bytes(4) + struct.pack("<HHH", 16, 16, 16))
-    with pytest.raises(ValueError, match=r"data\.white=4095 needs 16-bit colors as PNG"):
-        read_image(path, Scale(white=4095))
-    assert read_image(path).flatten().tolist() == [255, 128, 0]
-
-
 @pytest.mark.parametrize("kind", ["P", "L", "RGB"])
 def test_a_mask_is_turned_like_its_photo(tmp_path: Path, kind: str) -> None:
     found, exif = np.array([[0, 1, 1], [2, 2, 0]], np.uint8), Image.Exif()
@@ -219,7 +207,7 @@ def test_values_are_scaled_from_black_to_white(
     deep = np.linspace(low, high, 60).astype(kind).reshape(6, 10)
     Image.fromarray(deep).save(tmp_path / "photo.tif")
     expected = np.rint((deep.astype(np.float64) - low) / (high - low) * 255)
-    image_io.told.clear()
+    told.clear()
     found = read_image(tmp_path / "photo.tif", Scale(low, high))
     assert all(np.abs(channel.numpy() - expected).max() <= 0.5 for channel in found)
     assert not caplog.messages
@@ -232,7 +220,7 @@ def test_what_is_cut_off_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureF
     deep = np.array([[-2, 0, 0.5, 1, 7, np.nan]], np.float32)
     for name in ("a.tif", "b.tif"):
         Image.fromarray(deep).save(tmp_path / name)
-    image_io.told.clear()
+    told.clear()
     for name in ("a.tif", "b.tif"):
         found = read_image(tmp_path / name, Scale(0, 1))
         assert found[0].tolist() == [[0, 0, 128, 255, 255, 0]]
@@ -249,7 +237,7 @@ def test_of_animated_photos_the_first_frame_is_taken(
     for name in "ab":
         path = tmp_path / f"{name}.{form}"
         frames[0].save(path, save_all=True, append_images=frames[1:])
-    image_io.told.clear()
+    told.clear()
     for name in "ab":
         found = read_image(tmp_path / f"{name}.{form}")
         assert (found.float().mean((1, 2)) - torch.tensor([255.0, 0, 0])).abs().max() < 3

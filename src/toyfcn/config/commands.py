@@ -94,6 +94,7 @@ class TrainConfig(Checked):
                 f"is none: set it, or optimized_metric={other}.{figure}"
             )
         self.sweep.better(self.optimized_metric)
+        model.refuse_channels(self.data.channels)
         self.data.refuse_changing_features(model, recipe, self.trainer)
         processes = self.trainer.processes
         if recipe.freeze_steps is not None and processes > 1:

@@ -84,6 +84,18 @@ class DataConfig(Checked):
         target="",
     )
     transform_args: Any = option(None, "arguments of transform, such as {p: 0.5}")
+    channels: int = option(
+        3,
+        "data=folder and custom: channels of the photos; 3: RGB, whatever a file's mode; others: "
+        "the bands that files hold, as multi-band TIFFs (toyfcn[tiff])",
+        low=1,
+        high=256,
+    )
+    show_bands: list[int] | None = option(
+        None,
+        "channels that pictures show as red, green and blue, or one in gray; null: the first three",
+        low=0,
+    )
     merge: Any = option(
         None,
         "classes that count as one, {name: [class, ...]}: it takes the place and color of the first"
@@ -122,10 +134,22 @@ class DataConfig(Checked):
                 f"data.folds={self.folds} takes val_split out of train_split={self.train_split}, "
                 f"and data.val_split={self.val_split}: give it another name, such as val"
             )
+        self._check_channels()
         if self.crop is None and self.max_share < 1:
             raise ValueError("data.max_share limits training windows, so it needs data.crop")
         if self.crop is not None and self.buckets is not None:
             raise ValueError("data.buckets sorts whole photos, so it needs data.crop=null")
+
+    def _check_channels(self) -> None:
+        count, bands = self.channels, self.show_bands
+        if count != 3 and self.kind not in ("folder", "custom"):
+            raise ValueError(f"data.channels={count} is for data=folder and data=custom")
+        if count != 3 and self.colour:
+            raise ValueError(f"data.colour changes RGB alone: with data.channels={count}, set it 0")
+        if bands is not None and (len(bands) not in (1, 3) or max(bands) >= count):
+            raise ValueError(
+                f"data.show_bands={bands} are not 3 channels, or 1, of 0 to {count - 1}"
+            )
 
     def refuse_changing_features(
         self, model: ModelConfig, recipe: RecipeConfig, trainer: TrainerConfig

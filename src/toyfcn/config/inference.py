@@ -125,8 +125,8 @@ class PredictConfig(Checked):
     )
     source: Any = option(
         None,
-        "photo, folder of photos or glob, or a list of these; -: names from the standard input. "
-        "Folders within are kept in out=",
+        "photo or video, folder of such or glob, or a list of these; -: names from the standard "
+        "input. Folders within are kept in out=",
         path=True,
     )
     trust: list[str] = option([], TRUST)
@@ -283,4 +283,5 @@ class DescribeConfig(Checked):
     model: ModelConfig = field(default_factory=ModelConfig)
     classes: int = option(21, "classes to score, background included", low=2, high=255)
     size: list[int] = option([375, 500], "[height, width] of the photo in pixels", low=1, length=2)
+    channels: int = option(3, "channels of the photo: see data.channels", low=1, high=256)
     batch: int = option(8, "photos in the training step whose memory is estimated", low=1)

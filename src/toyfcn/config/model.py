@@ -162,3 +162,20 @@ class ModelConfig(Checked):
             raise ValueError(
                 f"model.weights={self.weights} needs model.norm=none: VGG-16 has no norm"
             )
+
+    def refuse_channels(self, channels: int) -> None:
+        """Check that the network can be made for photos of so many channels.
+
+        Raises:
+            ValueError: it, or its weights, are for RGB alone.
+        """
+        if channels != 3 and self.name == "fcn_torchvision":
+            raise ValueError(
+                f"model=fcn_torchvision is for RGB, not data.channels={channels}: take "
+                "model=fcn_timm"
+            )
+        if channels != 3 and self.name == "fcn_vgg16" and self.weights is not None:
+            raise ValueError(
+                f"model.weights={self.weights} is a VGG-16 for RGB, not data.channels={channels}: "
+                "train without, or take model=fcn_timm, whose first layer is adapted"
+            )

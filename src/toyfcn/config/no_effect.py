@@ -71,8 +71,9 @@ OF_TRAINING = (  # and those that scoring and predicting do not heed either
     *("flip", "turn", "colour", "palette", "transform", "transform_args"),
 )
 UNHEEDED: dict[str, dict[str, tuple[str, ...]]] = {  # by command
-    **{name: {"data": (*OF_TRAINING, *SPLITS)} for name in ("eval", "compare", "predict")},
-    "data": {"data": (*OF_TRAINING, *READING)},
+    **{name: {"data": (*OF_TRAINING, *SPLITS, "show_bands")} for name in ("eval", "predict")},
+    "compare": {"data": (*OF_TRAINING, *SPLITS)},
+    "data": {"data": (*OF_TRAINING, *READING, "show_bands")},
     "describe": {"model": ("weights",)},
 }
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from toyfcn.data.source import FileSource
 from toyfcn.files import atomic_write
 
-FORMAT = 3
+FORMAT = 4
 log = logging.getLogger(__name__)
 
 
@@ -37,10 +37,12 @@ class PixelCache:
     def __init__(self, source: FileSource, ids: tuple[str, ...], folder: Path) -> None:
         self.index = {name: i for i, name in enumerate(ids)}
         self.path = folder / f"{source.name}-{fingerprint(source, ids)}.pixels"
+        self.channels = source.channels
         sizes = [source.size(name) for name in ids]
         self.sizes = np.array(sizes, np.int32).reshape(-1, 2)  # (height, width)
         pixels = self.sizes.prod(axis=1, dtype=np.int64)
-        self.offsets = np.concatenate([[0], np.cumsum(4 * pixels)])  # 3 bytes of photo, 1 of mask
+        lengths = (self.channels + 1) * pixels  # in bytes: a photo's, and one of its mask
+        self.offsets = np.concatenate([[0], np.cumsum(lengths)])
         total = int(self.offsets[-1])
         if not self.path.is_file() or self.path.stat().st_size != total:
             build(self.path, total, source, ids)
@@ -51,7 +53,7 @@ class PixelCache:
         return self.__dict__ | {"_map": None}
 
     def pair(self, name: str) -> tuple[Tensor, Tensor]:
-        """Return photo uint8 (3, H, W) and mask uint8 (H, W), views of the map.
+        """Return photo uint8 (channels, H, W) and mask uint8 (H, W), views of the map.
 
         So only what is used of them, such as a crop, is read. The map is copy-on-write: writing
         into a view would never reach the file.
@@ -61,9 +63,10 @@ class PixelCache:
         i = self.index[name]
         height, width = self.sizes[i]
         pixels = self._map[self.offsets[i] : self.offsets[i + 1]]
-        photo, mask = pixels[: 3 * height * width], pixels[3 * height * width :]
+        end = self.channels * height * width
+        photo, mask = pixels[:end], pixels[end:].view(height, width)
         # channels_last, as decoders return it and resizing is quickest on
-        return photo.view(height, width, 3).permute(2, 0, 1), mask.view(height, width)
+        return photo.view(height, width, self.channels).permute(2, 0, 1), mask
 
 
 def fingerprint(source: FileSource, ids: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ from toyfcn.data.transforms import filled
 class Batch(TypedDict):
     """Photos of one size with their masks.
 
-    ``image``: uint8 RGB (B, 3, h, w) at the working resolution; ``mask``: uint8 (B, H, W), void
+    ``image``: uint8 (B, C, h, w) at the working resolution; ``mask``: uint8 (B, H, W), void
     included, in training of the photo's size, in scoring of the original's; ``id``: B names.
     """
 
@@ -45,7 +45,7 @@ def pad_and_stack(samples: list[Sample], fill: Sequence[int], void: int) -> Batc
 
     The padding, at the right and below, has the color ``fill`` in the photo and is ``void`` in the
     mask, so that it enters neither loss nor metrics. Of a small batch, one of several processes
-    may have no share: (0, 3, 0, 0).
+    may have no share: (0, C, 0, 0).
     """
     if len({image.shape for image, _, _ in samples}) == 1:
         return _stack(samples)

@@ -63,16 +63,20 @@ class CustomSource(Source):
         return names
 
     def image(self, name: str) -> Tensor:
-        """Read the photo of an id: uint8 (3, H, W), RGB.
+        """Read the photo of an id: uint8 (channels, H, W).
 
         Raises:
             ValueError: the object returns something else.
         """
         pixels = self.picture(self.own.image, name, self.places(name)[0])
-        if pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.shape[0] != 3:
+        count = self.channels
+        if pixels.ndim == 2 and count == 1:
+            pixels = pixels[None]
+        elif pixels.ndim == 3 and pixels.shape[2] == count and pixels.shape[0] != count:
             pixels = pixels.permute(2, 0, 1)
-        if pixels.dtype != torch.uint8 or pixels.ndim != 3 or pixels.shape[0] != 3:
-            raise ValueError(f"{self.places(name)[0]} is {kind(pixels)}, not uint8 (H, W, 3)")
+        if pixels.dtype != torch.uint8 or pixels.ndim != 3 or pixels.shape[0] != count:
+            where = self.places(name)[0]
+            raise ValueError(f"{where} is {kind(pixels)}, not uint8 (H, W, {count})")
         return pixels
 
     def read_labels(self, name: str) -> Tensor:
@@ -113,8 +117,8 @@ def custom_source(config: CustomConfig) -> CustomSource:
 
     It has ``classes``, the names of the labels from 0 on, and three methods: ``ids(split)`` returns
     the ids of a split, ``image(id)`` a photo and ``mask(id)`` its labels, each as a picture of
-    Pillow, an array (H, W, 3) or (H, W), or a tensor. It may have ``palette``, [[r, g, b], …] one
-    a class, and ``void``, the label that is neither learned nor scored (255).
+    Pillow, an array (H, W, data.channels) or (H, W), or a tensor. It may have ``palette``,
+    [[r, g, b], …] one a class, and ``void``, the label that is neither learned nor scored (255).
 
     Raises:
         ValueError: it cannot be made, or lacks something.
@@ -138,7 +142,13 @@ def custom_source(config: CustomConfig) -> CustomSource:
     palette = class_palette(colors, None, void)
     label = config.name if config.name != CustomConfig().name else str(config.target)
     return CustomSource(
-        name=label, classes=classes, palette=palette, void=void, make=make, made={os.getpid(): own}
+        name=label,
+        classes=classes,
+        palette=palette,
+        void=void,
+        channels=config.channels,
+        make=make,
+        made={os.getpid(): own},
     )
 
 

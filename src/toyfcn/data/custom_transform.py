@@ -55,7 +55,7 @@ class CustomTransform:
         return self.made[0]
 
     def __call__(self, image: Tensor, mask: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """Transform a photo uint8 (3, H, W) and its mask uint8 (H, W), from ``seed`` alone.
+        """Transform a photo uint8 (C, H, W) and its mask uint8 (H, W), from ``seed`` alone.
 
         Raises:
             ValueError: it fails, or what comes out is no such pair.
@@ -90,11 +90,11 @@ class CustomTransform:
             mask = torch.from_numpy(np.ascontiguousarray(mask))
         image, mask = image.as_subclass(Tensor), mask.as_subclass(Tensor)
         kinds = [f"{pixels.dtype} {tuple(pixels.shape)}" for pixels in (image, mask)]
-        types = {image.dtype, mask.dtype}
-        if image.shape != (3, *mask.shape) or not mask.numel() or types != {torch.uint8}:
+        types, channels = {image.dtype, mask.dtype}, len(self.own.fill)
+        if image.shape != (channels, *mask.shape) or not mask.numel() or types != {torch.uint8}:
             raise ValueError(
-                f"{self.name} returns {' and '.join(kinds)}, not torch.uint8 (3, H, W) and "
-                "torch.uint8 (H, W): normalization belongs to the network"
+                f"{self.name} returns {' and '.join(kinds)}, not torch.uint8 "
+                f"({channels}, H, W) and torch.uint8 (H, W): normalization belongs to the network"
             )
         wrong = mask[(mask >= self.classes) & (mask != self.own.void)]
         if len(wrong):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,14 @@ from toyfcn.data.splits import fold_of, share_of
 from toyfcn.data.transforms import TrainTransform, working_size
 from toyfcn.data.workers import prepare_worker
 
+STATISTICS = 100  # photos whose channels' mean and deviation are counted
+
 
 class SegmentationData(pl.LightningDataModule):
     """Loaders over a source's splits. Opens nothing by itself; ``setup`` reads the split lists.
 
     ``short_side`` is the network's working resolution (see ``model.short_side``). Training batches
-    are ``{"image": uint8 (B, 3, H, W), "mask": uint8 (B, H, W), "id": names}``; those for scoring
+    are ``{"image": uint8 (B, C, H, W), "mask": uint8 (B, H, W), "id": names}``; those for scoring
     are lists of such, each of photos of one size.
 
     >>> data = toyfcn.SegmentationData.open(VOCConfig(root="voc", batch_size=2, crop=[32, 32]))
@@ -89,6 +91,31 @@ class SegmentationData(pl.LightningDataModule):
             self.ids[split] = ids[: config.limit]
         return self.ids[split]
 
+    @cached_property
+    def statistics(self) -> tuple[list[float], list[float]] | None:
+        """Mean and standard deviation of each channel in 0..255, of up to 100 training photos.
+
+        None of RGB photos, whose networks normalize by ImageNet's. Equal seeds choose equal photos.
+        """
+        if self.source.channels == 3:
+            return None
+        ids = self.split_ids(self.config.train_split)
+        chosen = np.random.default_rng(self.seed).permutation(len(ids))[:STATISTICS]
+        counts = np.zeros((self.source.channels, 256), np.int64)
+        for index in chosen:
+            bands = self.source.image(ids[index]).numpy()
+            counts += [np.bincount(band.ravel(), minlength=256) for band in bands]
+        shares, values = counts / counts[0].sum(), np.arange(256)
+        mean = shares @ values
+        variance = np.maximum(shares @ values**2 - mean**2, 1)  # of a band of one value too
+        return mean.tolist(), np.sqrt(variance).tolist()
+
+    @property
+    def fill(self) -> tuple[int, ...]:
+        """What photos are padded with in training: near 0 once it is normalized."""
+        found = self.statistics
+        return TrainTransform.fill if found is None else tuple(round(mean) for mean in found[0])
+
     def train_transform(self) -> TrainTransform | CustomTransform:
         """Return the augmentation of training photos."""
         config = self.config
@@ -101,6 +128,7 @@ class SegmentationData(pl.LightningDataModule):
             turn=config.turn and config.augment,
             color=config.colour if config.augment else 0,
             void=self.source.void,
+            fill=self.fill,
         )
         if config.transform is None:
             return own
@@ -134,7 +162,7 @@ class SegmentationData(pl.LightningDataModule):
         ids, config, cache = self.split_ids(split), self.config, None
         collate: Any = group_by_size
         if transform is not None:
-            collate = partial(pad_and_stack, fill=TrainTransform.fill, void=self.source.void)
+            collate = partial(pad_and_stack, fill=self.fill, void=self.source.void)
             if config.cache == "features":
                 collate = group_by_size  # padding would change features near it
             if config.cache == "disk":

@@ -19,13 +19,14 @@ from torch import Tensor
 from toyfcn.config.data import FolderConfig
 from toyfcn.data.class_files import class_names
 from toyfcn.data.color_masks import read_colors
-from toyfcn.data.image_io import Scale, read_mask
+from toyfcn.data.image_io import read_mask
 from toyfcn.data.labels import value_table
 from toyfcn.data.layout import MASKS, PHOTOS, Naming, Place, below
 from toyfcn.data.layout_search import advice
 from toyfcn.data.locations import refuse_missing
 from toyfcn.data.pairs import found_pairs, read_pairs, without_flag
 from toyfcn.data.palettes import Color, class_palette, triple
+from toyfcn.data.scale import Scale
 from toyfcn.data.source import VOID, FileSource
 from toyfcn.data.splits import DRAWN, draw_splits, id_fault
 from toyfcn.text import some
@@ -57,7 +58,8 @@ class FolderSource(FileSource):
     @property
     def reading(self) -> str:
         """All that decides what a photo's and a mask's files stand for, as text."""
-        return f"{super().reading} {self.colors} {self.void_color} {self.has_void} {self.scale}"
+        colors = f"{self.colors} {self.void_color}"
+        return f"{super().reading} {colors} {self.has_void} {self.scale} {self.channels}"
 
     @property
     def layout(self) -> str:
@@ -259,6 +261,7 @@ def folder_source(config: FolderConfig) -> FolderSource:
         fractions=(config.val_fraction, config.test_fraction) if drawn else None,
         split_seed=config.split_seed,
         scale=Scale(config.black, config.white),
+        channels=config.channels,
     )
     warn_of_values(source)
     return source

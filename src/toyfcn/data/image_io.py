@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 import re
 import warnings
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import simplejpeg
@@ -27,11 +26,12 @@ from torchvision.io import ImageReadMode, decode_png
 
 from toyfcn.data.layout import HEIF
 from toyfcn.data.png import MAX_PIXELS, plain_png
+from toyfcn.data.scale import AS_STORED, Scale, has_16_bits, stored_mode, to_8_bits, warn_once
+from toyfcn.data.tiff import needs_tifffile, opened_tiff
 
 # so Pillow need not warn; not set aside for each photo, which would repeat all other warnings
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-log = logging.getLogger(__name__)
-told: set[str] = set()  # warnings that this process has given
+FIRST_FRAME = "the first frame of photos with several is taken, as of %s"
 TURNS = {  # what makes a picture upright, by its EXIF orientation: as ImageOps.exif_transpose does
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -43,19 +43,13 @@ TURNS = {  # what makes a picture upright, by its EXIF orientation: as ImageOps.
 }
 
 
-class Scale(NamedTuple):
-    """What is black and what white in a photo of more than 8 bits; None: 65535 of 16 bits."""
+class Header(NamedTuple):
+    """What a photo's header says, as it is stored: sides in pixels, channels, 16 bits of each."""
 
-    black: float = 0
-    white: float | None = None
-
-    @property
-    def white_of_16_bits(self) -> float:
-        """What is white in a photo of 16 bits."""
-        return 65535 if self.white is None else self.white
-
-
-AS_STORED = Scale()
+    height: int
+    width: int
+    channels: int
+    deep: bool
 
 
 @cache
@@ -84,109 +78,117 @@ def opened(
     """
     if path.suffix.lower() in HEIF:
         register_heif()
+    with (
+        naming(path, what),
+        # of a path, Pillow would map turned TIFFs into memory with their sides exchanged
+        path.open("rb") if coded is None else io.BytesIO(coded) as file,
+        Image.open(file) as image,
+    ):
+        if image.width * image.height > limit:
+            raise ValueError(
+                f"it claims {image.width} x {image.height} pixels, and {limit:,} are the most"
+            )
+        yield image
+
+
+@contextlib.contextmanager
+def naming(path: Path, what: str) -> Iterator[None]:
+    """Say of whatever goes wrong which file could not be read."""
     try:
-        with (
-            # of a path, Pillow would map turned TIFFs into memory with their sides exchanged
-            path.open("rb") if coded is None else io.BytesIO(coded) as file,
-            Image.open(file) as image,
-        ):
-            if image.width * image.height > limit:
-                raise ValueError(
-                    f"it claims {image.width} x {image.height} pixels, and {limit:,} are the most"
-                )
-            yield image
+        yield
     except Exception as error:  # decoders raise anything over damaged bytes
         raise ValueError(f"cannot read the {what} {path}: {reason_of(error)}") from None
 
 
-def read_image(path: Path, scale: Scale = AS_STORED, limit: int = MAX_PIXELS) -> Tensor:
-    """Decode a photo to uint8 RGB (3, H, W), upright by its EXIF (or XMP) orientation.
+def read_image(
+    path: Path, scale: Scale = AS_STORED, channels: int = 3, limit: int = MAX_PIXELS
+) -> Tensor:
+    """Decode a photo to uint8 (channels, H, W), upright by its EXIF (or XMP) orientation.
 
+    Photos of three channels are RGB, whatever the file's mode; others have the file's own bands.
     Values of more than 8 bits are brought from ``scale`` to 0..255; the first photo with others
     beyond it is warned of.
 
     Raises:
-        ValueError: the file cannot be decoded, claims more than ``limit`` pixels, or holds
-            values of 32 bits and ``scale`` does not say what is white.
+        ValueError: the file cannot be decoded, claims more than ``limit`` pixels, has another
+            number of channels, or holds values of 32 bits and ``scale`` does not say what is white.
     """
-    try:
+    with naming(path, "photo"):
         coded = path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"cannot read the photo {path}: {reason_of(error)}") from None
-    with opened(path, "photo", coded, limit) as image:
-        pixels = rgb(image, coded, scale, path)
-        if (turn := turn_of(image)) is not None:
-            pixels = np.array(Image.fromarray(pixels).transpose(turn))
-        return torch.from_numpy(pixels).permute(2, 0, 1)
+        if by_tifffile := needs_tifffile(io.BytesIO(coded), channels):
+            with opened_tiff(io.BytesIO(coded), limit) as bands:
+                pixels, turn = bands.values(), TURNS.get(bands.orientation)
+                if bands.more:
+                    warn_once(FIRST_FRAME, path)
+            if channels == 3 and bands.colors:
+                pixels = pixels[..., :3]  # without what lies behind red, green and blue
+            pixels = pixels if pixels.dtype == np.uint8 else to_8_bits(pixels, scale, path)
+    if not by_tifffile:
+        with opened(path, "photo", coded, limit) as image:
+            pixels = decoded(image, coded, scale, path, channels)
+            turn = turn_of(image)
+    if pixels.shape[2] != channels:
+        raise ValueError(f"{path} has {pixels.shape[2]} channels, but data.channels={channels}")
+    if turn is not None:
+        bands_of = [pixels] if channels == 3 else np.moveaxis(pixels, 2, 0)
+        pixels = np.dstack([np.asarray(Image.fromarray(one).transpose(turn)) for one in bands_of])
+    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)
 
 
-def rgb(image: Image.Image, coded: bytes, scale: Scale, path: Path) -> NDArray[np.uint8]:
-    """Decode an opened photo as it is stored: uint8 (H, W, 3)."""
-    if image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB"):
+def decoded(
+    image: Image.Image, coded: bytes, scale: Scale, path: Path, channels: int
+) -> NDArray[np.uint8]:
+    """Decode an opened photo as it is stored: uint8 (H, W, 3) if 3 channels are wanted.
+
+    Otherwise (H, W, C) of the C bands that it has; a palette's colors are three.
+    """
+    if channels == 3 and image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB"):
         with contextlib.suppress(ValueError):  # Pillow then says what is wrong
             found: NDArray[np.uint8] = simplejpeg.decode_jpeg(coded)
             return found
     if getattr(image, "is_animated", False):
-        warn_once("the first frame of photos with several is taken, as of %s", path)
-    if image.mode in ("I", "F") or has_16_bits(image):
-        return to_8_bits(image, coded, scale, path)
-    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+        warn_once(FIRST_FRAME, path)
+    gray = image.mode in ("I", "F") or image.mode.startswith("I;16")
+    if gray or (image.format == "PNG" and has_16_bits(image)):
+        pixels = to_8_bits(deep_values(image, coded, channels), scale, path)
+        # of fewer bits, Pillow itself inverts those where white is zero
+        inverted = getattr(image, "tag_v2", {}).get(ExifTags.Base.PhotometricInterpretation) == 0
+        return 255 - pixels if inverted else pixels
+    if image.mode == "1" and channels != 3:
+        image = image.convert("L")
+    elif channels == 3 or image.mode == "P":
+        image = image if image.mode == "RGB" else image.convert("RGB")
+    return np.atleast_3d(np.array(image))
 
 
-def to_8_bits(image: Image.Image, coded: bytes, scale: Scale, path: Path) -> NDArray[np.uint8]:
-    """Decode a photo of 16 or 32 bits a channel, scaled to 8: uint8 (H, W, 3).
+def deep_values(image: Image.Image, coded: bytes, channels: int) -> NDArray[Any]:
+    """Decode an opened photo of 16 or 32 bits a channel: (H, W, C), gray as RGB if C is to be 3.
 
     Pillow keeps more than 8 bits of gray alone; of colors, torchvision reads those of a PNG.
     """
-    if scale.white is None and image.mode in ("I", "F"):
-        raise ValueError(
-            f"its mode is {image.mode}, which does not say what white is: set data.white, and "
-            "data.black unless it is 0"
-        )
-    black, white = scale.black, scale.white_of_16_bits
     if image.format == "PNG" and image.mode != "I":
         image.load()  # which refuses what torchvision lets pass, and finds a late orientation
         data = torch.frombuffer(bytearray(coded), dtype=torch.uint8)
-        deep = decode_png(data, ImageReadMode.RGB).permute(1, 2, 0).numpy()
-    elif image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        deep = np.repeat(np.asarray(image)[..., None], 3, axis=2)
-    elif (black, white) == (0, 65535):
-        return np.array(image.convert("RGB"))  # the upper 8 bits
-    else:
-        raise ValueError(f"data.white={white:g} needs 16-bit colors as PNG, not {image.format}")
-    inside = (deep >= black) & (deep <= white)
-    if not inside.all():
-        low, high = np.nanmin(deep), np.nanmax(deep)
-        warn_once(
-            "photos hold values beyond data.black=%g and data.white=%g, which are cut off: those "
-            "of %s are from %g to %g",
-            *(black, white, path, low, high),
-        )
-    scaled = np.nan_to_num(deep.astype(np.float64), nan=black).clip(black, white) - black
-    pixels = np.asarray(np.floor(scaled * 255 / (white - black) + 0.5), np.uint8)
-    # of fewer bits, Pillow itself inverts those where white is zero
-    inverted = getattr(image, "tag_v2", {}).get(ExifTags.Base.PhotometricInterpretation) == 0
-    return 255 - pixels if inverted else pixels
+        mode = ImageReadMode.RGB if channels == 3 else ImageReadMode.UNCHANGED
+        deep: NDArray[Any] = decode_png(data, mode).permute(1, 2, 0).numpy()
+        return deep
+    return np.repeat(np.asarray(image)[..., None], 3 if channels == 3 else 1, axis=2)
 
 
-def warn_once(message: str, *about: object) -> None:
-    """Warn of something, the first time in this process."""
-    if message not in told:
-        told.add(message)
-        log.warning(message, *about)
+def read_header(path: Path, channels: int = 3, limit: int = MAX_PIXELS) -> Header:
+    """Read the header of a photo of which ``channels`` channels are wanted.
 
-
-def has_16_bits(image: Image.Image) -> bool:
-    """Tell whether an opened, not yet loaded picture stores 16 bits a channel."""
-    return "16" in stored_mode(image)
-
-
-def stored_mode(image: Image.Image) -> str:
-    """Return how an opened, not yet loaded picture stores its pixels: Pillow's raw mode."""
-    tiles = getattr(image, "tile", None)
-    args = tiles[0].args if tiles else None
-    first = args[0] if isinstance(args, tuple) and args else args
-    return first if isinstance(first, str) else ""
+    Raises:
+        ValueError: the file is not a picture, or claims more than ``limit`` pixels.
+    """
+    with naming(path, "photo"), path.open("rb") as file:
+        if needs_tifffile(file, channels):
+            with opened_tiff(file, limit) as bands:
+                height, width, count = (bands.extent(axis) for axis in ("Y", "X", ""))
+                return Header(height, width, count, bands.part.dtype.itemsize == 2)
+    with opened(path, "photo", limit=limit) as image:
+        count = 3 if image.mode == "P" else len(image.getbands())
+        return Header(image.height, image.width, count, has_16_bits(image))
 
 
 def turn_of(image: Image.Image) -> Image.Transpose | None:
@@ -201,18 +203,23 @@ def turn_of(image: Image.Image) -> Image.Transpose | None:
         return None
 
 
-def image_size(path: Path) -> tuple[int, int]:
+def image_size(path: Path, channels: int = 3) -> tuple[int, int]:
     """Return the (height, width) of a picture when upright; of a JPEG, only the header is read.
 
     Raises:
         ValueError: the file is not a picture.
     """
-    with opened(path, "photo") as image:
-        if image.format not in ("JPEG", "MPO"):
-            image.load()
-        turn = turn_of(image)
-        sideways = turn is not None and turn not in (TURNS[2], TURNS[3], TURNS[4])
-        return (image.width, image.height) if sideways else (image.height, image.width)
+    with naming(path, "photo"), path.open("rb") as file:
+        if by_tifffile := needs_tifffile(file, channels):
+            with opened_tiff(file, MAX_PIXELS) as bands:
+                size, turn = (bands.extent("Y"), bands.extent("X")), TURNS.get(bands.orientation)
+    if not by_tifffile:
+        with opened(path, "photo") as image:
+            if image.format not in ("JPEG", "MPO"):
+                image.load()
+            size, turn = (image.height, image.width), turn_of(image)
+    sideways = turn is not None and turn not in (TURNS[2], TURNS[3], TURNS[4])
+    return size[::-1] if sideways else size
 
 
 def read_mask(path: Path) -> Tensor:

@@ -9,10 +9,8 @@ from pathlib import Path
 
 from toyfcn.data.folder import FolderSource
 from toyfcn.data.image_io import (
-    Scale,
-    has_16_bits,
-    opened,
     palette_in_header,
+    read_header,
     read_mask_and_palette,
 )
 from toyfcn.data.palettes import (
@@ -22,6 +20,7 @@ from toyfcn.data.palettes import (
     used_colors,
     warn_of_reordered_voc,
 )
+from toyfcn.data.scale import Scale
 from toyfcn.data.source import FileSource, Source
 
 JPEG = (".jpg", ".jpeg", ".jfif")  # which have 8 bits
@@ -29,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 def check(source: Source, ids: Iterable[str]) -> None:
-    """Check the headers of photos and masks that are to be read: palettes, and bits a channel.
+    """Check the headers of photos and masks that are to be read: palettes, channels and their bits.
 
     Where they are no files, the first pair is read.
     """
@@ -38,7 +37,11 @@ def check(source: Source, ids: Iterable[str]) -> None:
         source.pair(names[0])
         return
     refuse_odd_palettes(source, names)
-    tell_of_16_bits(map(source.image_path, names), source.scale)
+    photos = [source.image_path(name) for name in names]
+    tell_of_16_bits(photos, source.scale, source.channels)
+    for path in photos if source.channels != 3 else ():  # where 3 are wanted, all become RGB
+        if (found := read_header(path, source.channels).channels) != source.channels:
+            raise ValueError(f"{path} has {found} channels, but data.channels={source.channels}")
 
 
 def refuse_odd_palettes(source: FileSource, ids: Iterable[str]) -> None:
@@ -96,10 +99,11 @@ def refuse_void_only(source: Source, splits: Mapping[str, Sequence[str]], train:
 def tell_of_16_bits(
     photos: Iterable[Path],
     scale: Scale,
+    channels: int,
     advice: str = "set it to the largest value that yours can have, such as 4095 of 12 bits",
 ) -> None:
     """Warn once if photos have 16 bits a channel, for which a value of white must be known."""
-    deep = [path for path in photos if path.suffix.lower() not in JPEG and is_deep(path)]
+    deep = [path for path in photos if path.suffix.lower() not in JPEG and is_deep(path, channels)]
     if deep:
         log.warning(
             "%d photos have 16 bits a channel (the first is %s), scaled so that data.white=%g is "
@@ -111,8 +115,8 @@ def tell_of_16_bits(
         )
 
 
-def is_deep(path: Path) -> bool:
+def is_deep(path: Path, channels: int) -> bool:
     """Tell whether a photo has 16 bits a channel, by its header."""
-    with contextlib.suppress(ValueError), opened(path, "photo") as image:
-        return has_16_bits(image)
+    with contextlib.suppress(ValueError):
+        return read_header(path, channels).deep
     return False

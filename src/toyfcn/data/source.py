@@ -15,13 +15,12 @@ import torch
 from torch import Tensor
 
 from toyfcn.data.image_io import (
-    AS_STORED,
-    Scale,
     image_size,
     read_image,
     read_mask_and_palette,
 )
 from toyfcn.data.palettes import ADVICE, color_list, palette, unexpected, used_colors
+from toyfcn.data.scale import AS_STORED, Scale
 from toyfcn.data.splits import id_fault, no_file, read_lines, sound_ids
 
 VOID = 255  # label of pixels that are neither learned nor scored
@@ -34,7 +33,8 @@ class Source(ABC):
 
     It is sent to loader workers, so it holds names only. ``palette`` are the colors of the labels
     in pictures, red, green and blue of each of 256; ``void`` is the ignore index. ``table`` is the
-    label of each of 256 values that masks hold (see labels.py); empty: they are the labels.
+    label of each of 256 values that masks hold (see labels.py); empty: they are the labels. Photos
+    have so many ``channels``, RGB if three.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Source(ABC):
     palette: tuple[int, ...] = tuple(palette())
     void: int = VOID
     table: tuple[int, ...] = ()
+    channels: int = 3
 
     @abstractmethod
     def ids(self, split: str) -> tuple[str, ...]:
@@ -53,7 +54,7 @@ class Source(ABC):
 
     @abstractmethod
     def image(self, name: str) -> Tensor:
-        """Read the photo of an id: uint8 (3, H, W), RGB."""
+        """Read the photo of an id: uint8 (channels, H, W)."""
 
     @abstractmethod
     def read_labels(self, name: str) -> Tensor:
@@ -193,15 +194,15 @@ class FileSource(Source):
 
     def size(self, name: str) -> tuple[int, int]:
         """Return (height, width) of the photo of an id, by its header."""
-        return image_size(self.image_path(name))
+        return image_size(self.image_path(name), self.channels)
 
     def identity(self, name: str) -> str:
         """Return the name and the size in bytes of a photo: many are called 0001."""
         return f"{name}/{self.image_path(name).stat().st_size}"
 
     def image(self, name: str) -> Tensor:
-        """Read the photo of an id: uint8 (3, H, W), RGB."""
-        return read_image(self.image_path(name), self.scale)
+        """Read the photo of an id: uint8 (channels, H, W)."""
+        return read_image(self.image_path(name), self.scale, self.channels)
 
     def read_labels(self, name: str) -> Tensor:
         """Read the mask of an id as its file has it, values not yet checked: uint8 (H, W).

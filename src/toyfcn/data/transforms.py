@@ -1,7 +1,7 @@
 """Photo and mask together: the working resolution, and the augmentations of training.
 
-Photos are uint8 RGB (3, H, W) and stay so; normalization belongs to the network. Masks are uint8
-(H, W) and are only ever resized by nearest neighbor, never interpolated.
+Photos are uint8 (C, H, W), RGB if C is 3, and stay so; normalization belongs to the network. Masks
+are uint8 (H, W) and are only ever resized by nearest neighbor, never interpolated.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def working_size(size: Sequence[int], short_side: int | None) -> tuple[int, int]
 
 
 def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize a uint8 photo (3, H, W) bilinearly, antialiased."""
+    """Resize a uint8 photo (C, H, W) bilinearly, antialiased."""
     if tuple(image.shape[-2:]) == tuple(size):
         return image
     resized: Tensor = V.resize_image(image, list(size), antialias=True)
@@ -65,10 +65,10 @@ class TrainTransform:
     turn: bool = False
     color: float = 0.0
     void: int = 255
-    fill: tuple[int, int, int] = (124, 116, 104)
+    fill: tuple[int, ...] = (124, 116, 104)
 
     def __call__(self, image: Tensor, mask: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """Transform a photo (3, H, W) and its mask (H, W), all randomness from ``seed`` alone."""
+        """Transform a photo (C, H, W) and its mask (H, W), all randomness from ``seed`` alone."""
         rng = np.random.default_rng(seed)
         size = working_size(mask.shape, self.short_side)
         low, high = self.scale
@@ -163,7 +163,7 @@ def shift_hue(image: Tensor, turns: float) -> Tensor:
 
 
 def filled(fill: Sequence[int], size: tuple[int, int]) -> Tensor:
-    """Return a picture of one color, uint8 (3, H, W)."""
+    """Return a picture of one color, uint8 (C, H, W)."""
     return torch.stack([torch.full(size, value, dtype=torch.uint8) for value in fill])
 
 

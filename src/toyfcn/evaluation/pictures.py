@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
+from torch import Tensor
 
 Pixels = NDArray[np.uint8]
 
@@ -20,6 +21,18 @@ MARKS = {
     "confused": (140, 40, 190),
 }
 HEADINGS = ("photo", "ground truth", "prediction", "errors: red, void: white")
+
+
+def shown(photo: Tensor, bands: Sequence[int] | None = None) -> Pixels:
+    """Return what pictures show of a photo, uint8 (C, H, W): red, green and blue (H, W, 3).
+
+    ``bands`` are three of its channels, or one in gray; None: the first three, or of fewer the
+    first.
+    """
+    pixels = photo.permute(1, 2, 0)
+    if bands is not None or len(photo) != 3:
+        pixels = pixels[..., list(bands or range(3 if len(photo) > 3 else 1))]
+    return pixels.expand(-1, -1, 3).contiguous().numpy()
 
 
 def colored(mask: Pixels, palette: Sequence[int]) -> Pixels:

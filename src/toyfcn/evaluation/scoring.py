@@ -23,7 +23,7 @@ from toyfcn.evaluation.bootstrap import RESAMPLES, intervals
 from toyfcn.evaluation.metrics import BoundaryIU, ConfusionMatrix, Scores, boundary, confusion
 from toyfcn.evaluation.own_metrics import OwnMetrics
 from toyfcn.evaluation.per_image import ImageCounts
-from toyfcn.evaluation.pictures import Pixels
+from toyfcn.evaluation.pictures import Pixels, shown
 from toyfcn.evaluation.test_time_augmentation import augmented_probabilities
 from toyfcn.hardware import device as device_of
 from toyfcn.hardware import process_count
@@ -213,7 +213,7 @@ def score(
 def scored(
     net: nn.Module, data: SegmentationData, ids: Iterable[str]
 ) -> Iterator[tuple[str, Tensor, Tensor, Tensor]]:
-    """Score photos of a data set: id, photo (3, H, W), target (H, W), scores (1, C, H, W)."""
+    """Score photos of a data set: id, photo (C, H, W), target (H, W), scores (1, C, H, W)."""
     device = next(net.parameters()).device
     for name in ids:
         photo, mask = data.source.pair(name)
@@ -224,10 +224,12 @@ def scored(
 def predictions(
     net: nn.Module, data: SegmentationData, ids: Iterable[str]
 ) -> Iterator[tuple[str, Pixels, Pixels, Pixels]]:
-    """Predict photos of a data set: id, photo (H, W, 3), target and labels (H, W), all uint8."""
+    """Predict photos of a data set: id, the photo as pictures show it (H, W, 3), target and
+    labels (H, W), all uint8.
+    """
     for name, photo, mask, scores in scored(net, data, ids):
         labels = scores.max(1).indices[0].byte().cpu().numpy()
-        yield name, photo.permute(1, 2, 0).numpy(), mask.numpy(), labels
+        yield name, shown(photo, data.config.show_bands), mask.numpy(), labels
 
 
 @contextmanager

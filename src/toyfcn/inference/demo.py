@@ -79,12 +79,12 @@ def look(predictor: Predictor, path: Path, megapixels: int) -> Found:
     Raises:
         ValueError: it cannot be read, or has more pixels than ``megapixels`` millions.
     """
-    image = read_image(path, predictor.scale, megapixels * 1_000_000)
+    image = read_image(path, predictor.scale, predictor.channels, megapixels * 1_000_000)
     labels, _, confidence = predictor.label(image, confidence=True)
     assert confidence is not None
     counts = np.bincount(labels.ravel(), minlength=len(predictor.classes)) / labels.size
     return Found(
-        pictures.fitted(image.permute(1, 2, 0).contiguous().numpy()),
+        pictures.fitted(pictures.shown(image, predictor.show_bands)),
         pictures.fitted(labels, Image.Resampling.NEAREST),
         pictures.fitted(confidence),
         {name: float(n) for name, n in zip(predictor.classes, counts, strict=True) if n},

@@ -117,6 +117,11 @@ def score_split(
             f"{source.name} has {len(source.classes)} ({source.classes[1]}, …)"
             f"{': set data.merge as it was trained' if merged else ''}"
         )
+    if source.channels != loaded.data.channels:
+        raise ValueError(
+            f"the checkpoint takes photos of {loaded.data.channels} channels, but data.channels="
+            f"{source.channels}"
+        )
     data = SegmentationData(source, config, loaded.model.short_side)
     preflight.check(source, data.split_ids(split))
     checkpoint.warn_of_trained(loaded, data, split)

@@ -20,6 +20,7 @@ from toyfcn.inference import export_formats as formats
 from toyfcn.inference.evaluate import as_trained
 from toyfcn.inference.export_benchmark import Candidate, benchmark, size_of_file, size_of_weights
 from toyfcn.inference.export_formats import OPENED, Examples, Inputs, Run, runner, seen
+from toyfcn.models.backbone import channels_of
 from toyfcn.models.folding import folded
 from toyfcn.runs import checkpoint
 from toyfcn.runs.checkpoint import Checkpoint
@@ -53,7 +54,7 @@ def run_command(config: ExportConfig) -> None:
     stem = Path(config.out or str(config.ckpt)).with_suffix("")
     stem.parent.mkdir(parents=True, exist_ok=True)
     files = {name: stem.with_suffix(SUFFIXES[name]) for name in as_list(config.format)}
-    given, facts = formats.examples(sized), metadata(loaded, sized)
+    given, facts = formats.examples(sized, loaded.data.channels), metadata(loaded, sized)
     write(net, given, config.output, facts, files)
     candidates = [Candidate("PyTorch, float32", size_of_weights(net), runner(net))]
     for name, path in files.items():
@@ -99,11 +100,14 @@ def refuse_missing_packages(wanted: Sequence[str]) -> None:
 
 def metadata(loaded: Checkpoint, sized: bool) -> dict[str, str]:
     """Return what a file tells about its network, each value as JSON."""
+    count = loaded.data.channels
+    kind = " RGB" if count == 3 else ""
     facts: dict[str, Any] = {
         "classes": loaded.classes,
         "palette": loaded.metadata["palette"],
         "short_side": loaded.model.short_side,
-        "input": "uint8 RGB (batch, 3, height, width), its short side brought to short_side",
+        "input": f"uint8{kind} (batch, {count}, height, width), its short side brought to "
+        "short_side",
     }
     if sized:
         facts["size"] = "int64 [height, width] of the photo before, which the labels have"
@@ -113,7 +117,7 @@ def metadata(loaded: Checkpoint, sized: bool) -> dict[str, str]:
 def write(
     net: nn.Module, given: Examples, output: str, facts: dict[str, str], files: dict[str, Path]
 ) -> None:
-    """Write a network for photos uint8 (B, 3, H, W) of any size; ``output`` names the result.
+    """Write a network for photos uint8 (B, C, H, W) of any size; ``output`` names the result.
 
     Labels of photos that were resized come at the photo's own size, which is a second input.
     """
@@ -134,8 +138,8 @@ def difference(run: Run, net: nn.Module) -> float:
     """Return the largest difference between a file and torch; for labels, the share wrong."""
     found, reference = [], runner(net)
     for index, (batch, height, width) in enumerate(SIZES):
-        rng = np.random.default_rng(index)
-        given: Inputs = {"photo": rng.integers(0, 256, (batch, 3, height, width), np.uint8)}
+        rng, shape = np.random.default_rng(index), (batch, channels_of(net), height, width)
+        given: Inputs = {"photo": rng.integers(0, 256, shape, np.uint8)}
         if isinstance(net, LabelsOfSize):
             given["size"] = np.array([2 * height, 2 * width])
         got, wanted = run(given), reference(given)
@@ -170,7 +174,7 @@ class Labels(nn.Module):
         self.net = net
 
     def forward(self, photo: Tensor) -> Tensor:
-        """Label photos (B, 3, H, W)."""
+        """Label photos (B, C, H, W)."""
         labels: Tensor = self.net(photo).max(1).indices.to(torch.uint8)
         return labels
 
@@ -183,7 +187,7 @@ class LabelsOfSize(nn.Module):
         self.net = net
 
     def forward(self, photo: Tensor, size: Tensor) -> Tensor:
-        """Label photos (B, 3, h, w) at ``size``, int64 [height, width]: uint8 (B, *size)."""
+        """Label photos (B, C, h, w) at ``size``, int64 [height, width]: uint8 (B, *size)."""
         height, width = size.tolist()
         torch._check(height > 0)
         torch._check(width > 0)

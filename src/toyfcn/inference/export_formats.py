@@ -19,24 +19,27 @@ from torch.fx.experimental import _config as symbolic_config
 
 from toyfcn.data.transforms import resize_image, working_size
 
-Inputs = dict[str, NDArray[Any]]  # photo, uint8 (B, 3, H, W); size, int64 [height, width]
+Inputs = dict[str, NDArray[Any]]  # photo, uint8 (B, C, H, W); size, int64 [height, width]
 Run = Callable[[Inputs], NDArray[Any]]
 # Without the activations, they would be computed in float between two conversions.
 QUANTIZED = ("Conv", "Add", "Clip", "Relu", "MaxPool")
 Examples = dict[str, tuple[Tensor, dict[int, Any]]]  # of each input, and its free axes
 
 
-def examples(sized: bool) -> Examples:
-    """Return inputs to trace with; ``sized`` networks take the size of their labels too."""
+def examples(sized: bool, channels: int) -> Examples:
+    """Return inputs to trace with; ``sized`` networks take the size of their labels too.
+
+    Photos have so many ``channels``.
+    """
     axes = {0: Dim("batch", min=1), 2: Dim("height", min=8), 3: Dim("width", min=8)}
-    found: Examples = {"photo": (torch.zeros(2, 3, 96, 128, dtype=torch.uint8), axes)}
+    found: Examples = {"photo": (torch.zeros(2, channels, 96, 128, dtype=torch.uint8), axes)}
     if sized:
         found["size"] = (torch.tensor([120, 160]), {})
     return found
 
 
 def seen(photo: Tensor, short_side: int | None, sized: bool) -> Inputs:
-    """Return the inputs of an exported network for a photo, uint8 (3, H, W)."""
+    """Return the inputs of an exported network for a photo, uint8 (C, H, W)."""
     size = (photo.shape[1], photo.shape[2])
     given: Inputs = {"photo": resize_image(photo, working_size(size, short_side))[None].numpy()}
     if sized:

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from toyfcn import hardware
 from toyfcn.config.inference import PredictConfig
 from toyfcn.config.option import as_list
 from toyfcn.config.trainer import TrainerConfig
-from toyfcn.data.image_io import opened, read_image, read_mask
+from toyfcn.data.image_io import read_header, read_image, read_mask
 from toyfcn.data.png import MAX_PIXELS, encode_png
 from toyfcn.data.preflight import tell_of_16_bits
 from toyfcn.evaluation import pictures
@@ -31,6 +32,7 @@ from toyfcn.inference.evaluate import warn_of_small_photos
 from toyfcn.inference.pipeline import Room, in_threads
 from toyfcn.inference.predictor import Pixels, Predictor
 from toyfcn.inference.sources import Photo, endings, find_photos, refuse_collisions, submission
+from toyfcn.inference.videos import frames, import_av
 from toyfcn.runs import checkpoint
 
 LARGEST = 1 << 31  # pixels of a photo that is seen in tiles
@@ -57,27 +59,61 @@ def run_command(config: PredictConfig) -> None:
     else:
         photos = find_photos(config.source, out)
     refuse_collisions(photos, out, config)
+    videos = [photo for photo in photos if photo.is_video]
+    photos = [photo for photo in photos if not photo.is_video]
+    if videos:
+        refuse_videos(videos[0], loaded.data.channels, config)
     predictor = Predictor(loaded, config.device, config.tile, config.overlap, config.test_views)
     if config.tile is not None:
         warn_of_small_photos(config.tile, predictor.short_side)
         Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit; ``LARGEST`` is ours
-    there = already_there(photos, out, config)
+    there = already_there(photos, videos, out, config)
     todo = [photo.path for photo in photos if photo not in there]
-    tell_of_16_bits(todo, predictor.scale, "so the checkpoint was trained; scale others before")
+    tell_of_16_bits(
+        *(todo, predictor.scale, predictor.channels),
+        advice="so the checkpoint was trained; scale others before",
+    )
     threads = torch.get_num_threads()
     job = Job(config, predictor, out, there, Room(threads))
-    found = in_threads(job, photos, min(threads, len(photos)))
-    done = list(track(found, "predicting", len(photos)))
+    found = in_threads(job, photos, max(1, min(threads, len(photos))))
+    done = list(track(found, "predicting", len(photos))) if photos else []
     failed = [one.error for one in done if one.error is not None]
-    write_common([one for one in done if one.error is None], predictor.classes, out, config)
+    for video in videos:
+        found = in_threads(job.of_frame, frames(video, job.is_there, failed), threads)
+        of_video = list(track(found, f"predicting {video.path.name}", total=None))
+        failed += [one.error for one in of_video if one.error is not None]
+        done += of_video
+    done = [one for one in done if one.error is None]
+    write_common(done, predictor.classes, out, config)
+    new = Counter("frame" if one.photo.frame else "photo" for one in done if one.photo not in there)
+    if videos and config.resume:
+        known = sum(photo.frame is not None for photo in there)
+        print(f"resume: {known} frames were there already")
+    counts = {"photo": photos, "frame": videos}
+    told = [f"{new[what]} {what}{'s' * (new[what] != 1)}" for what in counts if counts[what]]
     kind = "masks" if server else "masks and overlays"
-    count = len(todo) - len(failed)
-    print(f"wrote {kind} of {count} {'photo' if count == 1 else 'photos'} into {out}")
+    print(f"wrote {kind} of {' and '.join(told)} into {out}")
     if failed:
-        raise ValueError(f"{len(failed)} of {len(photos)} photos failed: " + "; ".join(failed))
+        every = f"{len(photos) + len(videos)} photos{' and videos' * bool(videos)}"
+        raise ValueError(f"{len(failed)} of {every} failed: " + "; ".join(failed))
 
 
-def already_there(photos: Sequence[Photo], out: Path, config: PredictConfig) -> set[Photo]:
+def refuse_videos(video: Photo, channels: int, config: PredictConfig) -> None:
+    """Check that frames of videos can be read, and be all that is asked for.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    if channels != 3:
+        raise ValueError(f"{video.path} is RGB, but the checkpoint takes {channels} channels")
+    if config.polygons == "labelme":
+        raise ValueError(f"polygons=labelme names the file of a photo: {video.path} is a video")
+    import_av()
+
+
+def already_there(
+    photos: Sequence[Photo], videos: Sequence[Photo], out: Path, config: PredictConfig
+) -> set[Photo]:
     """Return the photos that resume= leaves alone, and print how many they are.
 
     A file in the output folder tells what its masks were made by; it is written here.
@@ -91,12 +127,14 @@ def already_there(photos: Sequence[Photo], out: Path, config: PredictConfig) -> 
     note, there = out / MADE_BY, set[Photo]()
     if config.resume:
         there = {photo for photo in photos if is_there(photo, out, config)}
-        if there and read_json(note) != made_by:
+        begun = there or any((out / video.name / "000001.png").exists() for video in videos)
+        if begun and read_json(note) != made_by:
             raise ValueError(
                 f"resume=true: other checkpoints, tile= or test_views= have made the masks in "
                 f"{out}: choose another folder, or leave out resume="
             )
-        print(f"resume: {len(there)} of {len(photos)} photos are there already")
+        if photos:
+            print(f"resume: {len(there)} of {len(photos)} photos are there already")
     out.mkdir(parents=True, exist_ok=True)
     if config.format != "voc_server":
         write_json(note, made_by)
@@ -122,16 +160,31 @@ class Job:
         self.config, self.predictor, self.room = config, predictor, room
         self.out, self.there = out, there
 
-    def __call__(self, photo: Photo) -> Done:
-        """Predict a photo."""
+    def is_there(self, photo: Photo) -> bool:
+        """Tell whether a frame needs no prediction, and note it."""
+        if self.config.resume and is_there(photo, self.out, self.config):
+            self.there.add(photo)
+        return photo in self.there
+
+    def of_frame(self, frame: tuple[Photo, Tensor | None]) -> Done:
+        """Predict a frame of a video."""
+        return self(*frame)
+
+    def __call__(self, photo: Photo, image: Tensor | None = None) -> Done:
+        """Predict a photo; of one in a file, the image is read."""
         config, classes = self.config, self.predictor.classes
         limit = MAX_PIXELS if config.tile is None else LARGEST
         try:
             if photo not in self.there:
-                with opened(photo.path, "photo", limit=limit) as header:
-                    pixels = self.predictor.pixels((header.height, header.width))
-                with self.room.taken_by(pixels):
-                    labels = self.write(photo, read_image(photo.path, self.predictor.scale, limit))
+                predictor = self.predictor
+                if image is None:
+                    size = read_header(photo.path, predictor.channels, limit)[:2]
+                else:
+                    size = (image.shape[1], image.shape[2])
+                with self.room.taken_by(predictor.pixels(size)):
+                    if image is None:
+                        image = read_image(photo.path, predictor.scale, predictor.channels, limit)
+                    labels = self.write(photo, image)
             elif config.shares or config.polygons == "coco":
                 labels = read_mask(self.out / f"{photo.name}.png").numpy()
             else:
@@ -144,7 +197,7 @@ class Job:
         return Done(photo, labels.shape, np.asarray(counts).tolist(), parts)
 
     def write(self, photo: Photo, image: Tensor) -> Pixels:
-        """Label a photo (3, H, W), write all files of it, and return the labels."""
+        """Label a photo (C, H, W), write all files of it, and return the labels."""
         predictor, config = self.predictor, self.config
         labels, scores, confidence = predictor.label(image, config.scores, config.confidence)
         made = {".png": encode_png(labels, predictor.palette)}
@@ -160,7 +213,7 @@ class Job:
             shapes = polygons.labelme(seen_from, labels, predictor.classes)
             made[".json"] = json.dumps(shapes, ensure_ascii=False).encode()
         if config.format != "voc_server":
-            pixels = image.permute(1, 2, 0).contiguous().numpy()
+            pixels = pictures.shown(image, predictor.show_bands)
             drawn = pictures.overlay(pixels, labels, predictor.classes, predictor.palette)
             made["_overlay.png"] = encode_png(np.asarray(drawn))
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -181,11 +234,9 @@ def write_common(
         for one in done:
             total = sum(one.pixels)
             shares = [f"{count / total:.6f}" for count in one.pixels[: len(classes)]]
-            rows.writerow([one.photo.name + one.photo.path.suffix, *shares])
+            rows.writerow([one.photo.label, *shares])
         write_text(out / "shares.csv", table.getvalue())
     if config.polygons == "coco":
-        named = [
-            (one.photo.name + one.photo.path.suffix, one.size, one.annotations) for one in done
-        ]
+        named = [(one.photo.label, one.size, one.annotations) for one in done]
         text = json.dumps(polygons.coco(named, classes), ensure_ascii=False)
         write_text(out / "annotations.json", text + "\n")

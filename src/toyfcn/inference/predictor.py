@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from toyfcn import hardware
 from toyfcn.config.data import FolderConfig
 from toyfcn.config.inference import PredictConfig
-from toyfcn.data.image_io import AS_STORED, Scale, read_image
+from toyfcn.data.image_io import read_image
+from toyfcn.data.scale import AS_STORED, Scale
 from toyfcn.data.transforms import resize_image, working_size
 from toyfcn.evaluation.test_time_augmentation import Augmented
 from toyfcn.inference.pipeline import Room, in_threads
@@ -75,6 +76,7 @@ class Predictor:
         data, self.scale = loaded.data, AS_STORED  # of photos of more than 8 bits
         if isinstance(data, FolderConfig):
             self.scale = Scale(data.black, data.white)
+        self.channels, self.show_bands = data.channels, data.show_bands
         self.classes: list[str] = loaded.classes
         self.temperature: float = loaded.metadata.get("temperature", 1.0)
         self.palette: list[int] = list(loaded.metadata["palette"])
@@ -88,7 +90,8 @@ class Predictor:
     def predict(
         self, photo: Pixels | str | Path | list[Pixels | str | Path]
     ) -> Pixels | list[Pixels]:
-        """Return the label of each pixel, uint8 (H, W), of a photo: RGB uint8 (H, W, 3) or a file.
+        """Return the label of each pixel, uint8 (H, W), of a photo: uint8 (H, W, channels), RGB
+        if three, or a file.
 
         Of a list of photos, which may differ in size, a list.
 
@@ -97,7 +100,7 @@ class Predictor:
         """
         if isinstance(photo, list):
             return list(self.predict_many(photo))
-        return self.label(as_image(photo, self.scale)).labels
+        return self.label(self.image(photo)).labels
 
     def predict_many(self, photos: Iterable[Pixels | str | Path]) -> Iterator[Pixels]:
         """Yield what ``predict`` returns of each photo in turn, several computed side by side.
@@ -113,7 +116,7 @@ class Predictor:
         room = Room(threads)
 
         def job(photo: Pixels | str | Path) -> Pixels:
-            image = as_image(photo, self.scale)
+            image = self.image(photo)
             with room.taken_by(self.pixels((image.shape[1], image.shape[2]))):
                 return self.label(image).labels
 
@@ -121,7 +124,7 @@ class Predictor:
 
     @torch.inference_mode()
     def label(self, image: Tensor, scores: bool = False, confidence: bool = False) -> Labeled:
-        """Label a photo, uint8 (3, H, W); unless asked for, its scores are never all in memory."""
+        """Label a photo, uint8 (C, H, W); unless asked for, its scores are never all in memory."""
         size = (image.shape[1], image.shape[2])
         labels = torch.empty(size, dtype=torch.uint8)
         kept = torch.empty(len(self.classes), *size, dtype=torch.float16) if scores else None
@@ -147,8 +150,20 @@ class Predictor:
         height, width = (min(n, self.tile or n) for n in working_size(size, self.short_side))
         return max(height * width, size[0] * size[1] // 16)
 
+    def image(self, photo: Pixels | str | Path) -> Tensor:
+        """Return a photo of a file or an array as uint8 (C, H, W)."""
+        if isinstance(photo, str | Path):
+            return read_image(Path(photo), self.scale, self.channels)
+        array, count = np.asarray(photo), self.channels
+        if array.dtype != np.uint8 or array.shape[2:] != (count,) or not array.size:
+            raise ValueError(
+                f"a photo is an array of uint8 (height, width, {count}), not {array.dtype} "
+                f"{array.shape}"
+            )
+        return torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1)
+
     def seen(self, image: Tensor) -> Tensor:
-        """Return a photo (3, H, W) as the network sees it: (1, 3, h, w) on its device."""
+        """Return a photo (C, H, W) as the network sees it: (1, C, h, w) on its device."""
         size = working_size(image.shape[1:], self.short_side)
         return resize_image(image, size)[None].to(self.device)
 
@@ -162,7 +177,7 @@ class Predictor:
     @torch.inference_mode()
     def scores(self, photo: NDArray[np.uint8] | str | Path) -> Tensor:
         """Return the scores of each pixel before the softmax, float32 (classes, H, W)."""
-        image = as_image(photo, self.scale)
+        image = self.image(photo)
         size = (image.shape[1], image.shape[2])
         found: Tensor = self.net(self.seen(image), size)[0].cpu()
         return found
@@ -191,15 +206,3 @@ def load(
         ValueError: there is no such file, or none that toyfcn-train wrote.
     """
     return Predictor(checkpoint.load(ckpt, trust), accelerator, tile, overlap, test_views)
-
-
-def as_image(photo: NDArray[np.uint8] | str | Path, scale: Scale = AS_STORED) -> Tensor:
-    """Return a photo as uint8 (3, H, W)."""
-    if isinstance(photo, str | Path):
-        return read_image(Path(photo), scale)
-    array = np.asarray(photo)
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
-        raise ValueError(
-            f"a photo is an array of uint8 (height, width, 3), not {array.dtype} {array.shape}"
-        )
-    return torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1)

@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from glob import glob, has_magic
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from toyfcn.config.data import VOCConfig
@@ -20,14 +20,29 @@ from toyfcn.data.voc import CLASSES
 from toyfcn.inference.evaluate import as_trained
 from toyfcn.runs.checkpoint import Checkpoint
 
-SUFFIXES = {*PHOTOS, ".gif", ".ppm"}
+VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
+SUFFIXES = {*PHOTOS, ".gif", ".ppm", *VIDEOS}
 
 
 class Photo(NamedTuple):
-    """A photo, and what its results are called: a path without suffix, from ``out`` on."""
+    """A photo, and what its results are called: a path without suffix, from ``out`` on.
+
+    Or a video, whose results are in a folder of that name, or one frame of it, counted from 1.
+    """
 
     path: Path
     name: str
+    frame: int | None = None
+
+    @property
+    def is_video(self) -> bool:
+        """Whether it is a whole video."""
+        return self.frame is None and self.path.suffix.lower() in VIDEOS
+
+    @property
+    def label(self) -> str:
+        """What tables call it: with the photo's suffix."""
+        return self.name + (self.path.suffix if self.frame is None else "")
 
 
 def endings(config: PredictConfig) -> list[str]:
@@ -49,9 +64,13 @@ def refuse_collisions(photos: Sequence[Photo], out: Path, config: PredictConfig)
         ValueError: naming the photos.
     """
     made: dict[str, Path] = {}
+    films = {f"{photo.name}/": photo.path for photo in photos if photo.is_video}
     for photo in photos:
-        for name in (f"{photo.name}{end}" for end in endings(config)):
+        ends = ["/"] if photo.is_video else endings(config)
+        for name in (f"{photo.name}{end}" for end in ends):
             other = made.setdefault(name, photo.path)
+            if other == photo.path:  # or it lies in the folder of a video's frames
+                other = films.get(f"{PurePath(name).parent}/", other)
             if other != photo.path:
                 raise ValueError(
                     f"source={config.source}: {other} and {photo.path} would both be written to "

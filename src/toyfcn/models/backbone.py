@@ -20,7 +20,8 @@ PROBE = 8  # cells of the coarsest map, of the photo on which grids are traced
 class Backbone(nn.Module, ABC):
     """The feature extractor of a network: a classifier without its last layer, convolutionalized.
 
-    ``strides`` and ``channels`` describe its feature maps, finest first.
+    ``strides`` and ``channels`` describe its feature maps, finest first; photos have ``inputs``
+    channels.
 
     ``geometry`` says how it pads. ``same``: every layer pads, so that all maps are aligned with
     the photo and every crop offset is 0. ``paper``: the first convolution pads by 100, and layers
@@ -35,15 +36,16 @@ class Backbone(nn.Module, ABC):
     strides: Sequence[int]
     channels: Sequence[int]
     geometry: str
+    inputs: int = 3
     memory_format = torch.channels_last
 
     @abstractmethod
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Map normalized photos, float (B, 3, H, W), to the feature maps, finest first."""
+        """Map normalized photos, float (B, inputs, H, W), to the feature maps, finest first."""
 
     def grids(self) -> list[Grid]:
         """Return where the cells of each feature map lie in the photo, finest first."""
-        return trace(self, PROBE * max(self.strides))[1]
+        return trace(self, PROBE * max(self.strides), self.inputs)[1]
 
 
 def pad_to_multiple(x: Tensor, stride: int) -> Tensor:
@@ -56,20 +58,29 @@ class Normalize(nn.Module):
     """Subtract the mean and divide by the standard deviation of each channel.
 
     A layer of the network, so that the preprocessing is saved with the weights. ``mean`` and
-    ``std`` are those of the channels in 0..255.
+    ``std`` (1, C, 1, 1) are those of the channels in 0..255: ImageNet's of RGB, and of photos of
+    other ``channels`` what ``use`` is given.
     """
 
-    def __init__(
-        self,
-        mean: Sequence[float] = IMAGENET_MEAN,
-        std: Sequence[float] = IMAGENET_STD,
-    ) -> None:
+    def __init__(self, channels: int = 3) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+        self.register_buffer("mean", torch.empty(1, channels, 1, 1))
+        self.register_buffer("std", torch.empty(1, channels, 1, 1))
         self.mean: Tensor
         self.std: Tensor
+        rgb = channels == 3
+        self.use(*(IMAGENET_MEAN, IMAGENET_STD) if rgb else ([127.5] * channels, [64] * channels))
+
+    def use(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Normalize by this mean and standard deviation of each channel."""
+        for buffer, values in ((self.mean, mean), (self.std, std)):
+            buffer.copy_(torch.tensor(values).view(1, -1, 1, 1))
 
     def forward(self, image: Tensor) -> Tensor:
-        """Map photos (B, 3, H, W), RGB in 0..255 (uint8 or float), to floats around 0."""
+        """Map photos (B, C, H, W), in 0..255 (uint8 or float), to floats around 0."""
         return (image.to(self.mean.dtype) - self.mean).div_(self.std)
+
+
+def channels_of(net: nn.Module) -> int:
+    """Return the channels of the photos that a network takes."""
+    return next((len(part.mean[0]) for part in net.modules() if isinstance(part, Normalize)), 3)

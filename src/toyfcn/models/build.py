@@ -19,33 +19,39 @@ from toyfcn.models.vgg import AT_ONCE, VGGBackbone
 Network = FCN | UNet | CustomNetwork
 
 
-def build_network(config: ModelConfig, classes: int) -> Network:
-    """Return the network of a config for so many classes, with freshly initialized weights.
+def build_network(config: ModelConfig, classes: int, channels: int = 3) -> Network:
+    """Return the network of a config, with freshly initialized weights.
+
+    It labels photos of so many ``channels`` with so many ``classes``.
 
     Raises:
         ValueError: options that do not go together.
     """
+    config.refuse_channels(channels)
     if config.name == "custom":
-        return build_custom(config, classes)
+        return build_custom(config, classes, channels)
     if config.name == "unet":
-        channels = config.maps or UNET_MAPS
-        unet = UNet(UNetBackbone(config.width, config.norm, channels), classes)
+        maps = config.maps or UNET_MAPS
+        unet = UNet(UNetBackbone(config.width, config.norm, maps, channels), classes)
         return unet.to(memory_format=torch.channels_last)
     backbone: Backbone
     if config.name == "fcn_vgg16":
-        backbone = VGGBackbone(config.width, config.norm, config.dropout, config.geometry)
+        backbone = VGGBackbone(config.width, config.norm, config.dropout, config.geometry, channels)
     elif config.name == "fcn_torchvision":
         assert config.backbone is not None  # ModelConfig has seen to it
         backbone = BACKBONES[config.backbone](config.dropout)
     elif config.name == "fcn_timm":
         assert config.backbone is not None
-        backbone = TimmBackbone(config.backbone, config.dropout, config.conv_head, config.stride)
+        backbone = TimmBackbone(
+            config.backbone, config.dropout, config.conv_head, config.stride, channels
+        )
     else:
         backbone = LeNetBackbone(
             config.width,
             config.activation,
             config.norm,
             config.pool,
+            channels,
             geometry=config.geometry,
             maps=config.maps or LENET_MAPS,
         )

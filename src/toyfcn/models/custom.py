@@ -19,7 +19,7 @@ from toyfcn.text import fault
 class CustomNetwork(nn.Module):
     """Scores photos by someone else's network, whatever stride its scores have.
 
-    ``network`` maps photos (B, 3, H, W), normalized by ImageNet's mean and standard deviation, to
+    ``network`` maps photos (B, C, H, W), normalized (RGB by ImageNet's mean and deviation), to
     scores (B, classes, h, w), or to a dict that holds them as ``out``, as networks of torchvision
     do. Photos are padded at the right and the bottom to multiples of ``pad`` pixels; the scores are
     enlarged bilinearly to the padded photo and cropped.
@@ -30,9 +30,9 @@ class CustomNetwork(nn.Module):
 
     offset = 0  # of the photo in the enlarged scores
 
-    def __init__(self, network: nn.Module, pad: int) -> None:
+    def __init__(self, network: nn.Module, pad: int, channels: int = 3) -> None:
         super().__init__()
-        self.normalize = Normalize()
+        self.normalize = Normalize(channels)
         self.trunk, self.pad = network, pad
         self.heads = nn.ModuleList()  # its score layers are not told apart from the rest
         self.ups = nn.ModuleList()
@@ -52,7 +52,7 @@ class CustomNetwork(nn.Module):
         return self.pad
 
     def score_map(self, image: Tensor) -> Tensor:
-        """Score photos (B, 3, H, W), RGB in 0..255: scores of the padded photos, not enlarged."""
+        """Score photos (B, C, H, W) in 0..255: scores of the padded photos, not enlarged."""
         height, width = image.shape[-2:]
         right, bottom = -width % self.pad, -height % self.pad
         made = self.trunk(F.pad(self.normalize(image), (0, right, 0, bottom)))
@@ -60,7 +60,7 @@ class CustomNetwork(nn.Module):
         return scores
 
     def forward(self, image: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """Score photos (B, 3, H, W), RGB in 0..255, of any size from 1x1 up.
+        """Score photos (B, C, H, W) in 0..255, of any size from 1x1 up.
 
         Returns scores (B, classes, H, W), or interpolated bilinearly to ``size``: see ``FCN``.
         """
@@ -77,8 +77,11 @@ class CustomNetwork(nn.Module):
         return scores
 
 
-def build_custom(config: ModelConfig, classes: int) -> CustomNetwork:
+def build_custom(config: ModelConfig, classes: int, channels: int) -> CustomNetwork:
     """Return what ``model.target`` makes of ``classes=`` (or num_classes=) and model.args.
+
+    Photos that are not RGB are told it as ``channels=``, ``in_channels=`` or ``in_chans=``, if it
+    takes one of these.
 
     Raises:
         ValueError: it cannot be made, or does not map photos to scores.
@@ -88,21 +91,22 @@ def build_custom(config: ModelConfig, classes: int) -> CustomNetwork:
     maker = find(name, config.target)
     taken = inspect.signature(maker).parameters
     key = "num_classes" if "num_classes" in taken and "classes" not in taken else "classes"
-    network = call(name, maker, {key: classes} | args)
+    told = [key for key in ("channels", "in_channels", "in_chans") if key in taken]
+    inputs = {key: channels for key in told[:1] if channels != 3}
+    network = call(name, maker, {key: classes} | inputs | args)
     if not isinstance(network, nn.Module):
         raise ValueError(f"{name} returns a {type(network).__name__}, not an nn.Module")
     if not any(weights.requires_grad for weights in network.parameters()):
         raise ValueError(f"{name} has no weights that learn")
-    net = CustomNetwork(network, config.pad)
+    net = CustomNetwork(network, config.pad, channels)
     side = 2 * max(config.pad, 32)
     modes = {module: module.training for module in net.modules()}
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            found = net.eval().score_map(torch.zeros(1, 3, side, 2 * side))
+            found = net.eval().score_map(torch.zeros(1, channels, side, 2 * side))
     except Exception as error:  # whatever code of others may raise
-        raise ValueError(
-            f"{name} fails on photos of {side}x{2 * side} pixels: {fault(error)}"
-        ) from error
+        photos = f"photos of {side}x{2 * side} pixels and {channels} channels"
+        raise ValueError(f"{name} fails on {photos}: {fault(error)}") from error
     finally:
         for module, training in modes.items():
             module.training = training

@@ -69,7 +69,7 @@ class FCN(nn.Module):
             raise ValueError(
                 f"model.stride={stride}, but this backbone's strides are {list(backbone.strides)}"
             )
-        self.normalize, self.fusion = Normalize(), fusion
+        self.normalize, self.fusion = Normalize(backbone.inputs), fusion
         self.trunk = backbone  # this name is in the keys of every checkpoint
         finest = list(backbone.strides).index(stride)
         strides, channels = backbone.strides[finest:][::-1], backbone.channels[finest:][::-1]
@@ -101,14 +101,14 @@ class FCN(nn.Module):
         return max(self.backbone.strides)
 
     def score_map(self, image: Tensor) -> Tensor:
-        """Score photos (B, 3, H, W), RGB in 0..255, at the output stride, skips fused.
+        """Score photos (B, C, H, W) in 0..255, at the output stride, skips fused.
 
         Returns scores (B, classes, h, w), which the last deconvolution upsamples to the image.
         """
         return self.fuse(self.features(image))
 
     def features(self, image: Tensor) -> list[Tensor]:
-        """Return the backbone's feature maps of photos (B, 3, H, W), finest first."""
+        """Return the backbone's feature maps of photos (B, C, H, W), finest first."""
         layout = torch.channels_last if image.is_cuda else self.backbone.memory_format
         photo = self.normalize(image).contiguous(memory_format=layout)
         maps: list[Tensor] = self.backbone(photo)
@@ -128,7 +128,7 @@ class FCN(nn.Module):
         return scores
 
     def forward(self, image: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """Score photos (B, 3, H, W), RGB in 0..255 (uint8 or float), of any size from 1x1 up.
+        """Score photos (B, C, H, W) in 0..255 (uint8 or float), of any size from 1x1 up.
 
         Returns scores (B, classes, H, W), or interpolated bilinearly to ``size`` (height, width),
         for photos that were resized before the network saw them.

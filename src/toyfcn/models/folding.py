@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from toyfcn.models.backbone import channels_of
+
 N = TypeVar("N", bound=nn.Module)
-PROBE = (1, 3, 128, 128)  # of the photo on which is seen which layers follow each other
+SIDE = 128  # pixels of the photo on which is seen which layers follow each other
 TOLERANCE = 1e-3  # of the largest score on it
 
 
@@ -23,7 +25,8 @@ def folded(net: N) -> N:
     """
     # drawn without touching the generator of the caller
     generator = torch.Generator().manual_seed(0)
-    photo = torch.randint(0, 256, PROBE, dtype=torch.uint8, generator=generator)
+    shape = (1, channels_of(net), SIDE, SIDE)
+    photo = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
     photo = photo.to(next(net.parameters()).device)
     made = copy.deepcopy(net)
     pairs = followed(made, photo)

@@ -83,13 +83,15 @@ def united(grids: Sequence[Grid]) -> Grid:
     return replace(grids[0], start=(first + last) / 2, field=last - first)
 
 
-def trace(network: nn.Module, side: int) -> tuple[list[Tensor], list[Grid], dict[nn.Module, Grid]]:
-    """Run a network on a normalized photo (1, 3, side, side) of the meta device.
+def trace(
+    network: nn.Module, side: int, channels: int
+) -> tuple[list[Tensor], list[Grid], dict[nn.Module, Grid]]:
+    """Run a network on a normalized photo (1, channels, side, side) of the meta device.
 
     Returns the feature maps (without values) and their grids, and the grid behind each of its
     modules that has weights or moves cells, in order of use.
     """
-    photo = torch.empty(1, 3, side, side, device="meta")
+    photo = torch.empty(1, channels, side, side, device="meta")
     weights = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     modules: dict[nn.Module, Grid] = {}
     tracer = GridTracer(photo)

@@ -53,12 +53,12 @@ class LeNetBackbone(Backbone):
         activation: str = "tanh",
         norm: str = "none",
         pool: str = "max",
-        channels: int = 3,
+        inputs: int = 3,
         geometry: str = "same",
         maps: Sequence[int] = MAPS,
     ) -> None:
         super().__init__()
-        self.geometry = geometry
+        self.geometry, self.inputs = geometry, inputs
         c1, c3, c5, f6 = (max(1, round(n * width)) for n in maps)
         self.channels = (c1, f6)  # of the feature maps
         rest = 2 if geometry == "same" else 0
@@ -70,12 +70,12 @@ class LeNetBackbone(Backbone):
             conv = Convolution(inputs, outputs, kernel, padding, bias=norm == "none")
             return block(conv, norm, activation, pool if halve else None)
 
-        self.c1_s2 = layer(channels, c1, 5, first, halve=True)
+        self.c1_s2 = layer(inputs, c1, 5, first, halve=True)
         self.c3_s4 = layer(c1, c3, 5, rest, halve=True)
         self.c5, self.f6 = layer(c3, c5, 5, rest), layer(c5, f6, 1, 0)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Map normalized photos (B, 3, H, W) to the outputs of S2 and F6."""
+        """Map normalized photos (B, C, H, W) to the outputs of S2 and F6."""
         s2 = self.c1_s2(x)
         return [s2, self.f6(self.c5(self.c3_s4(s2)))]
 
@@ -114,10 +114,11 @@ class LeNet(nn.Module):
         norm: str = "none",
         pool: str = "max",
         maps: Sequence[int] = MAPS,
+        inputs: int = 3,
     ) -> None:
         super().__init__()
-        backbone = LeNetBackbone(width, activation, norm, pool, geometry="classifier", maps=maps)
-        self.normalize = Normalize()
+        backbone = LeNetBackbone(width, activation, norm, pool, inputs, "classifier", maps)
+        self.normalize = Normalize(inputs)
         self.c1_s2, self.c3_s4, self.c5 = backbone.c1_s2, backbone.c3_s4, backbone.c5
         convolution = backbone.f6[0]
         assert isinstance(convolution, nn.Conv2d)
@@ -128,7 +129,7 @@ class LeNet(nn.Module):
         nn.init.zeros_(self.output.bias)
 
     def forward(self, patch: Tensor) -> Tensor:
-        """Score patches (B, 3, 32, 32), RGB in 0..255: (B, classes)."""
+        """Score patches (B, C, 32, 32) in 0..255: (B, classes)."""
         x = self.c5(self.c3_s4(self.c1_s2(self.normalize(patch))))
         scores: Tensor = self.output(self.f6(x.flatten(1)))
         return scores

@@ -82,6 +82,9 @@ def load_weights(net: FCN, source: str) -> Transplant:
         given = torchvision_weights(backbone, source)
     else:
         given = vgg_weights(source)
+    if backbone.inputs != 3:  # it was set to what the training photos are like
+        own = net.state_dict()
+        given |= {name: own[name] for name in own if name.startswith("normalize.")}
     return copy_weights(net, given, f"model.weights={source}")
 
 

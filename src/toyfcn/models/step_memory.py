@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from toyfcn.models.backbone import channels_of
 from toyfcn.models.build import Network
 from toyfcn.models.fcn import FCN
 from toyfcn.models.kernels.upsampled_loss import UpsampledCrossEntropy, in_blocks
@@ -70,7 +71,7 @@ def step_memory(net: Network, classes: int, batch: int, size: tuple[int, int]) -
     learned = sum(p.numel() * p.element_size() for p in net.parameters() if p.requires_grad)
     net.train()
     with counter:
-        photos = torch.zeros(batch, 3, *size, dtype=torch.uint8, device="meta")
+        photos = torch.zeros(batch, channels_of(net), *size, dtype=torch.uint8, device="meta")
         target = torch.zeros(batch, *size, dtype=torch.uint8, device="meta")
         if isinstance(net, FCN):
             ones = torch.ones(classes, device="meta")

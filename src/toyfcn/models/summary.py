@@ -12,7 +12,7 @@ from rich.table import Table
 from torch import nn
 
 from toyfcn.config.inference import DescribeConfig
-from toyfcn.models.backbone import PROBE
+from toyfcn.models.backbone import PROBE, channels_of
 from toyfcn.models.build import Network, build_network
 from toyfcn.models.custom import CustomNetwork
 from toyfcn.models.fcn import FCN
@@ -49,7 +49,7 @@ def describe(config: DescribeConfig) -> None:
     if config.model.name == "custom":
         raise ValueError("model=custom: toyfcn-model lists the layers of toyfcn's own networks")
     with torch.device("meta"):
-        net = build_network(config.model, config.classes)
+        net = build_network(config.model, config.classes, config.channels)
     model, (height, width) = config.model, config.size
     name = f"{model.name} of {model.backbone}" if model.backbone else model.name
     title = f"{name}, stride {model.stride}, geometry {model.geometry}, {height}x{width}"
@@ -96,7 +96,7 @@ def megabytes(size: int) -> str:
 def layers(net: Network, size: tuple[int, int]) -> list[Row]:
     """Return a row for each layer that has weights or moves cells, in order of use.
 
-    Shapes come from running the network on a photo (1, 3, *size) on its own device, which may be
+    Shapes come from running the network on a photo (1, C, *size) on its own device, which may be
     ``meta``; grids come from models/geometry.py.
     """
     names = {module: name for name, module in net.named_modules()}
@@ -112,7 +112,7 @@ def layers(net: Network, size: tuple[int, int]) -> list[Row]:
     hooks = [module.register_forward_hook(add_row) for module in grids]
     device = next(net.parameters()).device
     with torch.no_grad():
-        net.eval()(torch.zeros(1, 3, *size, device=device))
+        net.eval()(torch.zeros(1, channels_of(net), *size, device=device))
     for hook in hooks:
         hook.remove()
     return rows
@@ -121,7 +121,7 @@ def layers(net: Network, size: tuple[int, int]) -> list[Row]:
 def positions(net: Network) -> tuple[dict[nn.Module, Grid], dict[nn.Module, int]]:
     """Return the grid of each layer's output, and the crop of those that are added to another."""
     assert not isinstance(net, CustomNetwork)
-    _, features, grids = trace(net.backbone, PROBE * max(net.backbone.strides))
+    _, features, grids = trace(net.backbone, PROBE * max(net.backbone.strides), net.backbone.inputs)
     grids |= dict(zip(net.heads, features[::-1], strict=False))  # the coarsest head first
     crops: dict[nn.Module, int] = {}
     if isinstance(net, FCN):

@@ -67,10 +67,16 @@ class TimmBackbone(Backbone):
     geometry = "same"
 
     def __init__(
-        self, name: str, dropout: float = 0.2, conv_head: bool = True, finest: int = 4
+        self,
+        name: str,
+        dropout: float = 0.2,
+        conv_head: bool = True,
+        finest: int = 4,
+        inputs: int = 3,
     ) -> None:
         super().__init__()
-        self.name, self.network, self.conv_head = name, create(name), conv_head
+        self.name, self.network, self.conv_head = name, create(name, inputs), conv_head
+        self.inputs = inputs
         self.dropout = nn.Dropout(dropout)
         for module in self.network.modules():
             if isinstance(module, import_timm().layers.Conv2dSame):
@@ -84,7 +90,7 @@ class TimmBackbone(Backbone):
             )
         side = PROBE * 32
         try:
-            features, self._grids, used = trace(self, side)
+            features, self._grids, used = trace(self, side, inputs)
         except (ValueError, AssertionError, RuntimeError) as error:
             reason = first_line(error, 120)
             raise ValueError(f"model.backbone={name} is no network for an FCN: {reason}") from None
@@ -100,7 +106,7 @@ class TimmBackbone(Backbone):
                 self.network.set_submodule(path, nn.Identity())  # a layer behind the features
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Map normalized photos (B, 3, H, W) to the feature maps, finest first."""
+        """Map normalized photos (B, C, H, W) to the feature maps, finest first."""
         x = pad_to_multiple(x, 32)
         if self.conv_head:
             last, features = self.network.forward_intermediates(x, indices=self.indices)
@@ -116,8 +122,8 @@ class TimmBackbone(Backbone):
         return self._grids
 
 
-def create(name: str) -> Any:
-    """Return timm's network of that name, freshly initialized, without its last layer.
+def create(name: str, inputs: int = 3) -> Any:
+    """Return timm's network of that name for photos of so many channels, without its last layer.
 
     Only timm's own names are taken: ``hf-hub:`` would download what a checkpoint names.
 
@@ -130,6 +136,6 @@ def create(name: str) -> Any:
         hint = f": did you mean {', '.join(close)}?" if close else ""
         raise ValueError(f"model.backbone={name} is not a network of timm {timm.__version__}{hint}")
     try:
-        return timm.create_model(name, pretrained=False, num_classes=0)
+        return timm.create_model(name, pretrained=False, num_classes=0, in_chans=inputs)
     except RuntimeError as error:  # such as an unknown tag of weights
         raise ValueError(f"model.backbone={name}: {first_line(error, 120)}") from None

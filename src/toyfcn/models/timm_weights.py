@@ -41,6 +41,7 @@ def timm_weights(backbone: TimmBackbone, source: str) -> dict[str, Tensor]:
         ValueError: the weights do not exist, cannot be read safely, or are of another network.
     """
     state = imagenet(backbone) if source == "imagenet" else read(Path(source).expanduser())
+    state = with_first_layer(state, backbone)
     if "_conv_stem.weight" in state:
         state = in_order(state, backbone.network.state_dict(), f"model.weights={source}")
     given = {f"trunk.network.{name}": value for name, value in state.items()}
@@ -72,6 +73,20 @@ def imagenet(backbone: TimmBackbone) -> dict[str, Tensor]:
             f"{hub or config.get('url') or 'elsewhere'}"
         ) from None
     state: dict[str, Tensor] = network.state_dict()
+    return state
+
+
+def with_first_layer(state: dict[str, Tensor], backbone: TimmBackbone) -> dict[str, Tensor]:
+    """Fit a first layer for RGB to other photos as timm does: repeated, or summed for one channel.
+
+    What each cell adds up stays of the same size.
+    """
+    first = backbone.network.pretrained_cfg["first_conv"]
+    for layer in (*([first] if isinstance(first, str) else first), "_conv_stem"):
+        weight = state.get(name := f"{layer}.weight")
+        if weight is not None and weight.shape[1] == 3 != backbone.inputs:
+            fitted = import_timm().models.adapt_input_conv(backbone.inputs, weight)
+            state = state | {name: fitted}
     return state
 
 

@@ -25,18 +25,26 @@ class UNetBackbone(Backbone):
     """Encoder and decoder: down by pools, up by 2x2 deconvolutions, with concatenated skips.
 
     ``maps`` are the channels of the levels, finest first, and ``width`` multiplies them; ``norm``
-    is ``none`` or ``batch``. Returns one feature map, of the photo's own size. Photos are padded
-    at the right and the bottom to whole cells of the coarsest level, so any size from 1x1 up works.
+    is ``none`` or ``batch``; photos have ``inputs`` channels. Returns one feature map, of the
+    photo's own size. Photos are padded at the right and the bottom to whole cells of the coarsest
+    level, so any size from 1x1 up works.
     """
 
     strides = (1,)
     geometry = "same"
 
-    def __init__(self, width: float = 1.0, norm: str = "batch", maps: Sequence[int] = MAPS) -> None:
+    def __init__(
+        self,
+        width: float = 1.0,
+        norm: str = "batch",
+        maps: Sequence[int] = MAPS,
+        inputs: int = 3,
+    ) -> None:
         super().__init__()
+        self.inputs = inputs
         levels = [max(1, round(n * width)) for n in maps]
         self.channels = (levels[0],)
-        self.downs = nn.ModuleList([nn.Sequential(*convolutions(3, levels[0], norm))])
+        self.downs = nn.ModuleList([nn.Sequential(*convolutions(inputs, levels[0], norm))])
         self.ups, self.joins = nn.ModuleList(), nn.ModuleList()
         for fine, coarse in itertools.pairwise(levels):
             self.downs.append(nn.Sequential(nn.MaxPool2d(2), *convolutions(fine, coarse, norm)))
@@ -44,7 +52,7 @@ class UNetBackbone(Backbone):
             self.joins.insert(0, nn.Sequential(*convolutions(2 * fine, fine, norm)))
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Map normalized photos (B, 3, H, W) to features (B, channels, H, W), the only ones."""
+        """Map normalized photos (B, C, H, W) to features (B, channels, H, W), the only ones."""
         height, width = x.shape[-2:]
         cell = 2 ** len(self.ups)
         whole = [(side + cell - 1) // cell * cell for side in (height, width)]
@@ -65,7 +73,7 @@ class UNet(nn.Module):
 
     def __init__(self, backbone: UNetBackbone, classes: int) -> None:
         super().__init__()
-        self.normalize = Normalize()
+        self.normalize = Normalize(backbone.inputs)
         self.trunk = backbone  # this name is in the keys of every checkpoint
         self.heads = nn.ModuleList([score_layer(backbone.channels[0], classes)])
 
@@ -80,7 +88,7 @@ class UNet(nn.Module):
         return 1 << len(self.backbone.ups)
 
     def forward(self, image: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """Score photos (B, 3, H, W), RGB in 0..255, of any size from 1x1 up.
+        """Score photos (B, C, H, W) in 0..255, of any size from 1x1 up.
 
         Returns scores (B, classes, H, W), or interpolated bilinearly to ``size``: see ``FCN``.
         """

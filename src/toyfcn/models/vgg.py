@@ -27,9 +27,8 @@ def scaled(count: int, width: float) -> int:
     return max(1, round(count * width))
 
 
-def convolutions(width: float, norm: str, padding: int) -> Named:
+def convolutions(width: float, norm: str, padding: int, inputs: int = 3) -> Named:
     """Yield conv1_1 to pool5 by name; conv1_1 is padded by ``padding``, the others by 1."""
-    inputs = 3
     for block, (channels, count) in enumerate(BLOCKS, 1):
         outputs = scaled(channels, width)
         for number in range(1, count + 1):
@@ -67,12 +66,13 @@ class VGGBackbone(Backbone):
         norm: str = "none",
         dropout: float = 0.5,
         geometry: str = "same",
+        inputs: int = 3,
     ) -> None:
         super().__init__()
-        self.geometry = geometry
+        self.geometry, self.inputs = geometry, inputs
         last, hidden = scaled(BLOCKS[-1][0], width), scaled(HIDDEN, width)
         self.channels = (scaled(BLOCKS[2][0], width), scaled(BLOCKS[3][0], width), hidden)
-        for name, module in convolutions(width, norm, 100 if geometry == "paper" else 1):
+        for name, module in convolutions(width, norm, 100 if geometry == "paper" else 1, inputs):
             self.add_module(name, module)
         bias = norm == "none"
         fc6 = nn.Conv2d(last, hidden, 7, padding=3 if geometry == "same" else 0, bias=bias)
@@ -82,7 +82,7 @@ class VGGBackbone(Backbone):
             self.add_module(f"{name}_dropout", nn.Dropout(dropout))
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Map normalized photos (B, 3, H, W) to the outputs of pool3, pool4 and fc7."""
+        """Map normalized photos (B, C, H, W) to the outputs of pool3, pool4 and fc7."""
         features = []
         for name, layer in self.named_children():
             x = layer(x)

@@ -138,7 +138,7 @@ def load(path: Paths, trust: Sequence[str] = ()) -> Checkpoint:
         raise ValueError(f"ckpt={path} is damaged: {first_line(error)}") from None
     refuse_untrusted(model, trust, f"ckpt={path}")
     try:
-        net = build_network(model, len(metadata["classes"]))
+        net = build_network(model, len(metadata["classes"]), data.channels)
         weights = {
             name.removeprefix("net."): value
             for name, value in content["state_dict"].items()
@@ -163,6 +163,8 @@ def averaged(members: dict[str, Checkpoint]) -> Checkpoint:
         for key in ("classes", "void"):
             if other.metadata[key] != first.metadata[key]:
                 raise ValueError(f"ckpt=: {path} and {first_path} differ in their {key}")
+        if other.data.channels != first.data.channels:
+            raise ValueError(f"ckpt=: {path} and {first_path} differ in data.channels")
         if other.model.short_side != first.model.short_side:
             raise ValueError(f"ckpt=: {path} and {first_path} differ in model.short_side")
     every = members.values()

@@ -32,8 +32,12 @@ def pretrain(config: TrainConfig, data: SegmentationData, weights: Tensor | None
     classes, void, steps = len(source.classes), source.void, recipe.pretrain_steps
     device = hardware.device(config.trainer.accelerator)
     net = LeNet(
-        classes, model.width, model.activation, model.norm, model.pool, maps=model.maps or MAPS
+        *(classes, model.width, model.activation, model.norm, model.pool),
+        maps=model.maps or MAPS,
+        inputs=source.channels,
     ).to(device)
+    if data.statistics is not None:
+        net.normalize.use(*data.statistics)
     weights = (torch.ones(classes) if weights is None else weights).to(device, torch.float32)
     optimizer = make_optimizer(net, recipe)
     schedule = learning_rate_schedule(optimizer, recipe, steps)
@@ -74,7 +78,7 @@ def batches(data: SegmentationData) -> Iterator[Batch]:
 def cut(batch: Batch, count: int, void: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Cut patches around pixels drawn at random from all that are labelled and far enough inside.
 
-    Returns uint8 (n, 3, 32, 32) and their labels, uint8 (n,): those of the pixels at (16, 16) of
+    Returns uint8 (n, C, 32, 32) and their labels, uint8 (n,): those of the pixels at (16, 16) of
     the patches; n is ``count``, or 0 where all is void.
 
     Raises:
@@ -91,7 +95,7 @@ def cut(batch: Batch, count: int, void: int, generator: torch.Generator) -> tupl
     centres = mask[:, half : height - half + 1, half : width - half + 1]
     places = (centres != void).nonzero()
     if not len(places):
-        return image.new_empty(0, 3, PATCH, PATCH), mask.new_empty(0)
+        return image.new_empty(0, image.shape[1], PATCH, PATCH), mask.new_empty(0)
     places = places[torch.randint(len(places), (count,), generator=generator)]
     which, top, left = places.T
     span = torch.arange(PATCH)

@@ -161,7 +161,7 @@ def fitted(proposal: Proposal, data: DataConfig, seen: Survey, classes: int) -> 
     """Add what depends on this machine: batch size and loader workers."""
     config, free, batch = proposal.config(data, 1), hardware.free_memory(), min(8, seen.photos)
     with torch.device("meta"):
-        net = build_network(config.model, classes)
+        net = build_network(config.model, classes, data.channels)
     side, largest = config.model.short_side or 0, config.data.scale[1]
     height, width = config.data.crop or (int(largest * side), int(1.5 * largest * side))
     while need := step_memory(net, classes, batch, (height, width)).peak:

@@ -235,7 +235,9 @@ def build(config: TrainConfig) -> Parts:
         trained_on.update(start.metadata.get("trained_on", ()))
 
     epoch_steps = -(-len(train_ids) // config.data.batch_size)
-    net = build_network(config.model, len(source.classes))
+    net = build_network(config.model, len(source.classes), source.channels)
+    if data.statistics is not None:
+        net.normalize.use(*data.statistics)
     refuse_too_small(config, net, data)
     steps = total_steps(config, epoch_steps)
     task = SegmentationTask(

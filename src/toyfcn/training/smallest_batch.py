@@ -9,7 +9,7 @@ from torch import nn
 
 from toyfcn.config.commands import TrainConfig
 from toyfcn.data.datamodule import SegmentationData
-from toyfcn.data.image_io import opened
+from toyfcn.data.image_io import read_header
 from toyfcn.data.source import FileSource, Source
 from toyfcn.data.transforms import working_size
 from toyfcn.models.build import Network
@@ -31,11 +31,11 @@ def refuse_too_small(config: TrainConfig, net: Network, data: SegmentationData) 
     seen = smallest_photos(config, data, look=lonely)
     for height, width, which in sorted(seen):
         if min(height, width) < ROOMY or lonely:
-            try_one(config, net, (photos, 3, height, width), which)
+            try_one(config, net, (photos, data.source.channels, height, width), which)
 
 
 def try_one(config: TrainConfig, net: Network, shape: tuple[int, ...], which: str) -> None:
-    """Send a batch (photos, 3, height, width) through the network as training does.
+    """Send a batch (photos, channels, height, width) through the network as training does.
 
     Raises:
         ValueError: the network fails on it.
@@ -94,5 +94,4 @@ def size_in_header(source: Source, name: str) -> tuple[int, int]:
     """Return a photo's height and width, or width and height where it is stored turned."""
     if not isinstance(source, FileSource):
         return source.size(name)
-    with opened(source.image_path(name), "photo") as image:
-        return image.height, image.width
+    return read_header(source.image_path(name), source.channels)[:2]

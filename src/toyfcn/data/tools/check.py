@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from toyfcn.data.folder import FolderSource
-from toyfcn.data.image_io import image_size, opened, read_mask_and_palette
+from toyfcn.data.image_io import image_size, opened, read_header, read_mask_and_palette
 from toyfcn.data.palettes import ADVICE, Used, disagreements, used_colors, warn_of_reordered_voc
 from toyfcn.data.preflight import tell_of_16_bits
 from toyfcn.data.progress import progress
@@ -63,6 +63,7 @@ class Report(TypedDict):
     distinct_sizes: int
     width: Span | None
     height: Span | None
+    channels: dict[str, int]
     mask_modes: dict[str, int]
     faults: list[Fault]
 
@@ -73,6 +74,7 @@ class Pair:
 
     faults: list[Fault] = field(default_factory=list)
     size: tuple[int, int] | None = None  # the photo's (height, width)
+    channels: int | None = None  # the photo's, as its file has them
     counts: Tensor | None = None  # pixels of each label: int64 (256,)
     mode: str | None = None  # the mask's
     colors: dict[int, Used] = field(default_factory=dict)  # of its palette, where masks compare
@@ -130,6 +132,7 @@ def read_pair(source: FileSource, name: str) -> Pair:
     photo, mask = source.image_path(name), source.mask_path(name)
     if is_there(pair, photo):
         try:
+            pair.channels = read_header(photo, source.channels).channels
             shape = source.image(name).shape
             pair.size = (shape[1], shape[2])
         except (ValueError, OSError) as error:
@@ -174,6 +177,7 @@ class Totals:
     counts: Tensor = field(default_factory=lambda: torch.zeros(256, dtype=torch.int64))
     present: Tensor = field(default_factory=lambda: torch.zeros(256, dtype=torch.int64))
     sizes: list[tuple[int, int]] = field(default_factory=list)  # (height, width) of the photos
+    channels: Counter[int] = field(default_factory=Counter)  # of the photos
     modes: Counter[str] = field(default_factory=Counter)
     colors: dict[Path, dict[int, Used]] = field(default_factory=dict)  # by mask
 
@@ -184,6 +188,8 @@ class Totals:
         self.faults += pair.faults
         if pair.size is not None:
             self.sizes.append(pair.size)
+        if pair.channels is not None:
+            self.channels[pair.channels] += 1
         if pair.mode is not None:
             self.modes[pair.mode] += 1
         if pair.counts is not None:
@@ -231,7 +237,7 @@ def check_source(
     if of_training and not any(of_training):
         reason = f"the training split {train_split} has no labeled pixel: all of it is void"
         faults.append(fault(source.list_path(train_split), reason))
-    tell_of_16_bits(map(source.image_path, labeled), source.scale)
+    tell_of_16_bits(map(source.image_path, labeled), source.scale, source.channels)
     return report_of(source, ids, len(names), totals, time.perf_counter() - start)
 
 
@@ -258,6 +264,7 @@ def report_of(
         "distinct_sizes": len(set(totals.sizes)),
         "width": span([width for _, width in totals.sizes]),
         "height": span([height for height, _ in totals.sizes]),
+        "channels": {str(count): found for count, found in totals.channels.most_common()},
         "mask_modes": dict(totals.modes.most_common()),
         "faults": totals.faults,
     }

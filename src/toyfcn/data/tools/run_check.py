@@ -62,6 +62,8 @@ def print_report(report: Report) -> None:
             low, middle, high = found["min"], found["median"], found["max"]
             print(f"{side + ':':<8}{low} to {high} pixels, median {middle:g}")
     print(f"sizes:  {report['distinct_sizes']} different")
+    kinds = (f"{name} channel{'s' * (name != '1')} {n}" for name, n in report["channels"].items())
+    print("photos: " + ", ".join(kinds))
     print("masks:  " + ", ".join(f"mode {mode} {n}" for mode, n in report["mask_modes"].items()))
     table = Table(box=None)
     table.add_column("class")
