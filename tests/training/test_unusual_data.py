@@ -50,12 +50,18 @@ SIZES = {f"{split}{i}": (40, 48) for split in ("train", "val", "test") for i in 
 
 @pytest.mark.parametrize("void", [("test",), ("val", "test")])
 def test_scores_that_do_not_exist_are_null_everywhere(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, void
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    void: tuple[str, ...],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
     overrides = draw(tmp_path / "data", SIZES, void)
     metrics = toyfcn.train([*overrides, "trainer.patience=5"], tmp_path / "run")
+    told = "val/miou is not defined in any validation: best.ckpt holds the last weights"
+    assert (told in caplog.text) is ("val" in void)
     assert metrics == json.loads((tmp_path / "run/metrics.json").read_text())
     assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "finished"
     for split, found in metrics.items():

@@ -189,6 +189,11 @@ class RunCheckpoints(Checkpoint):  # Lightning calls callbacks of this kind afte
         """The last validation has saved, if there are any; a signal since ends the run here."""
         if not trainer.limit_val_batches and self.save(trainer) and trainer.is_global_zero:
             atomic_copy(self.last, self.best)
+        if self.score is not None and math.isnan(self.score) and trainer.is_global_zero:
+            log.warning(
+                "val/%s is not defined in any validation: best.ckpt holds the last weights",
+                self.figure,
+            )
         self.between_steps = False
         self._leave_if_due(trainer)
         self.interruption.patient = False
