@@ -1,10 +1,14 @@
 """Photos a second of toyfcn-predict, beside the one-by-one way of before, in one process.
 
     TOYFCN_VOC=FOLDER python benchmarks/predict.py [CKPT] [--photos 200]
+    TOYFCN_VOC=FOLDER python benchmarks/predict.py --side 20000
 
 Both write masks and overlays of the same VOC2007 photos, in turns, from a checkpoint or from
 untrained networks; prints JSON. The one-by-one way reads, computes (on all threads) and writes each
 photo before the next, and compresses by Pillow; its labels are compared with ours.
+
+With ``--side`` one photo of so many pixels square is predicted in tiles, and the memory of its
+process compared with that of a photo of 1,000 x 1,000.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import io
 import json
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -104,18 +109,48 @@ def measure(ckpt: Path, photos: list[Path], folder: Path, rounds: int) -> dict[s
     return rates | {"ratio": ratio, "labels that differ": wrong / pixels}
 
 
+TILES = """
+import resource, sys, time
+from toyfcn.config.inference import PredictConfig
+from toyfcn.inference.predict import run_command
+ckpt, source, out = sys.argv[1:]
+start = time.perf_counter()
+run_command(PredictConfig(ckpt=ckpt, source=source, out=out, tile=512, overlap=64))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, time.perf_counter() - start)
+"""
+
+
+def memory(side: int, root: Path, folder: Path) -> dict[str, float]:
+    """Return the peak memory (GB) and seconds of predicting photos, each in its own process."""
+    ckpt = untrained(ModelConfig(), root, folder / "tiled.ckpt")
+    found: dict[str, float] = {}
+    Image.MAX_IMAGE_PIXELS = None
+    for pixels in (1000, side):
+        photo = folder / f"{pixels}.jpg"
+        Image.radial_gradient("L").resize((pixels, pixels)).convert("RGB").save(photo)
+        words = [sys.executable, "-c", TILES, str(ckpt), str(photo), str(folder / f"{pixels}")]
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        gigabytes, seconds = map(float, done.stdout.split()[-2:])
+        found |= {f"{pixels}: peak GB": gigabytes, f"{pixels}: s": seconds}
+    return found | {"GB above": found[f"{side}: peak GB"] - found["1000: peak GB"]}
+
+
 def main() -> None:
     """Measure a checkpoint, or the two networks."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("ckpt", nargs="?", type=Path)
     parser.add_argument("--photos", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--side", type=int, help="predict one photo of so many pixels square")
     args = parser.parse_args()
     root = Path(os.environ["TOYFCN_VOC"])
     photos = sorted((find_voc(root, 2007) / "JPEGImages").glob("*.jpg"))[: args.photos]
     found = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        if args.side:
+            print(json.dumps({"in tiles": memory(args.side, root, folder)}))
+            return
         ckpts = {str(args.ckpt): args.ckpt} if args.ckpt else {}
         for network, model in ({} if args.ckpt else NETWORKS).items():
             ckpts[network] = untrained(model, root, folder / f"{network}.ckpt")
