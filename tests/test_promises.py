@@ -23,7 +23,7 @@ from pytorch_lightning import Callback
 import toyfcn
 from toyfcn.cli import CONF
 from toyfcn.config.data import ShapesConfig
-from toyfcn.config.model import NOT_OF, STRIDES, ModelConfig
+from toyfcn.config.model import NOT_OF, STRIDES, TORCHVISION, ModelConfig
 from toyfcn.config.recipe import RecipeConfig
 from toyfcn.config.trainer import LoggerConfig, TrainerConfig
 from toyfcn.runs.resume import stored_config
@@ -143,6 +143,7 @@ def options() -> list[str]:
                 found += values(group, item)
     for name, strides in STRIDES.items():
         found += [f"model={name} model.stride={stride}" for stride in strides]
+    found += [f"model=fcn_torchvision model.backbone={name}" for name in TORCHVISION]
     return [f"{of_model(word)}{word}" for word in found]
 
 

@@ -11,8 +11,8 @@ from toyfcn.config.option import Checked, option
 STRIDES = {  # the output strides of each network
     "fcn_lenet": (4, 2),
     "fcn_vgg16": (32, 16, 8),
-    "fcn_torchvision": (32, 16, 8),
     "fcn_timm": (32, 16, 8, 4),
+    "fcn_torchvision": (32, 16, 8),
     "unet": (1,),
     "custom": (1,),
 }
