@@ -11,6 +11,8 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from toyfcn.config.model import NOT_OF
+
 
 def register() -> None:
     """Make the resolvers known to OmegaConf."""
@@ -26,7 +28,7 @@ def register() -> None:
 
 def narrow(model: str) -> float:
     """Return a model.width for a quick trial: networks of libraries and of one's own have none."""
-    return 1.0 if model in ("fcn_torchvision", "fcn_timm", "custom") else 0.25
+    return 1.0 if "width" in NOT_OF[model] else 0.25
 
 
 def window(short_side: int | None) -> list[int] | None:

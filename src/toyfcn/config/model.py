@@ -16,25 +16,20 @@ STRIDES = {  # the output strides of each network
     "unet": (1,),
     "custom": (1,),
 }
-OF_FCN = (
-    *("geometry", "upsample", "upsample_learned", "upsample_init", "last_learned"),
-    "fusion",
-)
+UPSAMPLING = ("upsample", "upsample_learned", "upsample_init", "last_learned")
+OF_FCN = (*UPSAMPLING, "geometry", "fusion")
 OF_TIMM = ("backbone", "conv_head")
-OF_OURS = ("width", "maps", "geometry", "activation", "norm", "pool", "at_once")
-TORCHVISION = ("alexnet", "googlenet")
+OF_LAYERS = ("width", "maps", "geometry", "activation", "norm", "pool", "at_once")
 OF_CUSTOM = ("target", "args", "pad")
 NOT_OF = {  # options that only other networks have
     "fcn_lenet": (*OF_TIMM, *OF_CUSTOM, "dropout", "at_once", "weights"),
     "fcn_vgg16": (*OF_TIMM, *OF_CUSTOM, "activation", "pool", "maps"),
-    "fcn_torchvision": (*OF_CUSTOM, *OF_OURS, "conv_head"),
-    "fcn_timm": (*OF_CUSTOM, *OF_OURS),
+    "fcn_torchvision": (*OF_CUSTOM, *OF_LAYERS, "conv_head"),
+    "fcn_timm": (*OF_CUSTOM, *OF_LAYERS),
     "unet": (*OF_FCN, *OF_TIMM, *OF_CUSTOM, "activation", "pool", "dropout", "at_once", "weights"),
-    "custom": (
-        *(*OF_FCN, *OF_TIMM, "width", "maps", "activation", "norm", "pool", "dropout", "at_once"),
-        "weights",
-    ),
+    "custom": (*OF_FCN, *OF_TIMM, *OF_LAYERS, "dropout", "weights"),
 }
+TORCHVISION = ("alexnet", "googlenet")  # backbones of fcn_torchvision
 
 
 @dataclass

@@ -24,6 +24,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_png
 
+from toyfcn.config.extras import import_extra
 from toyfcn.data.layout import HEIF
 from toyfcn.data.png import MAX_PIXELS, plain_png
 from toyfcn.data.scale import AS_STORED, Scale, has_16_bits, stored_mode, to_8_bits, warn_once
@@ -54,16 +55,8 @@ class Header(NamedTuple):
 
 @cache
 def register_heif() -> None:
-    """Let Pillow read HEIC.
-
-    Raises:
-        ValueError: pillow-heif is not installed.
-    """
-    try:
-        import pillow_heif  # of the extra toyfcn[heic]
-    except ImportError:
-        raise ValueError("photos of HEIC need pillow-heif: pip install 'toyfcn[heic]'") from None
-    pillow_heif.register_heif_opener()
+    """Let Pillow read HEIC."""
+    import_extra("pillow_heif", "heic", "a photo in HEIC").register_heif_opener()
 
 
 @contextlib.contextmanager
@@ -184,8 +177,7 @@ def read_header(path: Path, channels: int = 3, limit: int = MAX_PIXELS) -> Heade
     with naming(path, "photo"), path.open("rb") as file:
         if needs_tifffile(file, channels):
             with opened_tiff(file, limit) as bands:
-                height, width, count = (bands.extent(axis) for axis in ("Y", "X", ""))
-                return Header(height, width, count, bands.part.dtype.itemsize == 2)
+                return Header(*bands.size, bands.count, bands.part.dtype.itemsize == 2)
     with opened(path, "photo", limit=limit) as image:
         count = 3 if image.mode == "P" else len(image.getbands())
         return Header(image.height, image.width, count, has_16_bits(image))
@@ -212,7 +204,7 @@ def image_size(path: Path, channels: int = 3) -> tuple[int, int]:
     with naming(path, "photo"), path.open("rb") as file:
         if by_tifffile := needs_tifffile(file, channels):
             with opened_tiff(file, MAX_PIXELS) as bands:
-                size, turn = (bands.extent("Y"), bands.extent("X")), TURNS.get(bands.orientation)
+                size, turn = bands.size, TURNS.get(bands.orientation)
     if not by_tifffile:
         with opened(path, "photo") as image:
             if image.format not in ("JPEG", "MPO"):

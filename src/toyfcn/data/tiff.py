@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from toyfcn.config.extras import import_extra
 from toyfcn.data.scale import has_16_bits
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -30,10 +30,18 @@ class Bands:
     colors: bool
     orientation: int
 
-    def extent(self, axis: str) -> int:
-        """Return the length of an axis: Y, X, or "" for the bands."""
-        lengths = dict(zip(self.part.axes, self.part.shape, strict=True))
-        return int(lengths.get(axis or self.band_axis, 1))
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels, as stored."""
+        return self._length("Y"), self._length("X")
+
+    @property
+    def count(self) -> int:
+        """How many bands there are."""
+        return self._length(self.band_axis)
+
+    def _length(self, axis: str) -> int:
+        return int(dict(zip(self.part.axes, self.part.shape, strict=True)).get(axis, 1))
 
     @property
     def band_axis(self) -> str:
@@ -48,22 +56,6 @@ class Bands:
         if not self.band_axis:
             return found[..., None]
         return np.moveaxis(found, self.part.axes.index(self.band_axis), -1)
-
-
-def import_tifffile() -> ModuleType:
-    """Import tifffile, of the extra toyfcn[tiff].
-
-    Raises:
-        ValueError: it is not installed.
-    """
-    try:
-        import tifffile
-    except ImportError:
-        raise ValueError(
-            "Pillow does not read this kind of TIFF, but tifffile may: pip install 'toyfcn[tiff]'"
-        ) from None
-    module: ModuleType = tifffile
-    return module
 
 
 def needs_tifffile(file: BinaryIO, channels: int) -> bool:
@@ -91,7 +83,7 @@ def opened_tiff(file: BinaryIO, limit: int) -> Iterator[Bands]:
     Raises:
         ValueError: tifffile is not installed, or this is no photo of at most ``limit`` pixels.
     """
-    tifffile = import_tifffile()
+    tifffile = import_extra("tifffile", "tiff", "a TIFF that Pillow does not read whole")
     with tifffile.TiffFile(file) as tiff:
         page = tiff.pages[0]
         part = page if page.samplesperpixel > 1 else tiff.series[0]
@@ -101,7 +93,7 @@ def opened_tiff(file: BinaryIO, limit: int) -> Iterator[Bands]:
         found = Bands(part, more, colors, orientation)
         if len(found.band_axis) > 1 or part.dtype is None or part.dtype.kind not in "uif":
             raise ValueError(f"it holds {part.dtype} with the axes {part.axes}, not bands")
-        height, width, bands = (found.extent(axis) for axis in ("Y", "X", ""))
-        if height * width > limit or height * width * bands > 32 * limit:
-            raise ValueError(f"it claims {width} x {height} pixels of {bands} channels")
+        height, width = found.size
+        if height * width > limit or height * width * found.count > 32 * limit:
+            raise ValueError(f"it claims {width} x {height} pixels of {found.count} channels")
         yield found

@@ -162,8 +162,8 @@ def overlay(
     """Lay the colored prediction over a photo, with a legend of what occurs.
 
     Label 0 stays clear if it is called background, or is black; ``hidden`` labels do, and are not
-    in the legend. The longer side is brought to
-    ``LARGEST`` pixels where it is above; the legend grows with the picture.
+    in the legend. The longer side is brought to ``LARGEST`` pixels where it is above; the legend
+    grows with the picture.
     """
     photo, mask = fitted(photo), fitted(mask, Image.Resampling.NEAREST)
     clear = classes[0] == "background" or not any(palette[:3])

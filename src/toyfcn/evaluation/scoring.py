@@ -224,8 +224,9 @@ def scored(
 def predictions(
     net: nn.Module, data: SegmentationData, ids: Iterable[str]
 ) -> Iterator[tuple[str, Pixels, Pixels, Pixels]]:
-    """Predict photos of a data set: id, the photo as pictures show it (H, W, 3), target and
-    labels (H, W), all uint8.
+    """Predict photos of a data set: id, photo (H, W, 3), target and labels (H, W), all uint8.
+
+    The photo is as pictures show it: see ``data.show_bands``.
     """
     for name, photo, mask, scores in scored(net, data, ids):
         labels = scores.max(1).indices[0].byte().cpu().numpy()

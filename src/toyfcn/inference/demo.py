@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from toyfcn.config.extras import import_extra
 from toyfcn.config.inference import DemoConfig
 from toyfcn.config.option import as_list
 from toyfcn.data.image_io import read_image
@@ -101,27 +102,16 @@ def draw(found: Found, predictor: Predictor, view: str, shown: Sequence[str]) ->
     return np.asarray(drawn)
 
 
-def gradio_module() -> ModuleType:
-    """Import gradio, which only this page needs.
-
-    Raises:
-        ValueError: it is not installed.
-    """
-    try:
-        import gradio
-    except ImportError:
-        raise ValueError(
-            "gradio is missing: pip install 'toyfcn[demo]' brings what toyfcn-demo needs"
-        ) from None
-    module: ModuleType = gradio
-    return module
+def import_gradio() -> ModuleType:
+    """Import gradio, which only this page needs."""
+    return import_extra("gradio", "demo", "toyfcn-demo")
 
 
 class Answers:
     """What the page shows for a photo and its choices."""
 
     def __init__(self, networks: dict[str, Predictor], megapixels: int) -> None:
-        self.networks, self.megapixels, self.gradio = networks, megapixels, gradio_module()
+        self.networks, self.megapixels, self.gradio = networks, megapixels, import_gradio()
 
     def uploaded(self, given: Any) -> str | None:
         """Check a path as gradio does not check all: it may be any that a client has made up.
@@ -163,7 +153,7 @@ def build_page(networks: dict[str, Predictor], megapixels: int) -> Any:
     Raises:
         ValueError: gradio is missing.
     """
-    gradio, answers = gradio_module(), Answers(networks, megapixels)
+    gradio, answers = import_gradio(), Answers(networks, megapixels)
     buttons = ["download", "fullscreen"]  # not "share", which sends pictures to a public site
     with gradio.Blocks(title="toyfcn", fill_width=True, analytics_enabled=False) as page:
         state = gradio.State([])

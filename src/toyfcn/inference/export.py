@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from toyfcn.config.extras import import_extra
 from toyfcn.config.inference import SUFFIXES, ExportConfig
 from toyfcn.config.option import as_list
 from toyfcn.data.datamodule import SegmentationData
@@ -89,13 +89,8 @@ def refuse_missing_packages(wanted: Sequence[str]) -> None:
     """
     for key in wanted:
         extra, names = PACKAGES.get(key, ("", ()))
-        try:
-            for name in names:
-                importlib.import_module(name)
-        except ImportError as error:
-            raise ValueError(
-                f"{error.name} is missing: pip install 'toyfcn[{extra}]' brings what {key} needs"
-            ) from None
+        for name in names:
+            import_extra(name, extra, key)
 
 
 def metadata(loaded: Checkpoint, sized: bool) -> dict[str, str]:

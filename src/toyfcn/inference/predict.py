@@ -75,14 +75,13 @@ def run_command(config: PredictConfig) -> None:
     )
     threads = torch.get_num_threads()
     job = Job(config, predictor, out, there, Room(threads))
-    found = in_threads(job, photos, max(1, min(threads, len(photos))))
-    done = list(track(found, "predicting", len(photos))) if photos else []
-    failed = [one.error for one in done if one.error is not None]
+    unread = ((photo, None) for photo in photos)
+    found = in_threads(job, unread, max(1, min(threads, len(photos))))
+    done, failed = list(track(found, "predicting", len(photos))) if photos else [], list[str]()
     for video in videos:
-        found = in_threads(job.of_frame, frames(video, job.is_there, failed), threads)
-        of_video = list(track(found, f"predicting {video.path.name}", total=None))
-        failed += [one.error for one in of_video if one.error is not None]
-        done += of_video
+        found = in_threads(job, frames(video, job.is_there, failed), threads)
+        done += track(found, f"predicting {video.path.name}", total=None)
+    failed += [one.error for one in done if one.error is not None]
     done = [one for one in done if one.error is None]
     write_common(done, predictor.classes, out, config)
     new = Counter("frame" if one.photo.frame else "photo" for one in done if one.photo not in there)
@@ -166,25 +165,12 @@ class Job:
             self.there.add(photo)
         return photo in self.there
 
-    def of_frame(self, frame: tuple[Photo, Tensor | None]) -> Done:
-        """Predict a frame of a video."""
-        return self(*frame)
-
-    def __call__(self, photo: Photo, image: Tensor | None = None) -> Done:
-        """Predict a photo; of one in a file, the image is read."""
-        config, classes = self.config, self.predictor.classes
-        limit = MAX_PIXELS if config.tile is None else LARGEST
+    def __call__(self, item: tuple[Photo, Tensor | None]) -> Done:
+        """Predict a photo (C, H, W); None: it is in a file, still to be read."""
+        (photo, image), config, classes = item, self.config, self.predictor.classes
         try:
             if photo not in self.there:
-                predictor = self.predictor
-                if image is None:
-                    size = read_header(photo.path, predictor.channels, limit)[:2]
-                else:
-                    size = (image.shape[1], image.shape[2])
-                with self.room.taken_by(predictor.pixels(size)):
-                    if image is None:
-                        image = read_image(photo.path, predictor.scale, predictor.channels, limit)
-                    labels = self.write(photo, image)
+                labels = self.predict(photo, image)
             elif config.shares or config.polygons == "coco":
                 labels = read_mask(self.out / f"{photo.name}.png").numpy()
             else:
@@ -195,6 +181,16 @@ class Job:
         annotations = config.polygons == "coco"
         parts = polygons.coco_annotations(labels, classes) if annotations else []
         return Done(photo, labels.shape, np.asarray(counts).tolist(), parts)
+
+    def predict(self, photo: Photo, image: Tensor | None) -> Pixels:
+        """Read a photo, unless that is done, once there is room for it; label and write it."""
+        predictor = self.predictor
+        given = (predictor.channels, MAX_PIXELS if self.config.tile is None else LARGEST)
+        size = read_header(photo.path, *given)[:2] if image is None else image.shape[1:]
+        with self.room.taken_by(predictor.pixels(size)):
+            if image is None:
+                image = read_image(photo.path, predictor.scale, *given)
+            return self.write(photo, image)
 
     def write(self, photo: Photo, image: Tensor) -> Pixels:
         """Label a photo (C, H, W), write all files of it, and return the labels."""

@@ -142,7 +142,7 @@ class Predictor:
         more = (None if made is None else made.numpy() for made in (kept, sure))
         return Labeled(labels.numpy(), *more)
 
-    def pixels(self, size: tuple[int, int]) -> int:
+    def pixels(self, size: Sequence[int]) -> int:
         """Return the pixels that the network sees at one time of a photo of (height, width).
 
         They take the most memory; 16 pixels of the photo itself count as one of them.

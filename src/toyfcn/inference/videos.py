@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from toyfcn.config.extras import import_extra
 from toyfcn.inference.sources import Photo
 from toyfcn.text import first_line
 
@@ -17,17 +18,8 @@ log = logging.getLogger(__name__)
 
 
 def import_av() -> ModuleType:
-    """Import PyAV.
-
-    Raises:
-        ValueError: it is not installed.
-    """
-    try:
-        import av
-    except ImportError:
-        raise ValueError("videos need PyAV: pip install 'toyfcn[video]'") from None
-    module: ModuleType = av
-    return module
+    """Import PyAV, which only videos need."""
+    return import_extra("av", "video", "a video")
 
 
 def frames(

@@ -9,6 +9,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from toyfcn.config.extras import import_extra
 from toyfcn.models.backbone import PROBE, Backbone, pad_to_multiple
 from toyfcn.models.grid_tracer import trace
 from toyfcn.text import first_line
@@ -17,19 +18,8 @@ STRIDES = (4, 8, 16, 32)  # of the features that are used
 
 
 def import_timm() -> ModuleType:
-    """Import timm, which only these backbones need.
-
-    Raises:
-        ValueError: it is not installed.
-    """
-    try:
-        import timm
-    except ImportError:
-        raise ValueError(
-            "timm is missing: pip install 'toyfcn[backbones]' brings what model=fcn_timm needs"
-        ) from None
-    module: ModuleType = timm
-    return module
+    """Import timm, which only these backbones need."""
+    return import_extra("timm", "backbones", "model=fcn_timm")
 
 
 class EvenConvolution(nn.Conv2d):

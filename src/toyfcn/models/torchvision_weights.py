@@ -66,9 +66,9 @@ def vgg_weights(source: str) -> dict[str, Tensor]:
             "torchvision's vgg16 (model.weights=imagenet)"
         )
     if "features.0.weight" in state:
-        return from_torchvision(state) | preprocessing(IMAGENET_MEAN, IMAGENET_STD)
+        return vgg_from_torchvision(state) | preprocessing(IMAGENET_MEAN, IMAGENET_STD)
     if "conv1_1.weight" in state:
-        return from_caffe(state) | preprocessing(CAFFE_MEAN, (1.0, 1.0, 1.0))
+        return vgg_from_caffe(state) | preprocessing(CAFFE_MEAN, (1.0, 1.0, 1.0))
     raise ValueError(
         f"{key} has neither torchvision's layers (features.0.weight, …) nor the Caffe "
         f"release's (conv1_1.weight, …), but {', '.join(list(state)[:3])}, …"
@@ -107,7 +107,7 @@ def imagenet(weights: WeightsEnum) -> dict[str, Tensor]:
     return state
 
 
-def from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def vgg_from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename torchvision's layers: its convolutions are numbered, in the same order as here."""
     numbers = sorted({int(n) for n in re.findall(r"features\.(\d+)\.weight", " ".join(state))})
     convolutions = zip(numbers, CONVOLUTIONS, strict=False)
@@ -116,7 +116,7 @@ def from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed(state, names)
 
 
-def from_caffe(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def vgg_from_caffe(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename the Caffe release's layers, and reverse the first one's channels from BGR to RGB."""
     names = CAFFE | {name: f"trunk.{name}" for name in [*CONVOLUTIONS, "fc6", "fc7"]}
     given = renamed(state, names)

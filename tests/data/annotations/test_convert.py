@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -169,7 +170,7 @@ def test_nothing_is_left_where_writing_fails(
 
 
 def test_a_missing_library_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    monkeypatch.setitem(sys.modules, "pycocotools", None)
     source = FORMATS["coco"](tmp_path / "in")
     with pytest.raises(ValueError, match=r"pip install 'toyfcn\[convert\]'"):
         convert("coco", source, out=str(tmp_path / "out"))

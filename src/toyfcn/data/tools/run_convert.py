@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shlex
 from importlib import resources
 from pathlib import Path
 
 from toyfcn.config.data_commands import ConvertConfig
+from toyfcn.config.extras import import_extra
 from toyfcn.data.tools.convert import gather, write
 
 
@@ -21,11 +21,8 @@ def run(config: ConvertConfig) -> int:
     for option, value in (("from", config.from_), ("source", config.source)):
         if not value:
             raise ValueError(f"{option}= is missing: see toyfcn-data convert --help")
-    if config.from_ != "labelme" and importlib.util.find_spec("pycocotools") is None:
-        raise ValueError(
-            f"pycocotools is missing: pip install 'toyfcn[convert]' brings what "
-            f"from={config.from_} needs"
-        )
+    if config.from_ != "labelme":
+        import_extra("pycocotools", "convert", f"from={config.from_}")
     name = config.name or re.sub(r"\W+", "_", Path(config.out).absolute().name)
     taken = (resources.files("toyfcn") / f"conf/data/{name}.yaml").is_file()
     if taken or not re.fullmatch(r"\w+", name):
