@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from conftest import Command
 from numpy.typing import NDArray
 
 import toyfcn
+from toyfcn.cli import CONF
 from toyfcn.config.commands import TrainConfig
 from toyfcn.config.data import VOCConfig
 from toyfcn.config.inference import ExportConfig
@@ -30,7 +32,10 @@ from toyfcn.runs import checkpoint
 @pytest.fixture
 def best(tiny_voc: Path) -> Path:
     """A checkpoint of 21 classes with random score layers, of photos of 32 pixels a side."""
-    model = ModelConfig(width=0.5, stride=4, short_side=32)
+    return untrained(ModelConfig(width=0.5, stride=4, short_side=32), tiny_voc)
+
+
+def untrained(model: ModelConfig, tiny_voc: Path) -> Path:
     config = TrainConfig(data=VOCConfig(root=str(tiny_voc), test_split=None), model=model)
     torch.manual_seed(0)
     net = build_network(config.model, 21)
@@ -97,6 +102,42 @@ def test_the_benchmark_tells_the_faster_and_the_better_one(
         (np.asarray(m) == 0).sum() / (np.asarray(m) < 255).sum() for m in masks.values()
     ]
     assert 0 < float(other[4]) < max(background_share)
+
+
+class Plain(torch.nn.Sequential):
+    """A network of one's own."""
+
+    def __init__(self, classes: int) -> None:
+        first, last = torch.nn.Conv2d(3, 8, 3, 2, 1), torch.nn.Conv2d(8, classes, 1)
+        super().__init__(first, torch.nn.ReLU(), last)
+
+
+MODELS: dict[str, list[dict[str, Any]]] = {
+    "fcn_lenet": [{"stride": 2}, {"pool": "avg", "activation": "tanh", "norm": "none"}],
+    "fcn_vgg16": [{"stride": stride, "width": 0.05} for stride in (32, 8)],
+    "fcn_timm": [{"backbone": "test_resnet", "stride": stride} for stride in (32, 16, 8, 4)],
+    "fcn_torchvision": [{"backbone": name, "stride": 8} for name in ("alexnet", "googlenet")],
+    "unet": [{"stride": 1}],
+    "custom": [{"stride": 1, "target": "test_export:Plain"}],
+}
+EACH = [(path.stem, n) for path in (CONF / "model").glob("*.yaml") for n in MODELS[path.stem]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "options"), EACH)
+def test_every_network_is_exported(
+    tiny_voc: Path, tmp_path: Path, name: str, options: dict[str, Any]
+) -> None:
+    pytest.importorskip("onnxruntime", reason="needs toyfcn[export]")
+    model = ModelConfig(name=name, short_side=64, **options)
+    path, out = untrained(model, tiny_voc), str(tmp_path / "net.onnx")
+    run_command(ExportConfig(str(path), out=out, output="labels", trust=["test_export"]))
+    run, predictor = opened_onnx(Path(out), 1), toyfcn.load(path, trust=["test_export"])
+    for size in ((100, 150), (77, 64)):
+        photo = torch.randint(0, 256, (3, *size), dtype=torch.uint8)
+        wanted = predictor.predict(photo.permute(1, 2, 0).numpy())
+        assert len(np.unique(wanted)) > 1
+        assert (run(seen(photo, 64, True))[0] == wanted).mean() > 0.999
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from torch import nn
 
 from toyfcn.cli import CONF
 from toyfcn.cli.compose import compose_train
-from toyfcn.config.model import ModelConfig
+from toyfcn.config.model import NOT_OF, ModelConfig
 from toyfcn.config.recipe import RecipeConfig
 from toyfcn.models.build import build_network
 from toyfcn.runs.interrupt import Interrupted
@@ -32,6 +32,23 @@ RUN = WORDS.split()
 DDP = ["trainer=ddp", "trainer.accelerator=cpu"]
 RECIPES = [path.stem for path in sorted((CONF / "recipe").glob("*.yaml"))]
 MILD = {"online": "recipe.lr=0.05 recipe.clip=1", "paper": "recipe.lr=1e-5"}
+# without what two processes draw or count otherwise: dropout, and batch norm's statistics
+MODELS = {
+    "fcn_lenet": "",
+    "fcn_vgg16": "model.dropout=0",
+    "fcn_timm": "model.backbone=test_resnet.r160_in1k model.dropout=0 recipe.freeze_norm=true",
+    "fcn_torchvision": "model.dropout=0 recipe.freeze_norm=true",
+    "unet": "",
+    "custom": "model.target=plain:Plain",
+}
+PLAIN = """
+from torch import nn
+class Plain(nn.Sequential):
+    def __init__(self, classes):
+        super().__init__(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, classes, 1))
+"""
+CELLS = {f"recipe={name}": MILD.get(name, "") for name in RECIPES}
+CELLS |= {f"model={path.stem}": MODELS[path.stem] for path in (CONF / "model").glob("*.yaml")}
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -58,9 +75,12 @@ def same_runs(two: Path, one: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_two_processes_equal_one(tmp_path: Path, recipe: str) -> None:
-    words = [*RUN, f"recipe={recipe}", *MILD.get(recipe, "").split()]
+@pytest.mark.parametrize("cell", CELLS)
+def test_two_processes_equal_one(tmp_path: Path, cell: str) -> None:
+    (tmp_path / "plain.py").write_text(PLAIN)
+    missing = NOT_OF[cell.removeprefix("model=")] if cell.startswith("model=") else ()
+    known = [w for w in RUN if w.split("=")[0].removeprefix("model.") not in missing]
+    words = [*known, cell, *CELLS[cell].split()]
     runs = [
         start_train(tmp_path, *words, "hydra.run.dir=one"),
         start_train(tmp_path, *words, *DDP, "hydra.run.dir=two", "data.root=data2"),

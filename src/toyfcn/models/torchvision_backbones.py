@@ -18,14 +18,24 @@ from toyfcn.models.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone, pad_to
 HALF = (127.5, 127.5, 127.5)
 
 
+class HalvingPool(nn.MaxPool2d):
+    """A 3x3 pool of stride 2 that halves maps of even sides without values below 0.
+
+    As one that rounds sizes up, which could not be exported.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add a row and a column of zeros, for the last windows, and pool."""
+        return F.max_pool2d(F.pad(x, (0, 1, 0, 1)), 3, 2)
+
+
 class TorchvisionBackbone(Backbone):
     """A classifier of torchvision: features at strides 8, 16 and 32.
 
-    Photos are padded at the right and the bottom to whole cells of stride 32. Pools round sizes up,
-    so that every map has as many cells as fit the photo; where no border is in sight, values are
-    those of the classifier. ``weights`` are torchvision's, trained on photos that were normalized
-    by ``mean`` and ``std``, of channels in 0..255. ``renamed`` maps torchvision's layers to ours
-    where their names differ.
+    Photos are padded at the right and the bottom to whole cells of stride 32, and every pool halves
+    a map; where no border is in sight, values are those of the classifier. ``weights`` are
+    torchvision's, trained on photos that were normalized by ``mean`` and ``std``, of channels in
+    0..255. ``renamed`` maps torchvision's layers to ours where their names differ.
     """
 
     geometry = "same"
@@ -34,6 +44,14 @@ class TorchvisionBackbone(Backbone):
     mean: Sequence[float] = IMAGENET_MEAN
     std: Sequence[float] = IMAGENET_STD
     renamed: ClassVar[Mapping[str, str]] = {}
+
+    def halve_in_pools(self) -> None:
+        """Let every pool of stride 2 halve its maps, whose sides are even."""
+        for module in self.modules():
+            if isinstance(module, nn.MaxPool2d):
+                module.ceil_mode = False
+                if (module.kernel_size, module.stride) == (3, 2):
+                    module.__class__ = HalvingPool
 
 
 class AlexNet(TorchvisionBackbone):
@@ -49,9 +67,7 @@ class AlexNet(TorchvisionBackbone):
     def __init__(self, dropout: float) -> None:
         super().__init__()
         self.features = models.alexnet().features
-        for layer in self.features:
-            if isinstance(layer, nn.MaxPool2d):
-                layer.ceil_mode = True
+        self.halve_in_pools()
         self.fc6, self.fc7 = nn.Conv2d(256, 4096, 6), nn.Conv2d(4096, 4096, 1)
         self.dropout = nn.Dropout(dropout)
 
@@ -87,6 +103,7 @@ class GoogLeNet(TorchvisionBackbone):
             if name not in ("avgpool", "dropout", "fc"):
                 self.add_module(name, layer)
         self.dropout = nn.Dropout(dropout)
+        self.halve_in_pools()
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Map normalized photos (B, 3, H, W) to the outputs of inception 3b, 4e and 5b."""
