@@ -32,12 +32,13 @@ RUN = WORDS.split()
 DDP = ["trainer=ddp", "trainer.accelerator=cpu"]
 RECIPES = [path.stem for path in sorted((CONF / "recipe").glob("*.yaml"))]
 MILD = {"online": "recipe.lr=0.05 recipe.clip=1", "paper": "recipe.lr=1e-5"}
-# without what two processes draw or count otherwise: dropout, and batch norm's statistics
+# without what two processes draw or count otherwise, dropout and batch norm's statistics, and with
+# SGD where deep layers begin with gradients near 0, whose last bits AdamW makes to whole steps
 MODELS = {
     "fcn_lenet": "",
-    "fcn_vgg16": "model.dropout=0",
+    "fcn_vgg16": "model.dropout=0 recipe.optimizer=sgd recipe.lr=0.01",
     "fcn_timm": "model.backbone=test_resnet.r160_in1k model.dropout=0 recipe.freeze_norm=true",
-    "fcn_torchvision": "model.dropout=0 recipe.freeze_norm=true",
+    "fcn_torchvision": "model.dropout=0 recipe.freeze_norm=true recipe.optimizer=sgd",
     "unet": "",
     "custom": "model.target=plain:Plain",
 }
