@@ -36,7 +36,7 @@ from toyfcn.config.inference import PredictConfig
 from toyfcn.config.model import ModelConfig
 from toyfcn.data.image_io import read_image
 from toyfcn.data.locations import find_voc
-from toyfcn.data.transforms import resize_image, working_size
+from toyfcn.data.resizing import resize_image, working_size
 from toyfcn.data.voc import voc_source
 from toyfcn.evaluation import pictures
 from toyfcn.inference.predict import run_command

@@ -13,7 +13,7 @@ from PIL import Image
 
 import toyfcn
 from toyfcn.config.inference import PredictConfig
-from toyfcn.data.transforms import resize_image, working_size
+from toyfcn.data.resizing import resize_image, working_size
 from toyfcn.inference.predict import run_command
 from toyfcn.inference.sources import Photo, refuse_collisions
 from toyfcn.runs import checkpoint

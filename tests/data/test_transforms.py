@@ -7,13 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from toyfcn.data.transforms import (
-    TrainTransform,
-    largest_share,
-    resize_mask,
-    shift_hue,
-    working_size,
-)
+from toyfcn.data.resizing import resize_mask, working_size
+from toyfcn.data.transforms import TrainTransform, largest_share, shift_hue
 
 
 @pytest.fixture

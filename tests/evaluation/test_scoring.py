@@ -12,7 +12,8 @@ from toyfcn.config.model import ModelConfig
 from toyfcn.config.recipe import RecipeConfig
 from toyfcn.config.trainer import PRECISIONS, Precision
 from toyfcn.data.datamodule import SegmentationData, open_source
-from toyfcn.evaluation.scoring import Scorer, score
+from toyfcn.evaluation.scorer import Scorer
+from toyfcn.evaluation.scoring import score
 from toyfcn.models.build import Network, build_network
 from toyfcn.training.task import SegmentationTask
 

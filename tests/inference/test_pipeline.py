@@ -1,6 +1,8 @@
 """What makes toyfcn-predict quick: threads, folded norms, block by block, a quick PNG."""
 
 import io
+import subprocess
+import sys
 import threading
 import time
 
@@ -138,3 +140,16 @@ def test_what_is_computed_at_one_time_is_bounded() -> None:
     assert all(pixels <= pipeline.ROOM or count == 1 for pixels, count in most)
     assert max(count for _, count in most) > 1
     assert threads == [1, 1, 1, 1, 2] * 4
+
+
+def test_one_photo_does_not_wait_for_imports_that_it_does_not_need() -> None:
+    code = (
+        "import sys, toyfcn.inference.predict\n"
+        "from toyfcn.config.model import ModelConfig\n"
+        "from toyfcn.models.build import build_network\n"
+        "build_network(ModelConfig(), 21)\n"
+        "slow = {'torchvision', 'pytorch_lightning', 'torchmetrics', 'torch._dynamo', 'sympy'}\n"
+        "sys.exit(', '.join(slow & {*sys.modules}) or None)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -21,7 +21,8 @@ from toyfcn.models.lenet import LeNet, LeNetBackbone
 from toyfcn.models.pretrained import convolutionalize, load_weights
 from toyfcn.models.vgg import VGG16, VGGBackbone
 from toyfcn.models.weights_file import read
-from toyfcn.runs.checkpoint import Checkpoint, transplant
+from toyfcn.runs.checkpoint import Checkpoint
+from toyfcn.training.initial_weights import transplant
 
 CLASSES, WIDTH = 5, 0.03
 VGG = {"name": "fcn_vgg16", "norm": "none", "width": WIDTH}

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from toyfcn.cli.compose import compose_train
-from toyfcn.evaluation.scoring import Scorer
+from toyfcn.evaluation.scorer import Scorer
 from toyfcn.runs.history import read_history
 from toyfcn.runs.run import Run
 from toyfcn.training.run import train

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import Command
 from torch import nn
 
@@ -64,3 +65,14 @@ def test_no_compiler_is_warned_of(
     compile_backbone(trunk, "cpu")
     assert "trainer.compile=true is ignored" in caplog.text
     assert trunk._compiled_call_impl is None
+
+
+def test_compiling_for_photos_of_many_sizes_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(shutil, "which", str)
+    monkeypatch.setattr(torch._dynamo.config, "suppress_errors", False)
+    compile_backbone(nn.Identity(), "cpu")
+    assert not caplog.text
+    compile_backbone(nn.Identity(), "cpu", one_size=False)
+    assert "up to 8 sizes of photos" in caplog.text and "set data.crop" in caplog.text

@@ -15,7 +15,7 @@ from toyfcn.config.model import ModelConfig
 from toyfcn.config.recipe import RecipeConfig
 from toyfcn.data.collate import Batch
 from toyfcn.data.datamodule import SegmentationData
-from toyfcn.evaluation.scoring import Scorer
+from toyfcn.evaluation.scorer import Scorer
 from toyfcn.models.build import build_network
 from toyfcn.models.kernels import upsampled_loss
 from toyfcn.training.callbacks import ThroughputMonitor, panels

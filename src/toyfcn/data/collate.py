@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from toyfcn.data.transforms import filled
+from toyfcn.data.resizing import filled
 
 
 class Batch(TypedDict):

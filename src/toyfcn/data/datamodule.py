@@ -17,10 +17,11 @@ from toyfcn.data.custom_transform import CustomTransform
 from toyfcn.data.datasets import open_source
 from toyfcn.data.loader import LazyDataset, ResumableLoader
 from toyfcn.data.overlap import refuse_overlap
+from toyfcn.data.resizing import working_size
 from toyfcn.data.sampler import EpochSampler, size_buckets
 from toyfcn.data.source import FileSource, Source
 from toyfcn.data.splits import fold_of, share_of
-from toyfcn.data.transforms import TrainTransform, working_size
+from toyfcn.data.transforms import TrainTransform
 from toyfcn.data.workers import prepare_worker
 
 STATISTICS = 100  # photos whose channels' mean and deviation are counted

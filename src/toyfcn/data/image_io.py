@@ -22,7 +22,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_png
 
 from toyfcn.config.extras import import_extra
 from toyfcn.data.layout import HEIF
@@ -160,6 +159,8 @@ def deep_values(image: Image.Image, coded: bytes, channels: int) -> NDArray[Any]
     Pillow keeps more than 8 bits of gray alone; of colors, torchvision reads those of a PNG.
     """
     if image.format == "PNG" and image.mode != "I":
+        from torchvision.io import ImageReadMode, decode_png  # slow to import, and seldom needed
+
         image.load()  # which refuses what torchvision lets pass, and finds a late orientation
         data = torch.frombuffer(bytearray(coded), dtype=torch.uint8)
         mode = ImageReadMode.RGB if channels == 3 else ImageReadMode.UNCHANGED

@@ -11,9 +11,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from toyfcn.data.cache import PixelCache
 from toyfcn.data.collate import Sample
+from toyfcn.data.resizing import resize_image, working_size
 from toyfcn.data.sampler import EpochSampler, Key
 from toyfcn.data.source import Source
-from toyfcn.data.transforms import resize_image, working_size
 from toyfcn.data.workers import signals_held
 
 

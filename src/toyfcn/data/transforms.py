@@ -6,39 +6,14 @@ are uint8 (H, W) and are only ever resized by nearest neighbor, never interpolat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.v2 import functional as V
 
-
-def working_size(size: Sequence[int], short_side: int | None) -> tuple[int, int]:
-    """Return the (height, width) at which the network sees a photo: its short side is given."""
-    height, width = size
-    if short_side is None:
-        return height, width
-    scale = short_side / min(height, width)
-    return max(1, round(height * scale)), max(1, round(width * scale))
-
-
-def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize a uint8 photo (C, H, W) bilinearly, antialiased."""
-    if tuple(image.shape[-2:]) == tuple(size):
-        return image
-    resized: Tensor = V.resize_image(image, list(size), antialias=True)
-    return resized
-
-
-def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize a uint8 mask (H, W) by the nearest pixel center."""
-    if tuple(mask.shape) == tuple(size):
-        return mask
-    return F.interpolate(mask[None, None], size=size, mode="nearest-exact")[0, 0]
-
+from toyfcn.data.resizing import filled, resize_image, resize_mask, working_size
 
 # in the order of the random permutation's indices; hue always comes last
 COLOR_CHANGES = (V.adjust_brightness, V.adjust_contrast, V.adjust_saturation)
@@ -160,11 +135,6 @@ def shift_hue(image: Tensor, turns: float) -> Tensor:
         part = torch.minimum(k, 4 - k).clamp_(0, 1).mul_(chroma)
         channel.copy_((value - part).round_())
     return turned
-
-
-def filled(fill: Sequence[int], size: tuple[int, int]) -> Tensor:
-    """Return a picture of one color, uint8 (C, H, W)."""
-    return torch.stack([torch.full(size, value, dtype=torch.uint8) for value in fill])
 
 
 def largest_share(mask: Tensor, void: int) -> float:

@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from toyfcn.config.trainer import COLDEST, HOTTEST
 from toyfcn.data.datamodule import SegmentationData
 from toyfcn.evaluation.scoring import scored
 
 BINS = 15
 PHOTOS, PIXELS = 64, 1 << 18  # looked at, spread evenly over a split and its labeled pixels
-COLDEST, HOTTEST = 0.05, 20.0
 
 
 def calibration(
@@ -46,7 +46,9 @@ def calibration(
 def sampled(net: nn.Module, data: SegmentationData, ids: Iterable[str]) -> tuple[Tensor, Tensor]:
     """Return scores float (N, C) and labels int64 (N,) of pixels of photos."""
     names, parts = list(ids), []
-    for _, _, mask, scores in scored(net, data, names):
+    for name in names:
+        photo, mask = data.source.pair(name)
+        scores = scored(net, photo, mask.shape, data.short_side)
         labels = mask.flatten()
         places = (labels != data.source.void).nonzero()[:, 0]
         places = places[:: max(1, len(places) * len(names) // PIXELS)]

@@ -6,16 +6,16 @@ matrix counts a whole data set, as integers, so the figures do not depend on bat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics import Metric
 
 from toyfcn.config.trainer import FIGURES
+
+DISTANCE = 2  # pixels from a boundary
 
 
 def confusion(target: Tensor, prediction: Tensor, classes: int, void: int = 255) -> Tensor:
@@ -34,19 +34,25 @@ def confusion(target: Tensor, prediction: Tensor, classes: int, void: int = 255)
     lowest, highest = prediction.aminmax()
     if int(highest) >= classes or int(lowest) < 0:
         raise ValueError(f"a prediction lies outside the {classes} classes")
-    return _matrix(_count_pairs(target, prediction, classes), void)
+    return matrix_of(count_pairs(target, prediction, classes), void)
 
 
-def _count_pairs(target: Tensor, prediction: Tensor, classes: int) -> Tensor:
-    """Return int64 (256, classes): a row for each value of a target, void included."""
+def count_pairs(target: Tensor, prediction: Tensor, classes: int) -> Tensor:
+    """Count as ``confusion`` does, but look at nothing: int64 (256, classes), a row for each value
+    of a target, void included.
+    """
     # one code a pixel: the target picks the row and the prediction the column
     small = torch.int16 if 256 * classes < 2**15 else torch.int32
     codes = target.to(small, copy=True).mul_(classes).add_(prediction)
     return torch.bincount(codes.flatten(), minlength=256 * classes).view(256, classes)
 
 
-def _matrix(counts: Tensor, void: int) -> Tensor:
-    """Return the rows of the classes; ValueError where others than void are not empty."""
+def matrix_of(counts: Tensor, void: int) -> Tensor:
+    """Return the confusion matrix, int64 (C, C), of what ``count_pairs`` counts.
+
+    Raises:
+        ValueError: a target held a label outside the classes.
+    """
     classes = counts.shape[1]
     stray = counts[classes:].sum() - (counts[void].sum() if void >= classes else 0)
     if int(stray) > 0:
@@ -109,76 +115,67 @@ class Scores:
         }
 
 
-class ConfusionMatrix(Metric):
-    """The running matrix of a data set; torchmetrics keeps it, sums over processes and resets."""
-
-    full_state_update = False
-
-    def __init__(self, classes: int, void: int = 255) -> None:
-        super().__init__()
-        self.classes, self.void = classes, void
-        empty = torch.zeros(256, classes, dtype=torch.int64)
-        self.add_state("counts", default=empty, dist_reduce_fx="sum")
-        self.counts: Tensor
-
-    def update(self, target: Tensor, prediction: Tensor) -> None:
-        """Count a batch: see ``confusion``. What it holds is looked at once, in ``compute``."""
-        self.counts += _count_pairs(target, prediction, self.classes)
-
-    def compute(self) -> Tensor:
-        """Return int64 (classes, classes).
-
-        Raises:
-            ValueError: a target held a label outside the classes.
-        """
-        return _matrix(self.counts, self.void)
-
-
 def boundary(labels: Tensor, distance: int, ends: bool = True) -> Tensor:
     """Tell which pixels lie within ``distance`` of another label, or with ``ends`` the image's end.
 
-    ``labels`` integers (B, H, W); returns bool (B, H, W). Distances count diagonal steps as one: a
-    class's boundary is the class without what a 3x3 erosion leaves after so many turns.
+    ``labels`` integers (B, H, W) from 0 to 255; returns bool (B, H, W). Distances count diagonal
+    steps as one: a class's boundary is the class without what a 3x3 erosion leaves after so many
+    turns.
     """
-    mode = "constant" if ends else "replicate"
-    value = -1 if ends else None
-    around = F.pad(labels.float()[:, None], (distance,) * 4, mode, value)
-    highest = F.max_pool2d(around, 2 * distance + 1, 1)
-    lowest = -F.max_pool2d(-around, 2 * distance + 1, 1)
-    return (highest != lowest)[:, 0]
+    highest = lowest = labels.byte()
+    for dim in (-2, -1):
+        highest = windows(torch.maximum, highest, dim, distance)
+        lowest = windows(torch.minimum, lowest, dim, distance)
+    near = highest != lowest
+    if ends:
+        for dim in (-2, -1):
+            size = near.shape[dim]
+            near.narrow(dim, 0, min(distance, size)).fill_(True)
+            near.narrow(dim, max(0, size - distance), min(distance, size)).fill_(True)
+    return near
 
 
-class BoundaryIU(Metric):
-    """Mean boundary IU of a data set (Cheng et al. 2021), at 2 pixels from the boundaries.
+def windows(of_two: Callable[..., Tensor], values: Tensor, dim: int, distance: int) -> Tensor:
+    """Combine each value with those at most ``distance`` before and after it along a dimension."""
+    found, size = values.clone(), values.shape[dim]
+    for shift in range(1, min(distance, size - 1) + 1):
+        length = size - shift
+        for here, there in ((0, shift), (shift, 0)):
+            part = found.narrow(dim, here, length)
+            of_two(part, values.narrow(dim, there, length), out=part)
+    return found
 
-    For each class, the intersection over union of two bands: the target's and the prediction's
-    pixels of the class that lie at most that far from the class's boundary, inside it. Summed over
-    the data set, then the mean over the classes that occur. Where the target is void, the
+
+def boundary_counts(
+    target: Tensor, prediction: Tensor, classes: int, void: int = 255, distance: int = DISTANCE
+) -> Tensor:
+    """Count what the mean boundary IU is made of (Cheng et al. 2021).
+
+    For each class there are two bands: the target's and the prediction's pixels of the class that
+    lie at most ``distance`` from the class's boundary, inside it. Where the target is void, the
     prediction counts as void too, so that both have a boundary there and neither counts.
+
+    ``target`` is uint8 (B, H, W), void included, ``prediction`` has integers (B, H, W). Returns
+    int64 (3, classes): pixels in the target's band, in the prediction's, and in both.
     """
+    labeled = target != void
+    prediction = prediction.masked_fill(~labeled, void)
+    band = labeled & boundary(target, distance)
+    predicted = labeled & boundary(prediction, distance)
+    both = band & predicted & (target == prediction)
+    seen = (target, band), (prediction.byte(), predicted), (target, both)
+    return torch.stack([count_labels(labels, where, classes) for labels, where in seen])
 
-    full_state_update = False
 
-    def __init__(self, classes: int, void: int = 255, distance: int = 2) -> None:
-        super().__init__()
-        self.classes, self.void, self.distance = classes, void, distance
-        # of each class: band of the target, band of the prediction, and their intersection
-        empty = torch.zeros(3, classes, dtype=torch.int64)
-        self.add_state("counts", default=empty, dist_reduce_fx="sum")
-        self.counts: Tensor
+def count_labels(labels: Tensor, where: Tensor, classes: int) -> Tensor:
+    """Count the labels, uint8, of those pixels where a bool map is true: int64 (classes,)."""
+    return torch.bincount(labels.masked_fill(~where, 255).flatten(), minlength=256)[:classes]
 
-    def update(self, target: Tensor, prediction: Tensor) -> None:
-        """Count a batch: uint8 (B, H, W), void included, and integers (B, H, W)."""
-        labeled = target != self.void
-        prediction = prediction.masked_fill(~labeled, self.void)
-        band = labeled & boundary(target, self.distance)
-        predicted = labeled & boundary(prediction, self.distance)
-        both = band & predicted & (target == prediction)
-        for row, labels in enumerate((target[band], prediction[predicted], target[both])):
-            self.counts[row] += torch.bincount(labels.long(), minlength=self.classes)
 
-    def compute(self) -> float | None:
-        """Return the mean, None where nothing is labeled."""
-        target, predicted, both = self.counts.double().cpu()
-        mean = (both / (target + predicted - both)).nanmean().item()
-        return None if mean != mean else mean
+def boundary_iu(counts: Tensor) -> float | None:
+    """Return the mean boundary IU over the classes that occur, of the sum of ``boundary_counts``
+    over a data set; None where nothing is labeled.
+    """
+    target, predicted, both = counts.double().cpu()
+    mean = (both / (target + predicted - both)).nanmean().item()
+    return None if mean != mean else mean

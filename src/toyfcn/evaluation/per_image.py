@@ -10,17 +10,40 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
+from toyfcn.evaluation.metrics import DISTANCE, boundary, confusion, count_labels
 from toyfcn.files import atomic_write, write_text
 from toyfcn.text import first_line, no_formula
 
 FILE = "images.npz"
 KINDS = ("missed", "false", "confused", "boundary")
 Numbers = NDArray[np.float64]
+
+
+class ImageRow(NamedTuple):
+    """What was counted on one photo: see ``ImageCounts``."""
+
+    name: str
+    size: tuple[int, ...]
+    matrix: Tensor
+    boundary: Tensor
+    loss: float
+
+
+def count_image(
+    name: str, target: Tensor, prediction: Tensor, loss: float, classes: int, void: int
+) -> ImageRow:
+    """Count a photo: target uint8 (H, W), void included, and the labels predicted (H, W)."""
+    wrong = (target != prediction) & (target != void)
+    near = wrong & boundary(target[None], DISTANCE, ends=False)[0]
+    matrix = confusion(target, prediction, classes, void).cpu().int()
+    counts = count_labels(target, near, classes).cpu().int()
+    return ImageRow(name, tuple(target.shape), matrix, counts, loss)
 
 
 @dataclass(frozen=True)
@@ -40,6 +63,13 @@ class ImageCounts:
     boundary: NDArray[np.int64]
     losses: Numbers
     views: int = 1
+
+    @classmethod
+    def of(cls, classes: Sequence[str], rows: Sequence[ImageRow], views: int) -> ImageCounts:
+        """Return the counts of photos, by id: batches of other sizes bring another order."""
+        ids, sizes, *counted, losses = zip(*sorted(rows, key=lambda row: row.name), strict=True)
+        size, matrix, near = (np.stack(c).astype(np.int64) for c in (sizes, *counted))
+        return cls(tuple(classes), ids, size, matrix, near, np.array(losses, float), views)
 
     def marginals(self) -> Numbers:
         """Return hits, pixels of the target and of the prediction by class, (N, 3, C)."""

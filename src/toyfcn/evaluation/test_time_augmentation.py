@@ -25,9 +25,9 @@ def augmented_probabilities(
         turned = (size[1], size[0]) if quarters % 2 else size
         seen: Tensor = net(changed, turned).softmax(1).rot90(-quarters, (-2, -1))
         seen = seen.flip(-1) if mirrored else seen
-        total = seen if total is None else total + seen
+        total = seen if total is None else total.add_(seen)
     assert total is not None
-    return total / len(TRANSFORMS[count])
+    return total.div_(len(TRANSFORMS[count]))
 
 
 class Augmented(nn.Module):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 from collections.abc import Sequence
@@ -12,11 +11,9 @@ from typing import Any
 import torch
 
 from toyfcn import hardware
-from toyfcn.config.data import KINDS
 from toyfcn.config.data_options import DataConfig
 from toyfcn.config.inference import EvalConfig
 from toyfcn.config.option import as_list
-from toyfcn.config.target import refuse_untrusted
 from toyfcn.config.trainer import ScoringConfig, TrainerConfig
 from toyfcn.data import preflight
 from toyfcn.data.datamodule import SegmentationData
@@ -26,9 +23,11 @@ from toyfcn.evaluation.per_image import ImageCounts, write_images
 from toyfcn.evaluation.score_table import print_scores
 from toyfcn.evaluation.test_scorings import note_scoring
 from toyfcn.files import write_json
+from toyfcn.inference.predictor import warn_of_small_photos
 from toyfcn.runs import checkpoint
-from toyfcn.runs.checkpoint import Checkpoint
+from toyfcn.runs.checkpoint import Checkpoint, as_trained
 from toyfcn.runs.run import Run
+from toyfcn.runs.score_checkpoint import score_checkpoint, warn_of_trained
 
 log = logging.getLogger(__name__)
 
@@ -124,39 +123,5 @@ def score_split(
         )
     data = SegmentationData(source, config, loaded.model.short_side)
     preflight.check(source, data.split_ids(split))
-    checkpoint.warn_of_trained(loaded, data, split)
-    return loaded.score(data, split, trainer, resamples, tile, overlap)
-
-
-def warn_of_small_photos(tile: int, short_side: int | None) -> None:
-    """Warn if most photos will be smaller than a tile, once they are resized."""
-    if short_side is not None and short_side <= tile:
-        log.warning(
-            "tile=%d: the checkpoint sees photos with a short side of %d pixels, so only those "
-            "more than %.1f times as long as wide have several tiles; for photos of full size, "
-            "train with model.short_side=null",
-            tile,
-            short_side,
-            tile / short_side,
-        )
-
-
-def as_trained(chosen: Any, trained: DataConfig, trust: Sequence[str] = ()) -> DataConfig:
-    """Return the data config to score on: what the user chose, else what the checkpoint has.
-
-    ``chosen`` is a whole data config (data=NAME), or {option: value} of those that differ;
-    ``trust`` are packages whose code the checkpoint's may name.
-
-    Raises:
-        ValueError: an option is not of that data set, or the checkpoint names other code.
-    """
-    if isinstance(chosen, DataConfig):
-        return chosen
-    values = dataclasses.asdict(trained)
-    ignored = sorted(set(chosen) - set(values))
-    if ignored:
-        raise ValueError(f"data.{ignored[0]} is no option of data={trained.name}, the checkpoint's")
-    if "target" not in chosen:
-        scored = dataclasses.replace(trained, transform=None, transform_args=None)
-        refuse_untrusted(scored, trust, "the checkpoint")
-    return KINDS[trained.kind](**values | chosen)
+    warn_of_trained(loaded, data, split)
+    return score_checkpoint(loaded, data, split, trainer, resamples, tile, overlap)

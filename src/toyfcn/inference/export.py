@@ -17,13 +17,12 @@ from toyfcn.config.inference import SUFFIXES, ExportConfig
 from toyfcn.config.option import as_list
 from toyfcn.data.datamodule import SegmentationData
 from toyfcn.inference import export_formats as formats
-from toyfcn.inference.evaluate import as_trained
 from toyfcn.inference.export_benchmark import Candidate, benchmark, size_of_file, size_of_weights
 from toyfcn.inference.export_formats import OPENED, Examples, Inputs, Run, runner, seen
 from toyfcn.models.backbone import channels_of
 from toyfcn.models.folding import folded
 from toyfcn.runs import checkpoint
-from toyfcn.runs.checkpoint import Checkpoint
+from toyfcn.runs.checkpoint import Checkpoint, as_trained
 
 SIZES = ((1, 64, 96), (2, 97, 75), (1, 33, 50))  # batch, height, width that it is checked at
 TOLERANCE = 1e-4

@@ -17,7 +17,7 @@ from torch.export import Dim, ExportedProgram
 from torch.export.dynamic_shapes import refine_dynamic_shapes_from_suggested_fixes
 from torch.fx.experimental import _config as symbolic_config
 
-from toyfcn.data.transforms import resize_image, working_size
+from toyfcn.data.resizing import resize_image, working_size
 
 Inputs = dict[str, NDArray[Any]]  # photo, uint8 (B, C, H, W); size, int64 [height, width]
 Run = Callable[[Inputs], NDArray[Any]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, overload
@@ -15,8 +16,8 @@ from toyfcn import hardware
 from toyfcn.config.data import FolderConfig
 from toyfcn.config.inference import PredictConfig
 from toyfcn.data.image_io import read_image
+from toyfcn.data.resizing import resize_image, working_size
 from toyfcn.data.scale import AS_STORED, Scale
-from toyfcn.data.transforms import resize_image, working_size
 from toyfcn.evaluation.test_time_augmentation import Augmented
 from toyfcn.inference.pipeline import Room, in_threads
 from toyfcn.models.folding import folded
@@ -25,6 +26,8 @@ from toyfcn.models.labeling import blocks
 from toyfcn.models.tiled import Tiled
 from toyfcn.runs import checkpoint
 from toyfcn.runs.checkpoint import Checkpoint
+
+log = logging.getLogger(__name__)
 
 Pixels = NDArray[np.uint8]
 
@@ -206,3 +209,16 @@ def load(
         ValueError: there is no such file, or none that toyfcn-train wrote.
     """
     return Predictor(checkpoint.load(ckpt, trust), accelerator, tile, overlap, test_views)
+
+
+def warn_of_small_photos(tile: int, short_side: int | None) -> None:
+    """Warn if most photos will be smaller than a tile, once they are resized."""
+    if short_side is not None and short_side <= tile:
+        log.warning(
+            "tile=%d: the checkpoint sees photos with a short side of %d pixels, so only those "
+            "more than %.1f times as long as wide have several tiles; for photos of full size, "
+            "train with model.short_side=null",
+            tile,
+            short_side,
+            tile / short_side,
+        )

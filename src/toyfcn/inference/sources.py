@@ -17,8 +17,7 @@ from toyfcn.data.layout import PHOTOS
 from toyfcn.data.locations import refuse_missing_source
 from toyfcn.data.splits import sound_ids
 from toyfcn.data.voc import CLASSES
-from toyfcn.inference.evaluate import as_trained
-from toyfcn.runs.checkpoint import Checkpoint
+from toyfcn.runs.checkpoint import Checkpoint, as_trained
 
 VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
 SUFFIXES = {*PHOTOS, ".gif", ".ppm", *VIDEOS}

@@ -11,7 +11,6 @@ from toyfcn.models.fcn import FCN
 from toyfcn.models.lenet import MAPS as LENET_MAPS
 from toyfcn.models.lenet import LeNetBackbone
 from toyfcn.models.timm_backbone import TimmBackbone
-from toyfcn.models.torchvision_backbones import BACKBONES
 from toyfcn.models.unet import MAPS as UNET_MAPS
 from toyfcn.models.unet import UNet, UNetBackbone
 from toyfcn.models.vgg import AT_ONCE, VGGBackbone
@@ -38,6 +37,8 @@ def build_network(config: ModelConfig, classes: int, channels: int = 3) -> Netwo
     if config.name == "fcn_vgg16":
         backbone = VGGBackbone(config.width, config.norm, config.dropout, config.geometry, channels)
     elif config.name == "fcn_torchvision":
+        from toyfcn.models.torchvision_backbones import BACKBONES  # slow to import
+
         assert config.backbone is not None  # ModelConfig has seen to it
         backbone = BACKBONES[config.backbone](config.dropout)
     elif config.name == "fcn_timm":

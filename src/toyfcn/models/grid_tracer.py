@@ -19,6 +19,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from toyfcn.models.geometry import Grid, Layer
 
 aten = torch.ops.aten
+SMALL = 1_000_000  # weights
 
 
 class GridTracer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types
@@ -33,6 +34,11 @@ class GridTracer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch h
         super().__init__()  # type: ignore[no-untyped-call]
         self.grids: MutableMapping[Tensor, Grid] = WeakIdKeyDictionary()
         self.grids[image] = Grid()
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Never compiled, so PyTorch need not import its compiler, which takes a second."""
+        return False
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -86,13 +92,19 @@ def united(grids: Sequence[Grid]) -> Grid:
 def trace(
     network: nn.Module, side: int, channels: int
 ) -> tuple[list[Tensor], list[Grid], dict[nn.Module, Grid]]:
-    """Run a network on a normalized photo (1, channels, side, side) of the meta device.
+    """Run a network on a normalized photo (1, channels, side, side).
 
-    Returns the feature maps (without values) and their grids, and the grid behind each of its
+    A large one runs on the meta device, without computing anything; PyTorch needs a second to
+    prepare for that, more than a small one takes.
+
+    Returns the feature maps and their grids, and the grid behind each of its
     modules that has weights or moves cells, in order of use.
     """
-    photo = torch.empty(1, channels, side, side, device="meta")
     weights = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    small = sum(weight.numel() for weight in weights.values()) <= SMALL
+    on_meta = any(weight.is_meta for weight in weights.values())  # a network without values
+    device = "cpu" if small and not on_meta else "meta"
+    photo = torch.zeros(1, channels, side, side, device=device)
     modules: dict[nn.Module, Grid] = {}
     tracer = GridTracer(photo)
 
@@ -106,8 +118,8 @@ def trace(
     modes = {part: part.training for part in network.modules()}
     try:
         with torch.no_grad(), tracer:
-            on_meta = {name: value.to("meta") for name, value in weights.items()}
-            features = torch.func.functional_call(network.eval(), on_meta, photo)
+            moved = {name: value.to(device) for name, value in weights.items()}
+            features = torch.func.functional_call(network.eval(), moved, photo)
     finally:
         for part, training in modes.items():
             part.training = training

@@ -19,7 +19,9 @@ from toyfcn.config.recipe import RecipeConfig
 from toyfcn.config.target import call, find
 from toyfcn.models.custom import CustomNetwork
 from toyfcn.models.fcn import FCN
-from toyfcn.models.kernels.upsampled_loss import Upsampling
+from toyfcn.models.kernels import compiled
+from toyfcn.models.kernels.argmax import argmax_labels
+from toyfcn.models.kernels.upsampled_loss import Upsampling, weight_by_label
 from toyfcn.models.upsampling import Deconvolution
 from toyfcn.text import fault
 
@@ -115,10 +117,32 @@ def cross_entropy_sums(
     loss = partial(F.cross_entropy, scores, labels, weights, ignore_index=void)
     # a GPU takes the sum of a flat loss in one block of threads
     total = loss(reduction="none").sum() if scores.is_cuda else loss(reduction="sum")
-    lookup = torch.zeros(256, dtype=dtype, device=class_weights.device)
-    lookup[:classes] = class_weights
-    lookup[void] = 0
-    return total, lookup[labels].sum()
+    return total, weight_by_label(weights, void)[labels].sum()
+
+
+def labels_and_loss(
+    scores: Tensor, target: Tensor, class_weights: Tensor, void: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the labels of the highest scores, uint8 (B, H, W), and ``cross_entropy_sums``.
+
+    Takes what that takes. On a CPU both are read off in one pass, where C can be compiled.
+    """
+    if not compiled.can_take(scores):
+        return argmax_labels(scores), *cross_entropy_sums(scores, target, class_weights, void)
+    labels = torch.empty_like(target)
+    lookup = weight_by_label(class_weights, void)
+    sums = torch.zeros(2, dtype=torch.float64)
+    for image, found, wanted in zip(scores.contiguous().flatten(2), labels, target, strict=True):
+        sums += torch.tensor(compiled.labels_and_loss(image, found, wanted, lookup))
+    return labels, *sums.to(scores.dtype)
+
+
+def log_loss(probabilities: Tensor, target: Tensor, void: int) -> tuple[Tensor, Tensor]:
+    """Return the sums of ``cross_entropy_sums``, unweighted, of probabilities (B, C, H, W)."""
+    labeled = target != void
+    labels = target.long().masked_fill(~labeled, 0)
+    of_target = probabilities.gather(1, labels[:, None])[:, 0]
+    return -of_target.log().masked_fill(~labeled, 0).sum(), labeled.sum()
 
 
 def can_be_fused(net: nn.Module) -> TypeGuard[FCN | CustomNetwork]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from toyfcn.models.timm_backbone import TimmBackbone, import_timm
 from toyfcn.models.weights_file import read, sha256
 from toyfcn.text import first_line
 
+log = logging.getLogger(__name__)
 # packages of the extra toyfcn[imagenet], by timm's name: the file in each, and its SHA-256
 PACKAGES = {
     "tf_efficientnet_lite0": (
@@ -59,8 +61,11 @@ def imagenet(backbone: TimmBackbone) -> dict[str, Tensor]:
         if sha256(path) != package[1]:
             raise ValueError(f"model.weights=imagenet: {path} is damaged: its SHA-256 is another")
         return read(path)
-    timm = import_timm()
+    timm, hub_log = import_timm(), logging.getLogger("huggingface_hub")
+    log.info("no package with the weights of %s is installed: downloading them", backbone.name)
+    level = hub_log.level
     try:
+        hub_log.setLevel(logging.ERROR)  # which would tell of each of a dozen attempts
         timm.models.set_pretrained_check_hash(True)
         network = timm.create_model(backbone.name, pretrained=True, num_classes=0)
     except Exception as error:  # whatever a network, a proxy or a cache can go wrong by
@@ -72,6 +77,8 @@ def imagenet(backbone: TimmBackbone) -> dict[str, Tensor]:
             f"({first_line(error, 60)}): {hint}set model.weights to a file that comes from "
             f"{hub or config.get('url') or 'elsewhere'}"
         ) from None
+    finally:
+        hub_log.setLevel(level)
     state: dict[str, Tensor] = network.state_dict()
     return state
 

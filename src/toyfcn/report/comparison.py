@@ -14,11 +14,12 @@ from toyfcn.evaluation import compare, pictures
 from toyfcn.evaluation.compare import Difference
 from toyfcn.evaluation.per_image import FILE, ImageCounts, read_images
 from toyfcn.evaluation.scoring import predictions
-from toyfcn.inference.evaluate import as_trained, score_split
+from toyfcn.inference.evaluate import score_split
 from toyfcn.report import comparison_page as told
 from toyfcn.report.comparison_page import Pair
 from toyfcn.report.results import DEPTH, clean, collect
 from toyfcn.runs import checkpoint
+from toyfcn.runs.checkpoint import as_trained
 from toyfcn.runs.failures import optional
 from toyfcn.runs.run import Run
 

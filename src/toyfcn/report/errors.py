@@ -151,8 +151,8 @@ def draw_photos(results: Results, path: Path) -> None:
     # here, because they import torch, and the rest of a report takes one second
     from toyfcn.data.datamodule import SegmentationData
     from toyfcn.evaluation.scoring import predictions
-    from toyfcn.inference.evaluate import as_trained
     from toyfcn.runs import checkpoint
+    from toyfcn.runs.checkpoint import as_trained
 
     found, run = images_of(results), results.best
     if found is None or run is None:

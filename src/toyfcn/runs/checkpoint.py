@@ -13,30 +13,16 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from toyfcn import hardware
 from toyfcn.config.commands import TrainConfig
 from toyfcn.config.data import KINDS, without_removed
 from toyfcn.config.data_options import DataConfig
-from toyfcn.config.inference import EvalConfig
 from toyfcn.config.model import ModelConfig
 from toyfcn.config.target import refuse_untrusted
-from toyfcn.config.trainer import PRECISIONS, ScoringConfig
-from toyfcn.data.datamodule import SegmentationData
-from toyfcn.data.overlap import shared
-from toyfcn.data.progress import counted
+from toyfcn.config.trainer import COLDEST, HOTTEST
 from toyfcn.data.source import Source
-from toyfcn.evaluation import scoring
-from toyfcn.evaluation.bootstrap import RESAMPLES
-from toyfcn.evaluation.calibration import COLDEST, HOTTEST, calibration
-from toyfcn.evaluation.own_metrics import OwnMetrics
-from toyfcn.evaluation.per_image import ImageCounts
 from toyfcn.files import refuse_no_file
-from toyfcn.hardware import device as device_of
 from toyfcn.models.build import Network, build_network
 from toyfcn.models.ensemble import Ensemble
-from toyfcn.models.fcn import FCN
-from toyfcn.models.pretrained import Transplant
-from toyfcn.models.tiled import Tiled
 from toyfcn.models.weights_file import read_tensors
 from toyfcn.text import first_line
 
@@ -59,37 +45,6 @@ class Checkpoint:
     def classes(self) -> list[str]:
         """Names of the classes, by label."""
         return list(self.metadata["classes"])
-
-    def score(
-        self,
-        data: SegmentationData,
-        split: str,
-        config: ScoringConfig,
-        resamples: int = RESAMPLES,
-        tile: int | None = None,
-        overlap: int = EvalConfig.overlap,
-    ) -> tuple[dict[str, Any], ImageCounts]:
-        """Score the network on a split, in tiles if given; see ``scoring.score`` and ``Tiled``."""
-        assert config.precision in PRECISIONS
-        net = self.net if tile is None else Tiled(self.net, tile, overlap)
-        hardware.set_tf32(config.tf32)
-        loader, photos = data.scoring_loader(split), len(data.split_ids(split))
-        void = int(self.metadata["void"])
-        figures, images = scoring.score(
-            net,
-            self.classes,
-            void,
-            counted(loader, f"scoring {split}", photos, show=config.progress),
-            accelerator=config.accelerator,
-            precision=config.precision,
-            test_views=config.test_views,
-            fused=config.fused,
-            resamples=resamples,
-            own=OwnMetrics(config.metrics, self.classes, void),
-        )
-        with scoring.prepared(net, device_of(config.accelerator), config.precision):
-            found = calibration(net, data, data.split_ids(split))
-        return figures | {"calibration": found}, images
 
 
 def make_metadata(
@@ -220,52 +175,22 @@ def typed(kind: type[Any], values: dict[str, Any]) -> Any:
     return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), values))
 
 
-def transplant(start: Checkpoint, net: Network) -> Transplant:
-    """Give a network the weights of a checkpoint of the same shape, or of a coarser stride.
+def as_trained(chosen: Any, trained: DataConfig, trust: Sequence[str] = ()) -> DataConfig:
+    """Return the data config to score on: what the user chose, else what the checkpoint has.
 
-    A finer network's new score layers stay zero, so that it starts with the coarser one's scores,
-    upsampled once; deconvolutions of other strides stay bilinear.
+    ``chosen`` is a whole data config (data=NAME), or {option: value} of those that differ;
+    ``trust`` are packages whose code the checkpoint's may name.
 
     Raises:
-        ValueError: the shapes differ; the message names the first such weight.
+        ValueError: an option is not of that data set, or the checkpoint names other code.
     """
-    assert not isinstance(start.net, Ensemble)  # which only scoring and prediction load
-    given, wanted = start.net.state_dict(), net.state_dict()
-    finer = len(net.heads) > len(start.net.heads)
-    report = Transplant()
-    for name in {**wanted, **given}:
-        shapes = [list(w[name].shape) if name in w else None for w in (given, wanted)]
-        added = finer and (
-            name.startswith("ups.") or (name.startswith("heads.") and name not in given)
-        )
-        if shapes[0] != shapes[1] and not added:
-            raise ValueError(
-                f"ckpt= has {name} as {shapes[0]}, but this model needs {shapes[1]}: set "
-                "model.… and data= as the checkpoint has them"
-            )
-        if name in wanted:
-            (report.copied if shapes[0] == shapes[1] else report.new).append(name)
-    if (
-        isinstance(net, FCN)
-        and isinstance(start.net, FCN)
-        and start.net.scales != net.scales[: len(start.net.scales)]
-    ):
-        raise ValueError(
-            f"ckpt= was trained with model.at_once={start.model.at_once}: its skips are scaled so"
-        )
-    net.load_state_dict({name: given[name] for name in report.copied}, strict=False)
-    return report
-
-
-def warn_of_trained(checkpoint: Checkpoint, data: SegmentationData, split: str) -> None:
-    """Warn if a checkpoint was trained on photos of a split that it is scored on."""
-    ids = data.split_ids(split)
-    if seen := shared(data.source, ids, checkpoint.metadata.get("trained_on", ())):
-        first = ", ".join(seen[:3]) + ", …" * (len(seen) > 3)
-        log.warning(
-            "split=%s: scored on %d photos of %d that the checkpoint was trained on (%s)",
-            split,
-            len(seen),
-            len(ids),
-            first,
-        )
+    if isinstance(chosen, DataConfig):
+        return chosen
+    values = dataclasses.asdict(trained)
+    ignored = sorted(set(chosen) - set(values))
+    if ignored:
+        raise ValueError(f"data.{ignored[0]} is no option of data={trained.name}, the checkpoint's")
+    if "target" not in chosen:
+        scored = dataclasses.replace(trained, transform=None, transform_args=None)
+        refuse_untrusted(scored, trust, "the checkpoint")
+    return KINDS[trained.kind](**values | chosen)

@@ -20,6 +20,7 @@ from toyfcn.runs.checkpoint_io import AtomicIO
 from toyfcn.runs.failures import optional
 from toyfcn.runs.resume import trusted_packages
 from toyfcn.runs.run import BEST, Run
+from toyfcn.runs.score_checkpoint import score_checkpoint
 from toyfcn.training import callbacks, loggers
 from toyfcn.training.run_logger import RunLogger
 
@@ -38,7 +39,7 @@ def score_best(
     counts = {}
     for split, name in (("val", config.data.val_split), ("test", config.data.test_split)):
         if name is not None:
-            metrics[split], counts[split] = chosen.score(data, name, config.trainer)
+            metrics[split], counts[split] = score_checkpoint(chosen, data, name, config.trainer)
             note_scoring(run.folder, [best], config.data, name, metrics[split])
     with optional("the temperature in best.ckpt"):
         keep_temperature(best, metrics["val"])

@@ -71,8 +71,11 @@ def keep_memory(trainer: TrainerConfig) -> None:
         log.warning("trainer.%s is ignored: this system's allocator has no mallopt", asked)
 
 
-def compile_backbone(backbone: Any, accelerator: str) -> None:
+def compile_backbone(backbone: Any, accelerator: str, one_size: bool = True) -> None:
     """Compile a backbone in place; what cannot be compiled runs as it is, with a warning.
+
+    ``one_size`` tells whether all photos come in one size; others are warned of: PyTorch compiles
+    anew for each size, up to eight, and runs all further ones as they are.
 
     Scoring is never compiled (see task.py): photos of all sizes, and figures that repeat.
     """
@@ -81,5 +84,11 @@ def compile_backbone(backbone: Any, accelerator: str) -> None:
     ):
         log.warning("trainer.compile=true is ignored: compiling for a CPU needs g++ or clang")
         return
+    if not one_size:
+        log.warning(
+            "trainer.compile=true compiles again for each of up to %d sizes of photos, and further "
+            "ones not at all: set data.crop",
+            torch._dynamo.config.recompile_limit,
+        )
     torch._dynamo.config.suppress_errors = True  # a graph that fails is warned of, and runs eagerly
     backbone.compile(dynamic=False)

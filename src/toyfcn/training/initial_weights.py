@@ -10,9 +10,9 @@ from toyfcn.config.trainer import PRECISIONS
 from toyfcn.data.datamodule import SegmentationData
 from toyfcn.evaluation.scoring import score
 from toyfcn.models.build import Network
+from toyfcn.models.ensemble import Ensemble
 from toyfcn.models.fcn import FCN
 from toyfcn.models.pretrained import Transplant, convolutionalize, load_weights
-from toyfcn.runs import checkpoint
 from toyfcn.runs.checkpoint import Checkpoint
 from toyfcn.training.pretrain import pretrain
 
@@ -33,7 +33,7 @@ def bring_weights(
     """
     moved: Transplant | None = None
     if start is not None:
-        moved = checkpoint.transplant(start, net)
+        moved = transplant(start, net)
         pairs = zip(start.classes, data.source.classes, strict=True)
         for label, (before, here) in enumerate(pairs):
             if before != here:
@@ -86,3 +86,40 @@ def score_first(net: Network, config: TrainConfig, data: SegmentationData) -> di
             found["baseline_miou"],
         )
     return found
+
+
+def transplant(start: Checkpoint, net: Network) -> Transplant:
+    """Give a network the weights of a checkpoint of the same shape, or of a coarser stride.
+
+    A finer network's new score layers stay zero, so that it starts with the coarser one's scores,
+    upsampled once; deconvolutions of other strides stay bilinear.
+
+    Raises:
+        ValueError: the shapes differ; the message names the first such weight.
+    """
+    assert not isinstance(start.net, Ensemble)  # which only scoring and prediction load
+    given, wanted = start.net.state_dict(), net.state_dict()
+    finer = len(net.heads) > len(start.net.heads)
+    report = Transplant()
+    for name in {**wanted, **given}:
+        shapes = [list(w[name].shape) if name in w else None for w in (given, wanted)]
+        added = finer and (
+            name.startswith("ups.") or (name.startswith("heads.") and name not in given)
+        )
+        if shapes[0] != shapes[1] and not added:
+            raise ValueError(
+                f"ckpt= has {name} as {shapes[0]}, but this model needs {shapes[1]}: set "
+                "model.… and data= as the checkpoint has them"
+            )
+        if name in wanted:
+            (report.copied if shapes[0] == shapes[1] else report.new).append(name)
+    if (
+        isinstance(net, FCN)
+        and isinstance(start.net, FCN)
+        and start.net.scales != net.scales[: len(start.net.scales)]
+    ):
+        raise ValueError(
+            f"ckpt= was trained with model.at_once={start.model.at_once}: its skips are scaled so"
+        )
+    net.load_state_dict({name: given[name] for name in report.copied}, strict=False)
+    return report

@@ -16,6 +16,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from toyfcn.config.commands import TrainConfig
+from toyfcn.config.data import ShapesConfig
 from toyfcn.data import preflight
 from toyfcn.data.class_weights import loss_weights
 from toyfcn.data.custom_transform import CustomTransform
@@ -32,6 +33,7 @@ from toyfcn.runs.interrupt import Interrupted, Interruption
 from toyfcn.runs.record import RunRecord
 from toyfcn.runs.resume import digest, fingerprint, resolve, trusted_packages
 from toyfcn.runs.run import Run, read_run
+from toyfcn.runs.score_checkpoint import warn_of_trained
 from toyfcn.training import callbacks, device, distributed, extensions, loggers, tensorboard
 from toyfcn.training.best_scores import score_best
 from toyfcn.training.initial_weights import bring_weights, score_first
@@ -166,7 +168,8 @@ def fit(
     """Fit the network, resuming at ``step`` unless that is None, with the loggers ``found``."""
     monitor = callbacks.ThroughputMonitor()
     if config.trainer.compile:
-        device.compile_backbone(parts.net.backbone, config.trainer.accelerator)
+        one_size = config.data.crop is not None or isinstance(config.data, ShapesConfig)
+        device.compile_backbone(parts.net.backbone, config.trainer.accelerator, one_size)
     trainer = make_trainer(
         *(config, run, parts.data, parts.steps, parts.epoch_steps, found, monitor, save),
         *(parts.callbacks, parts.extra),
@@ -231,7 +234,7 @@ def build(config: TrainConfig) -> Parts:
     trained_on = set(identities(source, train_ids))
     if start is not None:
         for split in filter(None, (config.data.val_split, config.data.test_split)):
-            checkpoint.warn_of_trained(start, data, split)
+            warn_of_trained(start, data, split)
         trained_on.update(start.metadata.get("trained_on", ()))
 
     epoch_steps = -(-len(train_ids) // config.data.batch_size)

@@ -10,8 +10,8 @@ from torch import nn
 from toyfcn.config.commands import TrainConfig
 from toyfcn.data.datamodule import SegmentationData
 from toyfcn.data.image_io import read_header
+from toyfcn.data.resizing import working_size
 from toyfcn.data.source import FileSource, Source
-from toyfcn.data.transforms import working_size
 from toyfcn.models.build import Network
 from toyfcn.text import first_line
 

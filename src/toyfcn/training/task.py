@@ -15,7 +15,7 @@ from toyfcn.config.recipe import RecipeConfig
 from toyfcn.data.collate import Batch
 from toyfcn.data.loader import sample_seed
 from toyfcn.evaluation.own_metrics import OwnMetrics
-from toyfcn.evaluation.scoring import Scorer
+from toyfcn.evaluation.scorer import Scorer
 from toyfcn.hardware import process_count
 from toyfcn.models.build import Network
 from toyfcn.models.fcn import FCN
@@ -177,7 +177,7 @@ class SegmentationTask(pl.LightningModule):
         """Start counting anew; all processes score with the first one's norms, which are saved."""
         for buffer in self.net.buffers() if process_count() > 1 else ():
             torch.distributed.broadcast(buffer, 0)
-        self.scorer.reset()
+        self.scorer.reset(self.device)
 
     def validation_step(self, batches: list[Batch], batch_idx: int) -> None:
         """Count one loader batch: groups of images of one size."""

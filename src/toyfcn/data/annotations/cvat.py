@@ -37,12 +37,15 @@ NO_AREAS = ("polyline", "points", "cuboid", "skeleton", "tag")
 
 
 def read(source: Path, photos: Path | None) -> Annotations:
-    """Read an XML file, or annotations.xml in a folder; photos are in images/ there by default.
+    """Read an XML file, or annotations.xml or the only one in a folder; photos are in images/ there
+    by default.
 
     Raises:
         ValueError: it is faulty; the message names the file, the photo and the shape.
     """
-    file = source / "annotations.xml" if source.is_dir() else source
+    files = sorted(source.glob("*.xml"))  # of a folder; other tools than CVAT name theirs otherwise
+    only = files[0] if len(files) == 1 else source / "annotations.xml"
+    file = only if source.is_dir() else source
     root = read_xml(file)
     beside = file.parent / "images"
     folder = photos or (beside if beside.is_dir() else file.parent)

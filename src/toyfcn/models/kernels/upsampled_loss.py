@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from toyfcn.models.kernels import compiled
 from toyfcn.models.kernels.argmax import first_nonzero
 from toyfcn.models.upsampling import Deconvolution
 
@@ -109,11 +110,17 @@ def in_blocks(of: Upsampling) -> tuple[Blocks, int]:
     cells = cells[..., first : last[0], first : last[1]].contiguous()
     shape = (cells.shape[-2] - 1, cells.shape[-1] - 1)
     labels = target_in_blocks(of.target, stride, corner, shape, of.void)
-    weights = torch.zeros(256, dtype=dtype, device=of.scores.device)
-    weights[: len(of.class_weights)] = of.class_weights
-    weights[of.void] = 0
+    weights = weight_by_label(of.class_weights.to(of.scores.device, dtype), of.void)
     matrices = as_matrices(up.weight.to(dtype), stride, up.groups)
     return Blocks(cells, matrices, labels, weights, of.void), corner
+
+
+def weight_by_label(class_weights: Tensor, void: int) -> Tensor:
+    """Return a weight for each of 256 labels, those of the classes, and 0 for others and void."""
+    weights = class_weights.new_zeros(256)
+    weights[: len(class_weights)] = class_weights
+    weights[void] = 0
+    return weights
 
 
 def padded(scores: Tensor, replicate: bool) -> Tensor:
@@ -188,7 +195,17 @@ def one_pass(
         chunk = buffers[:, : of.weight.shape[0] * of.weight.shape[1] * taps.shape[2]]
         scores = torch.bmm(in_bits, taps, out=chunk[0].view(*of.weight.shape[:2], -1))
         scores = scores.view(classes, -1)
-        label = of.labels[:, images, rows].reshape(1, -1).long()
+        label = of.labels[:, images, rows].reshape(1, -1)
+        if predicted is not None and compiled.can_take(scores):
+            found = torch.empty_like(label[0])
+            loss, weight = compiled.labels_and_loss(
+                scores, found, label[0], of.weights, in_bits=True
+            )
+            predicted[:, images, rows] = found.view(of.labels[:, images, rows].shape)
+            total, weight_sum = total + loss, weight_sum + weight
+            continue
+
+        label = label.long()
         w = of.weights.index_select(0, label[0])
         label = label.masked_fill_(label == of.void, 0)  # its weight is 0: any class will do
 
