@@ -190,6 +190,13 @@ def test_shares_are_those_of_the_masks(best: Path) -> None:
     np.testing.assert_allclose(np.array(row[1:], float), counts / 3500, atol=1e-6)
 
 
+def test_a_spreadsheet_computes_no_name_of_a_photo(best: Path) -> None:
+    noise(best.parent / "photos" / "=1+1.png", 40, 50)
+    out = predict(best, str(best.parent / "photos"), shares=True)
+    (row,) = csv.DictReader((out / "shares.csv").read_text().splitlines())
+    assert row["photo"] == "'=1+1.png"
+
+
 def test_views_are_averaged_as_in_scoring(best: Path) -> None:
     photo = noise(best.parent / "a.png", 50, 70)
     out = predict(best, str(photo), test_views=8)

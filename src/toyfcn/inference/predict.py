@@ -33,6 +33,7 @@ from toyfcn.inference.predictor import Pixels, Predictor, warn_of_small_photos
 from toyfcn.inference.sources import Photo, endings, find_photos, refuse_collisions, submission
 from toyfcn.inference.videos import frames, import_av
 from toyfcn.runs import checkpoint
+from toyfcn.text import no_formula
 
 LARGEST = 1 << 31  # pixels of a photo that is seen in tiles
 MADE_BY = ".toyfcn-predict.json"  # what the masks in out= were made by
@@ -225,11 +226,11 @@ def write_common(
     if config.shares:
         table = io.StringIO()
         rows = csv.writer(table, lineterminator="\n")
-        rows.writerow(["photo", *classes])
+        rows.writerow(["photo", *map(no_formula, classes)])
         for one in done:
             total = sum(one.pixels)
             shares = [f"{count / total:.6f}" for count in one.pixels[: len(classes)]]
-            rows.writerow([one.photo.label, *shares])
+            rows.writerow([no_formula(one.photo.label), *shares])
         write_text(out / "shares.csv", table.getvalue())
     if config.polygons == "coco":
         named = [(one.photo.label, one.size, one.annotations) for one in done]
