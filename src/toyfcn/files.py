@@ -40,9 +40,9 @@ def atomic_write(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text as UTF-8, atomically."""
+    """Write a text as UTF-8, atomically; of a file's name that is no text, escapes."""
     with atomic_write(path) as file:
-        file.write(text.encode())
+        file.write(text.encode(errors="backslashreplace"))
 
 
 def write_json(path: Path, content: Any) -> None:

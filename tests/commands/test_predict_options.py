@@ -197,6 +197,18 @@ def test_a_spreadsheet_computes_no_name_of_a_photo(best: Path) -> None:
     assert row["photo"] == "'=1+1.png"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names are text elsewhere")
+def test_a_name_that_is_no_text(best: Path) -> None:
+    photo = noise(best.parent / "photos" / os.fsdecode(b"\xff.png"), 40, 50)
+    out = predict(best, str(photo.parent), shares=True, polygons="coco")
+    assert "\n\\udcff.png," in (out / "shares.csv").read_text()
+    (image,) = json.loads((out / "annotations.json").read_text())["images"]
+    assert image["file_name"] == photo.name
+    predict(best, str(photo.parent), polygons="labelme")
+    content = json.loads((out / f"{photo.stem}.json").read_text())
+    assert (out / content["imagePath"]).resolve() == photo.resolve()
+
+
 def test_views_are_averaged_as_in_scoring(best: Path) -> None:
     photo = noise(best.parent / "a.png", 50, 70)
     out = predict(best, str(photo), test_views=8)

@@ -207,7 +207,8 @@ class Job:
         if config.polygons == "labelme":
             seen_from = Path(os.path.relpath(photo.path.resolve(), place.parent.resolve()))
             shapes = polygons.labelme(seen_from, labels, predictor.classes)
-            made[".json"] = json.dumps(shapes, ensure_ascii=False).encode()
+            text = json.dumps(shapes, ensure_ascii=False)
+            made[".json"] = text.encode(errors="backslashreplace")
         if config.format != "voc_server":
             pixels = pictures.shown(image, predictor.show_bands)
             drawn = pictures.overlay(pixels, labels, predictor.classes, predictor.palette)
