@@ -33,6 +33,9 @@ def atomic_write(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
                 file.flush()
                 os.fsync(file.fileno())
         aside.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # what fails in writing has none
+        raise
     finally:
         aside.unlink(missing_ok=True)
     if durable:

@@ -14,6 +14,7 @@ from PIL import Image
 import toyfcn
 from toyfcn.config.inference import PredictConfig
 from toyfcn.data.resizing import resize_image, working_size
+from toyfcn.files import atomic_write
 from toyfcn.inference.predict import run_command
 from toyfcn.inference.sources import Photo, refuse_collisions
 from toyfcn.runs import checkpoint
@@ -126,6 +127,20 @@ def test_photos_are_never_written_over(best: Path, command: Command) -> None:
     assert answer.code == 2 and f"would write over {photos}/a.png" in answer.err
     assert (photos / "a.png").read_bytes() == before
     assert [path.name for path in photos.iterdir()] == ["a.png"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_where_nothing_can_be_written_is_told(best: Path, command: Command) -> None:
+    photos_called(best.parent / "photos", "a.png")
+    answer = command("predict", f"ckpt={best}", "source=photos", "out=/proc/none")
+    assert answer.code == 2 and answer.err.count("\n") == 1
+    assert "cannot write into out=/proc/none: No such file" in answer.err
+
+
+def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space") as told, atomic_write(tmp_path / "a"):
+        raise OSError(28, "No space left on device")
+    assert told.value.filename == str(tmp_path / "a")
 
 
 def photos_called(folder: Path, *names: str) -> Path:

@@ -26,7 +26,7 @@ from toyfcn.data.image_io import read_header, read_image, read_mask
 from toyfcn.data.png import MAX_PIXELS, encode_png
 from toyfcn.data.preflight import tell_of_16_bits
 from toyfcn.evaluation import pictures
-from toyfcn.files import atomic_write, read_json, write_json, write_text
+from toyfcn.files import atomic_write, read_json, write_errors, write_json, write_text
 from toyfcn.inference import polygons
 from toyfcn.inference.pipeline import Room, in_threads
 from toyfcn.inference.predictor import Pixels, Predictor, warn_of_small_photos
@@ -134,7 +134,8 @@ def already_there(
             )
         if photos:
             print(f"resume: {len(there)} of {len(photos)} photos are there already")
-    out.mkdir(parents=True, exist_ok=True)
+    with write_errors(f"write into out={out}"):
+        out.mkdir(parents=True, exist_ok=True)
     if config.format != "voc_server":
         write_json(note, made_by)
     return there
