@@ -240,6 +240,7 @@ def test_entities_of_xml_are_refused(tmp_path: Path) -> None:
         ),
         ("from=labelme source=in name=voc2007", "name=voc2007"),
         ("from=coco source=in/a.json", "in/a.json: has no categories"),
+        ("from=coco source=in", "convert: cannot read in: Is a directory"),
         ("from=cvat source=in/a.json", "in/a.json: is not XML: "),
         ("from=yolo source=[[in]]", "source=[['in']] is no text, nor a list of texts"),
         ("from=yolo source=in", "cannot read in/data.yaml: No such file"),

@@ -153,9 +153,9 @@ def read_json(file: Path) -> Field:
     Raises:
         ValueError: it cannot be read; the message has the line.
     """
-    top = Field(None, file)
+    content, top = read_bytes(file), Field(None, file)
     try:
-        return replace(top, value=json.loads(read_bytes(file).decode("utf-8-sig")))
+        return replace(top, value=json.loads(content.decode("utf-8-sig")))
     except json.JSONDecodeError as error:
         place = f"line {error.lineno} column {error.colno}"
         raise top.wrong(f"{place}: is not JSON: {error.msg}") from None
