@@ -165,8 +165,9 @@ def test_vocs_colors_in_another_order_are_warned_of(tmp_path: Path, caplog) -> N
     assert all("which is VOC's of label" in message for message in caplog.messages)
 
 
-def test_photos_of_16_bits_are_told_once(tmp_path: Path, caplog) -> None:
-    source = folder(tmp_path, white=4095)
+@pytest.mark.parametrize("white", [None, 4095])
+def test_photos_of_16_bits_are_told_once(tmp_path: Path, caplog, white: int | None) -> None:
+    source = folder(tmp_path, white=white)
     for index in (3, 4):
         shades = np.full((12, 16), 4095, np.uint16)
         Image.fromarray(shades).save(source.image_path(f"m{index:02}"))
@@ -174,4 +175,5 @@ def test_photos_of_16_bits_are_told_once(tmp_path: Path, caplog) -> None:
         check(source, source.ids("all"))
     (record,) = caplog.records
     assert "2 photos have 16 bits" in record.getMessage() and "m03.png" in record.getMessage()
-    assert int(source.image("m03").min()) == 255
+    assert ("set it to the largest value" in record.getMessage()) == (white is None)
+    assert int(source.image("m03").min()) == (255 if white else 16)

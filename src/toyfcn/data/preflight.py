@@ -100,18 +100,23 @@ def tell_of_16_bits(
     photos: Iterable[Path],
     scale: Scale,
     channels: int,
-    advice: str = "set it to the largest value that yours can have, such as 4095 of 12 bits",
+    advice: str | None = None,
 ) -> None:
-    """Warn once if photos have 16 bits a channel, for which a value of white must be known."""
+    """Warn once if photos have 16 bits a channel, for which a value of white must be known.
+
+    Without ``advice``, it is to set that value, unless it is set.
+    """
+    if advice is None and scale.white is None:
+        advice = "set it to the largest value that yours can have, such as 4095 of 12 bits"
     deep = [path for path in photos if path.suffix.lower() not in JPEG and is_deep(path, channels)]
     if deep:
         log.warning(
             "%d photos have 16 bits a channel (the first is %s), scaled so that data.white=%g is "
-            "white: %s",
+            "white%s",
             len(deep),
             deep[0],
             scale.white_of_16_bits,
-            advice,
+            f": {advice}" if advice else "",
         )
 
 
