@@ -294,3 +294,11 @@ def test_arrays_files_and_lists_of_them_from_python(best: Path) -> None:
     assert len(predictor.predict(arrays[:2])) == 2
     with pytest.raises(ValueError, match=r"uint8 \(height, width, 3\)"):
         predictor.predict([arrays[0], arrays[0][..., 0]])
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_array_that_cannot_be_written_to(best: Path) -> None:
+    photo = noise(best.parent / "a.png", 30, 40)
+    predictor, array = toyfcn.load(best), np.asarray(Image.open(photo))
+    assert not array.flags.writeable
+    assert np.array_equal(predictor.predict(array), predictor.predict(photo))

@@ -163,7 +163,8 @@ class Predictor:
                 f"a photo is an array of uint8 (height, width, {count}), not {array.dtype} "
                 f"{array.shape}"
             )
-        return torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1)
+        array = np.require(array, requirements=["C", "W"])  # torch warns of arrays as Pillow's
+        return torch.from_numpy(array).permute(2, 0, 1)
 
     def seen(self, image: Tensor) -> Tensor:
         """Return a photo (C, H, W) as the network sees it: (1, C, h, w) on its device."""
