@@ -49,8 +49,9 @@ def frames(
         if not count:
             raise ValueError("it has no frames")
         seen = (frame.time or 0) - float((stream.start_time or 0) * stream.time_base)
-        if seconds - seen > 2:
-            log.warning("%s: its pictures end after %.0f of %.0f s", video.path, seen, seconds)
+        seen += float(1 / stream.average_rate) if stream.average_rate else 0
+        if seconds - seen > min(2, seconds / 4):  # less may be sound that goes on
+            log.warning("%s: its pictures end after %.1f of %.1f s", video.path, seen, seconds)
     except Exception as error:  # decoders raise anything over damaged bytes
         after = f" after {count} frames" if count else ""
         reason = getattr(error, "strerror", None) or first_line(error)
