@@ -160,21 +160,22 @@ def test_names_from_the_standard_input(
 def test_what_is_there_is_not_computed_again(
     best: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    photos = [noise(best.parent / "photos" / f"{i}.png", 20, 30, i) for i in range(4)]
+    photos = [noise(best.parent / "photos" / f"{i}.png", 20, 30, i) for i in range(5)]
     folder = str(best.parent / "photos")
     out = predict(best, folder)
     whole = {path.name: path.read_bytes() for path in out.iterdir()}
     (out / "0.png").unlink()
     (out / "1_overlay.png").unlink()
     os.utime(photos[2], (time.time() + 60,) * 2)  # changed since
+    (out / "4.png").write_bytes(b"")  # by a power cut
     kept = (out / "3.png").stat().st_mtime_ns
     capsys.readouterr()
     predict(best, folder, resume=True, shares=True)
     told = capsys.readouterr().out
-    assert "resume: 1 of 4 photos are there already" in told and "of 3 photos" in told
+    assert "resume: 1 of 5 photos are there already" in told and "of 4 photos" in told
     assert (out / "3.png").stat().st_mtime_ns == kept
     rows = (out / "shares.csv").read_text().splitlines()
-    assert len(rows) == 5
+    assert len(rows) == 6
     (out / "shares.csv").unlink()
     assert {path.name: path.read_bytes() for path in out.iterdir()} == whole
     with pytest.raises(ValueError, match="resume=true: other checkpoints, tile= or test_views="):

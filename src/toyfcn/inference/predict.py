@@ -145,8 +145,9 @@ def is_there(photo: Photo, out: Path, config: PredictConfig) -> bool:
     """Tell whether all results of a photo are there, and newer than it is."""
     try:
         changed = photo.path.stat().st_mtime
-        ends = endings(config)
-        return all((out / f"{photo.name}{end}").stat().st_mtime >= changed for end in ends)
+        results = [(out / f"{photo.name}{end}").stat() for end in endings(config)]
+        # a power cut can leave empty ones
+        return all(found.st_mtime >= changed and found.st_size for found in results)
     except OSError:
         return False
 
