@@ -118,6 +118,7 @@ def test_gray_of_few_bits_is_labels_in_a_mask_and_shades_in_a_photo(
         ("L", {"compression": "jpeg"}, "it is a JPEG, which blurs labels"),
         ("I;16", {}, "its mode is I;16: save the labels in 8 bits"),
         ("I", {}, "its mode is I: save the labels in 8 bits"),
+        ("1", {}, r"of 1 bit: use data=folder with data.colours=\[\[0,0,0\],\[255,255,255\]\]"),
     ],
 )
 def test_what_holds_no_labels_of_8_bits_is_told(

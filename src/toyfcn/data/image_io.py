@@ -241,6 +241,11 @@ def read_mask_and_palette(path: Path) -> tuple[Tensor, bytes | None]:
             raise ValueError("it is a JPEG, which blurs labels")
         if image.mode[0] in "IF":
             raise ValueError(f"its mode is {image.mode}: save the labels in 8 bits")
+        if image.mode == "1":
+            raise ValueError(
+                "its mode is 1, black and white of 1 bit: use data=folder with "
+                "data.colours=[[0,0,0],[255,255,255]], in the classes' order"
+            )
         if image.mode not in ("P", "L"):
             raise ValueError(
                 f"its mode is {image.mode}, but labels are palette or gray values (where colors "
