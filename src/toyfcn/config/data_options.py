@@ -122,7 +122,7 @@ class DataConfig(Checked):
             raise ValueError(f"data.scale={self.scale} is not a range [low,high]")
         if self.transform_args is not None and self.transform is None:
             raise ValueError("data.transform_args needs data.transform=package.module:name")
-        groups = self.merge if isinstance(self.merge, dict) else {"": self.merge}
+        groups = self.merge if isinstance(self.merge, dict) else {None: self.merge}
         for name, members in groups.items() if self.merge is not None else ():
             listed = isinstance(members, list) and all(isinstance(one, str) for one in members)
             if not isinstance(name, str) or not listed:
