@@ -16,7 +16,7 @@ from toyfcn.config.inference import PredictConfig
 from toyfcn.data.resizing import resize_image, working_size
 from toyfcn.files import atomic_write
 from toyfcn.inference.predict import run_command
-from toyfcn.inference.sources import Photo, refuse_collisions
+from toyfcn.inference.sources import Photo, find_photos, refuse_collisions
 from toyfcn.runs import checkpoint
 
 SLOW = pytest.mark.slow  # the exporter takes its time; .ci/run runs it
@@ -135,6 +135,17 @@ def test_where_nothing_can_be_written_is_told(best: Path, command: Command) -> N
     answer = command("predict", f"ckpt={best}", "source=photos", "out=/proc/none")
     assert answer.code == 2 and answer.err.count("\n") == 1
     assert "cannot write into out=/proc/none: No such file" in answer.err
+
+
+def test_a_folder_that_cannot_be_read_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def iterdir(folder: Path) -> list[Path]:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    with pytest.raises(ValueError, match=f"cannot read the folder {tmp_path}: Permission denied"):
+        find_photos(str(tmp_path), tmp_path / "masks")
 
 
 def test_a_full_disk_names_the_file(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from toyfcn.data.layout import PHOTOS
 from toyfcn.data.locations import refuse_missing_source
 from toyfcn.data.splits import sound_ids
 from toyfcn.data.voc import CLASSES
+from toyfcn.files import write_errors
 from toyfcn.runs.checkpoint import Checkpoint, as_trained
 
 VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
@@ -123,8 +124,14 @@ def find_photos(source: str | list[str] | None, out: Path) -> list[Photo]:
 
 
 def below(folder: Path, out: Path) -> Iterator[Path]:
-    """Yield the files below a folder, and the links to folders, which are not followed."""
-    for path in sorted(folder.iterdir()):
+    """Yield the files below a folder, and the links to folders, which are not followed.
+
+    Raises:
+        ValueError: a folder cannot be read.
+    """
+    with write_errors(f"read the folder {folder}"):
+        paths = sorted(folder.iterdir())
+    for path in paths:
         if not path.is_dir() or path.is_symlink():
             yield path
         elif not path.name.startswith(".") and path.resolve() != out:
