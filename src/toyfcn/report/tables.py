@@ -141,7 +141,7 @@ def print_results(results: Results, console: Console | None = None) -> None:
     if judgement := judge(results):
         console.print(Text(f"claim: {clean(judgement.text, 400)}", style="italic"))
         for line in lines(judgement):
-            console.print(Text(f"  {clean(line)}"))
+            console.print(Text(f"  {clean(line, 400)}"))
         console.print(Text(f"verdict: {judgement.verdict}", style="bold"))
 
 
@@ -215,7 +215,7 @@ def markdown(results: Results) -> str:
         parts += rows_of(group_headings(results), [group_cells(group) for group in groups])
     if judgement := judge(results):
         parts += ["", f"## Claim: {escaped(clean(judgement.text, 400))}", ""]
-        parts += [f"- {escaped(clean(line))}" for line in lines(judgement)]
+        parts += [f"- {escaped(clean(line, 400))}" for line in lines(judgement)]
         parts += ["", f"**Verdict: {judgement.verdict}.**"]
     failed = [r for r in results.runs if r.run.get("error") and r.status in UNFINISHED]
     if failed:
