@@ -279,5 +279,7 @@ def reason_of(error: BaseException) -> str:
     """Return in a line why a file could not be decoded, without the file's name."""
     if isinstance(error, UnidentifiedImageError):  # its text names an object, or the file again
         return "it is not a picture"
+    if isinstance(error, Image.DecompressionBombError):  # which suspects an attack
+        return f"it claims more than {MAX_PIXELS:,} pixels"
     line = (str(error).splitlines() or [type(error).__name__])[0]
     return re.sub(r"^\w+, \S+\.cpp:\d+, ", "", line)  # torchvision names its own source first

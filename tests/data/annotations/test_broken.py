@@ -161,6 +161,7 @@ def rle(counts: Any, size: Any = (48, 64)) -> Change:
         (lambda c: c["annotations"][1].update(id=1), r"annotations\[1\].id: .*has the id 1 too"),
         (lambda c: c["annotations"][1].update(image_id=99), "image_id: no image has the id 99"),
         (lambda c: c["annotations"][1].update(category_id=99), "no category has the id 99"),
+        (lambda c: c["annotations"][1].update(iscrowd=2), "is 2, not 0 or 1"),
         (lambda c: c["annotations"][1].update(segmentation=[]), r"\(id 2\).segmentation: is empty"),
         (
             lambda c: c["annotations"][1].update(segmentation=[[1, 2, 3, 4]]),

@@ -49,13 +49,15 @@ def read(source: Path, photos: Path | None) -> Annotations:
         if category.identifier() not in names:
             raise category.wrong(f"no category has the id {category.value!r}")
         crowd = at.get("iscrowd")
+        if crowd is not None and crowd.integer() not in (0, 1):
+            raise crowd.wrong(f"is {crowd.value}, not 0 or 1")
         size = found[image.value][1]
         shapes[image.value].append(
             Shape(
                 names[category.value],
                 area(at["segmentation"], size),
                 at,
-                crowd is not None and crowd.integer() == 1,
+                crowd is not None and crowd.value == 1,
             )
         )
     listed = [Photo(*found[key], shapes[key], at) for key, at in images.items()]
