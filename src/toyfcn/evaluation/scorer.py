@@ -42,7 +42,7 @@ class Counts(NamedTuple):
     """What is counted on photos, and is added up over photos and processes.
 
     ``pairs`` int64 (256, C) and ``bands`` int64 (3, C): see ``count_pairs``, ``boundary_counts``;
-    ``sums`` float64 (3,): the loss, labeled pixels, photos.
+    ``sums`` float64 (3,), float32 on Apple's GPUs: the loss, labeled pixels, photos.
     """
 
     pairs: Tensor
@@ -78,10 +78,11 @@ class Scorer:
     def reset(self, device: torch.device) -> None:
         """Start counting anew, on a device."""
         count = len(self.classes)
+        exact = torch.float32 if device.type == "mps" else torch.float64  # which Apple's GPUs lack
         self.counts = Counts(
             torch.zeros(256, count, dtype=torch.int64, device=device),
             torch.zeros(3, count, dtype=torch.int64, device=device),
-            torch.zeros(3, dtype=torch.float64, device=device),
+            torch.zeros(3, dtype=exact, device=device),
         )
         self.rows: list[ImageRow] = []
         if self.own is not None:
@@ -107,7 +108,7 @@ class Scorer:
         prediction, total, pixels = found(slice(None))
         self.counts.pairs.add_(count_pairs(target, prediction, classes))
         sums = torch.stack([total, pixels, torch.full_like(total, len(target))])
-        self.counts.sums.add_(sums.double())
+        self.counts.sums.add_(sums.to(self.counts.sums.dtype))
         if self.boundary:
             self.counts.bands.add_(boundary_counts(target, prediction, classes, self.void))
         if self.own is not None:
