@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from toyfcn.models.kernels import compiled
 from toyfcn.models.kernels.argmax import argmax_labels
-from toyfcn.models.losses import cross_entropy_sums, labels_and_loss
+from toyfcn.models.losses import cross_entropy_sums, labels_and_loss, log_loss
 
 needs_compiler = pytest.mark.skipif(compiled.library() is None, reason="no C compiler")
 
@@ -97,6 +97,15 @@ def test_of_batches_whatever_their_layout(layout: torch.memory_format, dtype: to
     assert torch.equal(labels.long(), scores.float().argmax(1))
     assert torch.equal(labels, argmax_labels(scores)) and pixels == count
     assert total.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_the_loss_of_probabilities_is_that_of_their_scores() -> None:
+    scores = torch.randn(2, 5, 30, 40)
+    target = torch.randint(0, 5, (2, 30, 40), dtype=torch.uint8)
+    target[:, 4:6] = 255
+    total, pixels = log_loss(scores.softmax(1), target, 255)
+    expected, count = cross_entropy_sums(scores, target, torch.ones(5), 255)
+    assert total.item() == pytest.approx(expected.item(), rel=1e-5) and pixels == count
 
 
 @pytest.mark.parametrize("why", ["no compiler", "it fails", "a folder that cannot be written"])
