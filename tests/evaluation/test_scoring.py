@@ -15,6 +15,7 @@ from toyfcn.data.datamodule import SegmentationData, open_source
 from toyfcn.evaluation.scorer import Scorer
 from toyfcn.evaluation.scoring import score
 from toyfcn.models.build import Network, build_network
+from toyfcn.models.kernels import compiled
 from toyfcn.training.task import SegmentationTask
 
 
@@ -90,6 +91,45 @@ def test_fused_scoring_equals_the_plain_one(data: SegmentationData, stride: int)
         found.append(scorer.compute())
     assert found[0].pop("loss") == pytest.approx(found[1].pop("loss"), rel=1e-5)
     assert found[0] == found[1]
+
+
+@pytest.mark.skipif(compiled.library() is None, reason="no C compiler")
+@pytest.mark.parametrize("test_views", [1, 2])
+@pytest.mark.parametrize("short_side", [None, 24])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"name": "fcn_lenet", "stride": 2},
+        {"name": "fcn_lenet", "upsample": "dense"},
+        {"name": "fcn_vgg16", "stride": 8, "width": 0.05},
+        {"name": "fcn_timm", "backbone": "test_efficientnet", "stride": 8},
+        {"name": "unet", "stride": 1},
+    ],
+)
+def test_the_compiled_pass_counts_what_pytorch_does(
+    options: dict[str, Any],
+    short_side: int | None,
+    test_views: int,
+    data: SegmentationData,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever the network: equal labels, so equal counts of every photo; a loss to last digits."""
+    torch.manual_seed(0)
+    net = build_network(ModelConfig(**options), 21).eval()
+    for head in net.heads:
+        torch.nn.init.normal_(head.weight)
+    data.short_side = short_side
+    found = []
+    for library in (compiled.library(), None):
+        monkeypatch.setattr(compiled, "library", lambda made=library: made)
+        loader = data.scoring_loader("trainval")
+        found.append(score(net, data.source.classes, 255, loader, test_views=test_views))
+    (ours, counts), (plain, expected) = found
+    assert (counts.matrices == expected.matrices).all()
+    assert (counts.boundary == expected.boundary).all()
+    assert counts.losses == pytest.approx(expected.losses, rel=1e-5)
+    losses = ours.pop("loss"), plain.pop("loss")
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5) and ours == plain
 
 
 def test_deterministic_algorithms_are_as_before(data: SegmentationData) -> None:

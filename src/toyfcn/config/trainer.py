@@ -18,8 +18,8 @@ FIGURES = {  # of a split's scores in metrics.json, and what tables call them
     "fwiou": "frequency-weighted IU",
     "loss": "loss",
 }
-# all of one entry of metrics.json, but for those of trainer.metrics
 COLDEST, HOTTEST = 0.05, 20.0  # temperature of calibration
+# all of one entry of metrics.json, but for those of trainer.metrics
 KEYS = (*FIGURES, "images", "iou", "baseline_miou", "baseline_class", "intervals", "calibration")
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 

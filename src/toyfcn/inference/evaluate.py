@@ -23,7 +23,7 @@ from toyfcn.evaluation.per_image import ImageCounts, write_images
 from toyfcn.evaluation.score_table import print_scores
 from toyfcn.evaluation.test_scorings import note_scoring
 from toyfcn.files import write_json
-from toyfcn.inference.predictor import warn_of_small_photos
+from toyfcn.models.tiled import warn_of_small_photos
 from toyfcn.runs import checkpoint
 from toyfcn.runs.checkpoint import Checkpoint, as_trained
 from toyfcn.runs.run import Run

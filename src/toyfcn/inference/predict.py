@@ -29,9 +29,10 @@ from toyfcn.evaluation import pictures
 from toyfcn.files import atomic_write, read_json, write_errors, write_json, write_text
 from toyfcn.inference import polygons
 from toyfcn.inference.pipeline import Room, in_threads
-from toyfcn.inference.predictor import Pixels, Predictor, warn_of_small_photos
+from toyfcn.inference.predictor import Pixels, Predictor
 from toyfcn.inference.sources import Photo, endings, find_photos, refuse_collisions, submission
 from toyfcn.inference.videos import frames, import_av
+from toyfcn.models.tiled import warn_of_small_photos
 from toyfcn.runs import checkpoint
 from toyfcn.text import no_formula
 

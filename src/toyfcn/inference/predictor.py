@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, overload
@@ -26,8 +25,6 @@ from toyfcn.models.labeling import blocks
 from toyfcn.models.tiled import Tiled
 from toyfcn.runs import checkpoint
 from toyfcn.runs.checkpoint import Checkpoint
-
-log = logging.getLogger(__name__)
 
 Pixels = NDArray[np.uint8]
 
@@ -210,16 +207,3 @@ def load(
         ValueError: there is no such file, or none that toyfcn-train wrote.
     """
     return Predictor(checkpoint.load(ckpt, trust), accelerator, tile, overlap, test_views)
-
-
-def warn_of_small_photos(tile: int, short_side: int | None) -> None:
-    """Warn if most photos will be smaller than a tile, once they are resized."""
-    if short_side is not None and short_side <= tile:
-        log.warning(
-            "tile=%d: the checkpoint sees photos with a short side of %d pixels, so only those "
-            "more than %.1f times as long as wide have several tiles; for photos of full size, "
-            "train with model.short_side=null",
-            tile,
-            short_side,
-            tile / short_side,
-        )

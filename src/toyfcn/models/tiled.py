@@ -8,6 +8,7 @@ an overlap does not count; from there on the weights rise as a squared sine.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -18,6 +19,8 @@ from torch import Tensor, nn
 
 from toyfcn.models.build import Network
 from toyfcn.models.ensemble import Ensemble
+
+log = logging.getLogger(__name__)
 
 
 class Block(NamedTuple):
@@ -116,3 +119,16 @@ def spans(side: int, tile: int, overlap: int, stride: int) -> list[Span]:
             starts, stops, [*starts[1:], side], weights, strict=True
         )
     ]
+
+
+def warn_of_small_photos(tile: int, short_side: int | None) -> None:
+    """Warn if most photos will be smaller than a tile, once they are resized."""
+    if short_side is not None and short_side <= tile:
+        log.warning(
+            "tile=%d: the checkpoint sees photos with a short side of %d pixels, so only those "
+            "more than %.1f times as long as wide have several tiles; for photos of full size, "
+            "train with model.short_side=null",
+            tile,
+            short_side,
+            tile / short_side,
+        )

@@ -43,9 +43,10 @@ def read(source: Path, photos: Path | None) -> Annotations:
     Raises:
         ValueError: it is faulty; the message names the file, the photo and the shape.
     """
-    files = sorted(source.glob("*.xml"))  # of a folder; other tools than CVAT name theirs otherwise
-    only = files[0] if len(files) == 1 else source / "annotations.xml"
-    file = only if source.is_dir() else source
+    file = source
+    if source.is_dir():
+        files = list(source.glob("*.xml"))  # other tools than CVAT name theirs otherwise
+        file = files[0] if len(files) == 1 else source / "annotations.xml"
     root = read_xml(file)
     beside = file.parent / "images"
     folder = photos or (beside if beside.is_dir() else file.parent)

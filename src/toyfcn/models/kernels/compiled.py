@@ -27,7 +27,7 @@ from torch import Tensor
 log = logging.getLogger(__name__)
 SOURCE = Path(__file__).with_name("labels_and_loss.c")
 # no error codes, no traps: otherwise a compiler makes no vectors of floats that are compared
-FLAGS = ["-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC"]
+FLAGS = ["-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fPIC"]
 
 
 @cache
