@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EMAWeightAveraging
+from pytorch_lightning.callbacks import WeightAveraging
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -95,7 +96,7 @@ def test_averaged_weights_are_swapped(task: Task) -> None:
             assert float(module.weight) == before
 
     try:
-        fit(task, EMAWeightAveraging(decay=0.9), Swap())
+        fit(task, WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(0.9)), Swap())
     except AttributeError as error:
         pytest.fail(f"{MOVED}WeightAveraging._swap_models: {error}")
     assert all(average < weight for weight, average in seen[1:]), f"{MOVED}_swap_models"

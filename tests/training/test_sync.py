@@ -152,6 +152,25 @@ def test_validations_read_no_figure_before_their_end(
     assert int(scorer.confusion().sum()) == 2 * 30 * 50
 
 
+@pytest.mark.parametrize("options", [{}, {"fused": False}, {"test_views": 2}])
+def test_validations_do_not_wait_for_a_gpu(options: dict[str, Any]) -> None:
+    """On a GPU that is only pretended; all that ``reset`` makes is made there first."""
+    scorer = Scorer([str(label) for label in range(21)], 255, boundary=True, **options)
+    net = build_network(ModelConfig(width=0.25), 21).eval()
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), Watch() as watch:
+        pretend_gpu(net)
+        scorer.reset(torch.device("cuda"))
+        batch: Batch = {
+            "image": torch.zeros(2, 3, 40, 50, dtype=torch.uint8, device="cuda"),
+            "mask": torch.zeros(2, 40, 50, dtype=torch.uint8, device="cuda"),
+            "id": ["a", "b"],
+        }
+        watch.seen.clear()
+        scorer.update(net, [batch])
+        assert scorer.counts.pairs.is_cuda
+    assert watch.seen == []
+
+
 def test_a_gpu_convolves_in_channels_last() -> None:
     """VGG too, which a CPU convolves in the other layout; on a GPU that is only pretended."""
     net = build_network(ModelConfig(name="fcn_vgg16", stride=32, width=0.1), 21).eval()

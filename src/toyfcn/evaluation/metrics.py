@@ -44,7 +44,14 @@ def count_pairs(target: Tensor, prediction: Tensor, classes: int) -> Tensor:
     # one code a pixel: the target picks the row and the prediction the column
     small = torch.int16 if 256 * classes < 2**15 else torch.int32
     codes = target.to(small, copy=True).mul_(classes).add_(prediction)
-    return torch.bincount(codes.flatten(), minlength=256 * classes).view(256, classes)
+    return count_codes(codes, 256 * classes).view(256, classes)
+
+
+def count_codes(codes: Tensor, count: int) -> Tensor:
+    """Count how often each of the codes 0 … ``count`` - 1 occurs in an integer tensor: int64."""
+    if codes.is_cuda:  # bincount would wait there for the highest code; histc takes no CPU's integers
+        return torch.histc(codes.long(), count, min=0, max=count)
+    return torch.bincount(codes.flatten(), minlength=count)
 
 
 def matrix_of(counts: Tensor, void: int) -> Tensor:
@@ -170,7 +177,7 @@ def boundary_counts(
 def count_labels(labels: Tensor, where: Tensor, classes: int) -> Tensor:
     """Count the labels, uint8, of those pixels where a bool map is true: int64 (classes,)."""
     codes = labels.short() * 2 + where
-    return torch.bincount(codes.flatten(), minlength=512).view(256, 2)[:classes, 1]
+    return count_codes(codes, 512).view(256, 2)[:classes, 1]
 
 
 def boundary_iu(counts: Tensor) -> float | None:
