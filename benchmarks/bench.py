@@ -35,6 +35,7 @@ from toyfcn.data.collate import Batch
 from toyfcn.evaluation.metrics import confusion
 from toyfcn.evaluation.scorer import Scorer
 from toyfcn.models.build import build_network
+from toyfcn.models.folding import folded
 from toyfcn.models.kernels.argmax import argmax_labels
 from toyfcn.training.device import keep_memory
 
@@ -192,6 +193,7 @@ def scoring(quick: bool) -> list[Row]:
 def validation(images: Tensor, targets: Tensor) -> dict[str, Callable[[], Any]]:
     """Return the forward pass of photos one by one, their validation here, and the usual one."""
     net = build_network(ModelConfig(), CLASSES).eval()
+    scored = folded(net)  # as validations do
     scorer = Scorer([str(label) for label in range(CLASSES)], VOID)
     batch: Batch = {"image": images, "mask": targets, "id": [str(i) for i in range(len(images))]}
     peer = MulticlassConfusionMatrix(CLASSES, ignore_index=VOID, validate_args=False)
@@ -201,7 +203,7 @@ def validation(images: Tensor, targets: Tensor) -> dict[str, Callable[[], Any]]:
             net(images[i : i + 1])
 
     def ours() -> None:
-        scorer.update(net, [batch])
+        scorer.update(scored, [batch])
 
     def usual() -> None:
         for i in range(len(images)):

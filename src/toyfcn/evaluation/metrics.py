@@ -49,7 +49,8 @@ def count_pairs(target: Tensor, prediction: Tensor, classes: int) -> Tensor:
 
 def count_codes(codes: Tensor, count: int) -> Tensor:
     """Count how often each of the codes 0 … ``count`` - 1 occurs in an integer tensor: int64."""
-    if codes.is_cuda:  # bincount would wait there for the highest code; histc takes no CPU's integers
+    # bincount waits for a GPU, for the highest code; histc takes no integers of a CPU
+    if codes.is_cuda:
         return torch.histc(codes.long(), count, min=0, max=count)
     return torch.bincount(codes.flatten(), minlength=count)
 

@@ -21,18 +21,13 @@ def augmented_probabilities(
     """
     total = None
     for quarters, mirrored in TRANSFORMS[count]:
-        changed = turned(image.flip(-1) if mirrored else image, quarters)
-        seen: Tensor = net(changed, size[::-1] if quarters % 2 else size).softmax(1)
-        seen = turned(seen, -quarters)
+        changed = (image.flip(-1) if mirrored else image).rot90(quarters, (-2, -1))
+        turned = (size[1], size[0]) if quarters % 2 else size
+        seen: Tensor = net(changed, turned).softmax(1).rot90(-quarters, (-2, -1))
         seen = seen.flip(-1) if mirrored else seen
         total = seen if total is None else total.add_(seen)
     assert total is not None
     return total.div_(len(TRANSFORMS[count]))
-
-
-def turned(image: Tensor, quarters: int) -> Tensor:
-    """Turn images (…, H, W) by quarter turns; by none without the copy that rot90 makes."""
-    return image.rot90(quarters, (-2, -1)) if quarters else image
 
 
 class Augmented(nn.Module):

@@ -17,6 +17,7 @@ from toyfcn.evaluation.calibration import calibration
 from toyfcn.evaluation.own_metrics import OwnMetrics
 from toyfcn.evaluation.per_image import ImageCounts
 from toyfcn.hardware import device as device_of
+from toyfcn.models.folding import folded
 from toyfcn.models.tiled import Tiled
 from toyfcn.runs.checkpoint import Checkpoint
 
@@ -32,9 +33,13 @@ def score_checkpoint(
     tile: int | None = None,
     overlap: int = EvalConfig.overlap,
 ) -> tuple[dict[str, Any], ImageCounts]:
-    """Score the network on a split, in tiles if given; see ``scoring.score`` and ``Tiled``."""
+    """Score the network on a split, in tiles if given; see ``scoring.score`` and ``Tiled``.
+
+    Its batch norms are folded, as toyfcn-predict folds them.
+    """
     assert config.precision in PRECISIONS
-    net = loaded.net if tile is None else Tiled(loaded.net, tile, overlap)
+    folded_net = folded(loaded.net)
+    net = folded_net if tile is None else Tiled(folded_net, tile, overlap)
     hardware.set_tf32(config.tf32)
     loader, photos = data.scoring_loader(split), len(data.split_ids(split))
     void = int(loaded.metadata["void"])

@@ -1,4 +1,4 @@
-"""Callbacks: throughput, the last validation, history, progress bar, picture panels, histograms."""
+"""Callbacks: throughput, averaged weights, validations, history, progress, panels, histograms."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, RichProgressBar
+from pytorch_lightning.callbacks import Callback, RichProgressBar, WeightAveraging
 from pytorch_lightning.loggers import Logger
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from toyfcn.data.collate import Batch, names
 from toyfcn.data.datamodule import SegmentationData
@@ -81,6 +82,19 @@ class ThroughputMonitor(Callback):
                 seen["val/miou"],
                 self.images_per_second,
             )
+
+
+class MovingAverage(WeightAveraging):
+    """The exponential moving average of the weights, of all in one call: Lightning's takes each."""
+
+    def __init__(self, decay: float, device: torch.device) -> None:
+        together = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        super().__init__(device=device, multi_avg_fn=together)
+
+    @property
+    def state_key(self) -> str:
+        """Return the name in checkpoints, which older ones have too."""
+        return "EMAWeightAveraging"
 
 
 class LastValidation(Callback):

@@ -19,6 +19,7 @@ from toyfcn.evaluation.scorer import Scorer
 from toyfcn.hardware import process_count
 from toyfcn.models.build import Network
 from toyfcn.models.fcn import FCN
+from toyfcn.models.folding import folded
 from toyfcn.models.kernels.upsampled_loss import upsampled_cross_entropy
 from toyfcn.models.losses import CustomLoss, can_be_fused, cross_entropy_sums, last_upsampling
 from toyfcn.training.feature_cache import FeatureCache
@@ -173,18 +174,24 @@ class SegmentationTask(pl.LightningModule):
             last_upsampling(self.net, image, target, self.class_weights, self.void, features)
         )
 
+    @torch.compiler.set_stance("force_eager")  # nothing is compiled for the photo that folding sees
     def on_validation_epoch_start(self) -> None:
-        """Start counting anew; all processes score with the first one's norms, which are saved."""
+        """Start counting anew, with norms folded, as checkpoints are scored.
+
+        All processes score with the first one's norms, which are saved.
+        """
         for buffer in self.net.buffers() if process_count() > 1 else ():
             torch.distributed.broadcast(buffer, 0)
+        self.scored = (folded(self.net),)  # in a tuple: no part of this module and its checkpoints
         self.scorer.reset(self.device)
 
     def validation_step(self, batches: list[Batch], batch_idx: int) -> None:
         """Count one loader batch: groups of images of one size."""
-        self.scorer.update(self.net, batches)
+        self.scorer.update(*self.scored, batches)
 
     def on_validation_epoch_end(self) -> None:
         """Log what was counted, and keep it as plain numbers in ``results``."""
+        del self.scored
         found = self.results = self.scorer.compute()
         matrix = self.scorer.confusion()  # on all processes: they add theirs up
         if self.trainer.state.fn == "fit" and self.trainer.is_global_zero:

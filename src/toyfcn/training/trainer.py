@@ -8,8 +8,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import Callback, EarlyStopping, WeightAveraging
-from torch.optim.swa_utils import get_ema_multi_avg_fn
+from pytorch_lightning.callbacks import Callback, EarlyStopping
 from pytorch_lightning.loggers import Logger
 
 from toyfcn import hardware
@@ -96,8 +95,7 @@ def make_callbacks(
         found.append(callbacks.PredictionPanels(data, config.logger.panels))  # of averaged weights
     if config.recipe.average is not None:
         place = hardware.device(config.trainer.accelerator)  # where the network comes to
-        together = get_ema_multi_avg_fn(config.recipe.average)  # all weights in one call
-        found.append(WeightAveraging(device=place, multi_avg_fn=together))
+        found.append(callbacks.MovingAverage(config.recipe.average, place))
     if config.trainer.patience is not None:
         figure, lower = config.monitored
         patience, mode = config.trainer.patience, "min" if lower else "max"
