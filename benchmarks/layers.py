@@ -1,9 +1,10 @@
-"""Our layers for channels_last maps beside PyTorch's: a training step of each alone.
+"""Our layers for channels_last maps beside PyTorch's, and 1x1 convolutions: a step of each alone.
 
     python benchmarks/layers.py [--batch 8 --repeats 9]
 
-Forward and backward pass with the sizes in FCN-LeNet, classic and wide, and U-Net at 375x500. In
-one process, interleaved; medians. Ratios above 1: ours is faster.
+Forward and backward pass with the sizes in FCN-LeNet, classic and wide, and U-Net at 375x500; 1x1
+convolutions of EfficientNet-Lite0 at 224x224, with all threads and with one, as ``choose_kernels``
+leaves them. In one process, interleaved; medians. Ratios above 1: ours is faster.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from toyfcn.config.trainer import TrainerConfig
+from toyfcn.models.kernels.by_device import choose_kernels
 from toyfcn.models.kernels.channels_last import BatchNorm, Convolution
 from toyfcn.training.device import keep_memory
 
@@ -25,6 +27,7 @@ CONVOLUTIONS = {  # inputs, outputs, kernel, height, width
     "C5, wide": (48, 128, 5, 94, 125),
     "U-Net, third level": (40, 40, 3, 94, 125),
 }
+POINTWISE = {"first": (32, 16, 112, 112), "middle": (80, 480, 14, 14), "last": (320, 1280, 7, 7)}
 NORMS = {"S2": (6, 188, 250), "U-Net, first level": (10, 375, 500)}  # channels, height, width
 
 
@@ -63,6 +66,13 @@ def main() -> None:
     for name, (channels, *size) in NORMS.items():
         x = torch.randn(args.batch, channels, *size)
         compare(f"norm {name}", BatchNorm(channels), nn.BatchNorm2d(channels), x, args.repeats)
+    for threads in (torch.get_num_threads(), 1):
+        torch.set_num_threads(threads)
+        for name, (inputs, outputs, *size) in POINTWISE.items():
+            x = torch.randn(args.batch, inputs, *size)
+            layer, plain = nn.Conv2d(inputs, outputs, 1), nn.Conv2d(inputs, outputs, 1)
+            choose_kernels(layer, x.device)
+            compare(f"1x1 convolution {name}, threads {threads}", layer, plain, x, args.repeats)
 
 
 if __name__ == "__main__":

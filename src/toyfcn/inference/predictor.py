@@ -21,6 +21,7 @@ from toyfcn.evaluation.test_time_augmentation import Augmented
 from toyfcn.inference.pipeline import Room, in_threads
 from toyfcn.models.folding import folded
 from toyfcn.models.kernels.argmax import argmax_labels
+from toyfcn.models.kernels.by_device import choose_kernels
 from toyfcn.models.labeling import blocks
 from toyfcn.models.tiled import Tiled
 from toyfcn.runs import checkpoint
@@ -67,6 +68,7 @@ class Predictor:
     ) -> None:
         self.device = hardware.device(accelerator, "device")
         net, self.tile = folded(loaded.net).to(self.device), tile
+        choose_kernels(net, self.device)
         self.net: nn.Module = net
         if tile is not None:
             self.net = Tiled(net, tile, overlap)

@@ -18,6 +18,7 @@ from toyfcn.evaluation.own_metrics import OwnMetrics
 from toyfcn.evaluation.per_image import ImageCounts
 from toyfcn.hardware import device as device_of
 from toyfcn.models.folding import folded
+from toyfcn.models.kernels.by_device import choose_kernels
 from toyfcn.models.tiled import Tiled
 from toyfcn.runs.checkpoint import Checkpoint
 
@@ -39,6 +40,7 @@ def score_checkpoint(
     """
     assert config.precision in PRECISIONS
     folded_net = folded(loaded.net)
+    choose_kernels(folded_net, device_of(config.accelerator))
     net = folded_net if tile is None else Tiled(folded_net, tile, overlap)
     hardware.set_tf32(config.tf32)
     loader, photos = data.scoring_loader(split), len(data.split_ids(split))

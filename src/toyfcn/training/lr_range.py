@@ -22,6 +22,7 @@ from toyfcn.config.commands import TrainConfig
 from toyfcn.data.datamodule import SegmentationData
 from toyfcn.data.loader import sample_seed
 from toyfcn.files import write_text
+from toyfcn.models.kernels.by_device import choose_kernels
 from toyfcn.training.optimizers import make_optimizer
 from toyfcn.training.task import SegmentationTask
 
@@ -91,6 +92,7 @@ def plain_steps(
     recipe, device = config.recipe, hardware.device(config.trainer.accelerator)
     assert recipe.lr is not None
     task.to(device).train()
+    choose_kernels(task.net, device)
     task.class_weights = task.class_weights.to(device)
     optimizer = make_optimizer(task.net, recipe)
     shares = [group["lr"] / recipe.lr for group in optimizer.param_groups]

@@ -20,6 +20,7 @@ from toyfcn.hardware import process_count
 from toyfcn.models.build import Network
 from toyfcn.models.fcn import FCN
 from toyfcn.models.folding import folded
+from toyfcn.models.kernels.by_device import choose_kernels
 from toyfcn.models.kernels.upsampled_loss import upsampled_cross_entropy
 from toyfcn.models.losses import CustomLoss, can_be_fused, cross_entropy_sums, last_upsampling
 from toyfcn.training.feature_cache import FeatureCache
@@ -91,9 +92,8 @@ class SegmentationTask(pl.LightningModule):
         self.collapsed = False  # the last validation saw one class predicted everywhere
 
     def on_fit_start(self) -> None:
-        """Store filters in the layout in which a GPU convolves: see ``Backbone.memory_format``."""
-        if self.device.type == "cuda" and isinstance(self.net, FCN):
-            self.net.to(memory_format=torch.channels_last)
+        """Choose what the device computes fastest."""
+        choose_kernels(self.net, self.device)
 
     def on_train_start(self) -> None:
         """Bring the class weights to where the network is, in double precision if that is."""
