@@ -250,6 +250,11 @@ def test_curves_that_hardly_move_look_so(sweep: Path) -> None:
     assert low < 0.1109 < high and high - low == pytest.approx(0.02)
 
 
+def test_curves_of_runs_that_are_not_among_the_best_have_no_names(sweep: Path) -> None:
+    figure = plots.curves(collect(sweep), dataclasses.replace(theme.LIGHT, runs=()))
+    assert figure is not None and not figure.legends and figure.axes[0].lines
+
+
 def test_what_is_no_folder_of_runs_is_told(tmp_path: Path, command: Command) -> None:
     for folder, words in ((tmp_path, "holds no run"), (tmp_path / "nowhere", "is no folder")):
         answer = command("report", str(folder))
@@ -305,6 +310,27 @@ def test_several_folders_are_ranked_together(
     )
     answer = command("report", "a", "b")
     assert answer.code == 2 and "val.loss (minimize) and val.miou (maximize)" in answer.err
+
+
+def test_numbers_beside_words_have_a_line_a_word(sweep: Path) -> None:
+    """Learning curves of two networks: the mean of both would be that of neither."""
+    plan = json.loads((sweep / "sweep.json").read_text())
+    for i, job in enumerate(plan["jobs"]):
+        photos = 10 * (1 + i // 2)
+        job["parameters"] = {"data.limit": str(photos), "model": "ab"[i % 2], "seed": str(i % 2)}
+    (sweep / "sweep.json").write_text(json.dumps(plan))
+    results = collect(sweep)
+    figure = plots.parameters(results, theme.LIGHT)
+    assert figure is not None
+    by_word: dict[str, dict[float, float]] = {"a": {}, "b": {}}
+    for run in results.runs:
+        if run.status == "finished":
+            place = float(run.parameters["data.limit"])
+            by_word[run.parameters["model"]][place] = results.score(run) or 0.0
+    (ax,) = (ax for ax in figure.axes if ax.get_title() == "data.limit")
+    drawn = [dict(zip(*line.get_data(), strict=True)) for line in ax.lines]
+    assert drawn == [by_word["a"], by_word["b"]]
+    assert [text.get_text() for text in ax.texts] == ["a", "b"]
 
 
 def test_words_stand_in_the_order_of_their_scores_each_in_a_color(sweep: Path) -> None:

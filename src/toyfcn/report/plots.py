@@ -118,7 +118,7 @@ def curves(results: Results, theme: Theme) -> Figure | None:
         ax.set_xlabel("training step")
         ax.ticklabel_format(useOffset=False)
         ax.margins(x=0.03)
-    if len(runs) > 1:
+    if len(runs) > 1 and labels:  # the best, which have colors, may have one validation each
         legend(figure, handles[::-1], labels[::-1])
     return figure
 
@@ -184,7 +184,8 @@ def parameters(results: Results, theme: Theme) -> Figure | None:
 
     Seeds and folds are shown where nothing else was swept, and never joined: their order has no
     meaning.
-    Runs that one option of words tells apart have a color a word.
+    Runs that one option of words tells apart have a color a word; beside one of numbers it has a
+    line of means a word, as learning curves of two networks need.
     """
     runs = [r for r in results.runs if r.status in ("finished", "pruned")]
     runs = [run for run in runs if results.score(run) is not None]
@@ -198,10 +199,11 @@ def parameters(results: Results, theme: Theme) -> Figure | None:
     spaced = ConstrainedLayoutEngine(hspace=0.08)
     figure = Figure(figsize=(9.6 if columns > 1 else 6.4, 3.3 * lines), layout=spaced)
     axes = figure.subplots(lines, columns, squeeze=False, sharey=True)
+    scores = [results.score(run) or 0.0 for run in runs]
+    chosen = {name: [run.parameters.get(name, "") for run in runs] for name in swept}
+    by_name = {name: _places(texts, scores) for name, texts in chosen.items()}
     for ax, name in zip(axes.flat, swept, strict=False):
-        texts = [run.parameters.get(name, "") for run in runs]
-        scores = [results.score(run) or 0.0 for run in runs]
-        places, ticks = _places(texts, scores)
+        places, ticks = by_name[name]
         by_word = ticks is not None and len(swept) == 1 and len(ticks) < len(runs)
         by_place: dict[float, list[float]] = {}
         for run, x, y in zip(runs, places, scores, strict=True):
@@ -212,7 +214,10 @@ def parameters(results: Results, theme: Theme) -> Figure | None:
             ax.scatter(x, y, s=44, facecolor=face, edgecolor=colour, linewidth=1.5, zorder=3)
         if len(by_place) < sum(run.finished for run in runs) and name not in REPEATS:
             means = sorted((x, sum(found) / len(found)) for x, found in by_place.items())
-            if ticks is None:
+            other = [n for n in swept if by_name[n][1] is not None]
+            if ticks is None and len(swept) == 2 and other:
+                _lines(ax, places, scores, chosen[other[0]], theme)
+            elif ticks is None:
                 ax.plot(*zip(*means, strict=True), color=theme.muted, linewidth=1.2, zorder=2)
             for x, mean in means if ticks else ():  # nothing lies between two words
                 ax.hlines(mean, x - 0.25, x + 0.25, color=theme.muted, linewidth=1.2, zorder=2)
@@ -259,6 +264,28 @@ def claim(results: Results, theme: Theme) -> Figure | None:
     ax.set_xlabel(f"{results.metric}, mean ± std over seeds")
     ax.set_title(f"Verdict: {judgement.verdict}")
     return figure
+
+
+def _lines(
+    ax: Any, places: list[float], scores: list[float], words: list[str], theme: Theme
+) -> None:
+    """Draw the mean score of each place, a line a word, with the word above its last point."""
+    for word in sorted(set(words)):
+        found: dict[float, list[float]] = {}
+        for x, y, own in zip(places, scores, words, strict=True):
+            if own == word:
+                found.setdefault(x, []).append(y)
+        means = [(x, statistics.fmean(values)) for x, values in sorted(found.items())]
+        ax.plot(*zip(*means, strict=True), color=theme.muted, linewidth=1.2, zorder=2)
+        ax.annotate(
+            plain(clean(word, 24)),
+            means[-1],
+            xytext=(0, 9),
+            textcoords="offset points",
+            ha="right",
+            fontsize=8.5,
+            color=theme.ink,
+        )
 
 
 def _places(texts: list[str], scores: list[float]) -> tuple[list[float], list[str] | None]:
