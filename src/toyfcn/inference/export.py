@@ -21,6 +21,7 @@ from toyfcn.inference.export_benchmark import Candidate, benchmark, size_of_file
 from toyfcn.inference.export_formats import OPENED, Examples, Inputs, Run, runner, seen
 from toyfcn.models.backbone import channels_of
 from toyfcn.models.folding import folded
+from toyfcn.models.kernels.by_device import choose_kernels
 from toyfcn.runs import checkpoint
 from toyfcn.runs.checkpoint import Checkpoint, as_trained
 
@@ -46,7 +47,7 @@ def run_command(config: ExportConfig) -> None:
     if config.quantize or config.benchmark:
         trained = as_trained(config.data or {}, loaded.data, config.trust)
         data = SegmentationData.open(trained, loaded.model.short_side)
-    net: nn.Module = folded(loaded.net)  # as toyfcn-predict runs it
+    net: nn.Module = folded(loaded.net)
     if config.output == "labels":
         net = (Labels if loaded.model.short_side is None else LabelsOfSize)(net).eval()
     sized = isinstance(net, LabelsOfSize)
@@ -55,6 +56,7 @@ def run_command(config: ExportConfig) -> None:
     files = {name: stem.with_suffix(SUFFIXES[name]) for name in as_list(config.format)}
     given, facts = formats.examples(sized, loaded.data.channels), metadata(loaded, sized)
     write(net, given, config.output, facts, files)
+    choose_kernels(net, torch.device("cpu"))  # from here on as toyfcn-predict runs it
     candidates = [Candidate("PyTorch, float32", size_of_weights(net), runner(net))]
     for name, path in files.items():
         run = OPENED[name](path, config.threads)
