@@ -129,6 +129,26 @@ def test_another_machine_is_warned_of(train: Command, stopped: Path) -> None:
     assert "versions.torch was 2.0, is" in told[1]
 
 
+def test_it_goes_on_from_the_layout_of_another_device(
+    train: Command, stopped: Path, tmp_path: Path
+) -> None:
+    """Filters of VGG lie otherwise on a GPU; a fused AdamW reads its numbers as they lie."""
+    last = stopped / "checkpoints" / "last.ckpt"
+    content = torch.load(last, weights_only=True)
+    changed = 0
+    for kept in content["optimizer_states"][0]["state"].values():
+        for key, value in kept.items():
+            kept[key] = value.contiguous()
+            changed += kept[key].stride() != value.stride()
+    assert changed  # here, LeNet's are in channels_last
+    torch.save(content, last)
+    assert train("resume=run").code == 0
+    assert train(*RUN, "hydra.run.dir=calm").code == 0
+    ends = [torch.load(tmp_path / run / "checkpoints/last.ckpt") for run in ("run", "calm")]
+    for name, weight in ends[1]["state_dict"].items():
+        assert torch.equal(ends[0]["state_dict"][name], weight), name
+
+
 def test_submitit_requeues_what_has_been_saved(
     train: Command, tmp_path: Path, stop_at: Callable[..., None]
 ) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from toyfcn.config.recipe import RecipeConfig
 from toyfcn.config.target import call, find
+from toyfcn.models.kernels.by_device import laid_out_as
 from toyfcn.training.muon import Muon
 
 
@@ -37,6 +38,18 @@ def make_optimizer(
             f"{name} returns a {type(optimizer).__name__}, not a torch.optim.Optimizer"
         )
     return optimizer
+
+
+def lay_out_state(optimizer: torch.optim.Optimizer) -> None:
+    """Bring what an optimizer keeps of each weight into the weight's layout in memory.
+
+    A run that goes on on another device brings that one's layout (VGG's is another on a GPU). A
+    fused AdamW refuses it on a GPU, and on a CPU pairs weights with the numbers of others.
+    """
+    for weight, kept in optimizer.state.items():
+        for key, value in kept.items():
+            if isinstance(value, Tensor) and value.shape == weight.shape:
+                kept[key] = laid_out_as(weight, value)
 
 
 def parameter_groups(net: nn.Module, recipe: RecipeConfig) -> list[dict[str, Any]]:
