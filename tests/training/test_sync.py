@@ -1,6 +1,7 @@
 """A training step asks the device for nothing: where it would have to wait for a GPU."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +19,9 @@ from toyfcn.data.datamodule import SegmentationData
 from toyfcn.evaluation.scorer import Scorer
 from toyfcn.models.build import build_network
 from toyfcn.models.kernels import upsampled_loss
-from toyfcn.training.callbacks import ThroughputMonitor, panels
+from toyfcn.models.kernels.by_device import choose_kernels
+from toyfcn.runs import lightning_internals
+from toyfcn.training.callbacks import MovingAverage, ThroughputMonitor, panels
 from toyfcn.training.nonfinite_loss import FiniteLoss
 from toyfcn.training.task import SegmentationTask
 
@@ -199,6 +202,34 @@ def test_pictures_compile_nothing(tiny_voc: Path) -> None:
     assert compiled
 
 
+def test_a_gpu_has_its_filters_in_channels_last() -> None:
+    net = build_network(ModelConfig(width=0.25), 21)
+    choose_kernels(net, torch.device("cuda"))
+    filters = [m.weight for m in net.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert all(f.is_contiguous(memory_format=torch.channels_last) for f in filters)
+
+
+def test_an_average_asks_nothing_and_lies_as_the_weights_do() -> None:
+    """torch's own asks in every step for how many it has taken in."""
+    task, average = task_of(RecipeConfig(lr=1e-3)), MovingAverage(0.9, torch.device("cpu"))
+    trainer: Any = SimpleNamespace(global_step=1)
+    average.setup(trainer, task, "fit")
+    choose_kernels(task.net, torch.device("cuda"))
+    average.on_train_start(trainer, task)
+    kept = [(k, w) for k, w in lightning_internals.averaged(average, task) if w.is_floating_point()]
+    assert all(k.stride() == w.stride() for k, w in kept)
+    average.on_train_batch_end(trainer, task, None, None, 0)
+    before = [k.clone() for k, _ in kept]
+    torch.nn.init.constant_(task.net.heads[0].bias, 3)
+    trainer.global_step = 2
+    with Watch() as watch:
+        average.on_train_batch_end(trainer, task, None, None, 1)
+    assert watch.seen == []
+    for (k, w), old in zip(kept, before, strict=True):
+        torch.testing.assert_close(k, old.lerp(w, 0.1))
+    assert average.state_dict() == {"latest_update_step": 2}
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -209,7 +240,8 @@ def test_steps_do_not_wait_for_a_gpu(tiny_voc: Path, tmp_path: Path, recipe: str
             torch.cuda.set_sync_debug_mode("error" if late else "default")
 
     try:
-        callbacks = [Steps(), FiniteLoss(tmp_path), ThroughputMonitor()]
+        average = MovingAverage(0.9, torch.device("cuda"))
+        callbacks = [Steps(), FiniteLoss(tmp_path), ThroughputMonitor(), average]
         fit(tiny_voc, RECIPES[recipe], callbacks, workers=2)
     finally:
         torch.cuda.set_sync_debug_mode("default")
