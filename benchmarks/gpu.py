@@ -9,7 +9,7 @@ the GPU; then both fed by a loader from the same JPEGs, ours and torchvision's t
 equal workers. In turns; medians of five. Ours as shares of the GPU's limits: arithmetic against a
 matrix product in the same number format, and the bytes that its operations read and write (counted
 by a dispatch mode) against a copy's speed. Without deterministic mode, moving average, logs and
-callbacks; of our two the faster one is compared. Prints JSON. ``--device cpu`` tries the program itself.
+callbacks; of our two the faster one is compared. Prints JSON. ``--device cpu`` tries the program.
 """
 
 from __future__ import annotations
