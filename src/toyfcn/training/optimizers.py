@@ -16,10 +16,10 @@ from toyfcn.training.muon import Muon
 def make_optimizer(
     net: nn.Module, recipe: RecipeConfig, fused: bool = True
 ) -> torch.optim.Optimizer:
-    """Return the recipe's optimizer of all that learns in a network; ``fused`` is AdamW's.
+    """Return the recipe's optimizer of all that learns in a network, a fused one if it may be.
 
     Raises:
-        ValueError: it is not one of toyfcn's, and cannot be made; the message says why.
+        ValueError: it is not one of toyfcn's, and cannot be made or is fused; the message says why.
     """
     assert recipe.lr is not None  # TrainConfig has put the paper's in
     lr, groups = recipe.lr, parameter_groups(net, recipe)
@@ -36,6 +36,11 @@ def make_optimizer(
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise ValueError(
             f"{name} returns a {type(optimizer).__name__}, not a torch.optim.Optimizer"
+        )
+    if not fused and getattr(optimizer, "_step_supports_amp_scaling", False):
+        raise ValueError(
+            f"{name} is fused, and Lightning clips no gradients of such a one in mixed precision: "
+            "leave fused out of recipe.optimizer_args, or set recipe.clip=null"
         )
     return optimizer
 
