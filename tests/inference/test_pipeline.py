@@ -1,6 +1,7 @@
 """What makes toyfcn-predict quick: threads, folded norms, block by block, a quick PNG."""
 
 import io
+import operator
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from toyfcn import hardware
 from toyfcn.config.model import ModelConfig
 from toyfcn.data.png import encode_png, plain_png
 from toyfcn.inference import pipeline
@@ -86,6 +88,54 @@ def test_a_convolution_that_others_read_too_is_not_folded() -> None:
 
     net = Forked().eval()
     assert folded(net) is net
+
+
+def test_a_gpu_compares_without_rounding_factors() -> None:
+    """TF32's 10 bits make deep networks differ by 1 %: it would never find a folded one equal."""
+
+    class Asks(nn.Identity):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(torch.backends.cudnn.allow_tf32)
+            return x
+
+    seen: list[bool] = []
+    hardware.set_tf32(True)
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), Asks()).eval()
+    folded(ToFloat(net))
+    assert seen[-2:] == [False, False]
+    assert torch.backends.cudnn.allow_tf32 and torch.backends.cuda.matmul.allow_tf32
+
+
+class ToFloat(nn.Sequential):
+    """Takes photos of bytes."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = super().forward(image.float())
+        return found
+
+
+class Keeps(ToFloat):
+    """Keeps its last maps, which belong to a graph while it trains."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        self.last = super().forward(image)
+        return self.last
+
+
+@pytest.mark.parametrize(
+    "kind", ["keeps", "weight_norm", "spectral_norm", "parametrizations.weight_norm"]
+)
+@pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning")
+def test_a_network_that_cannot_be_copied_or_changed_is_left_as_it_is(kind: str) -> None:
+    """Within a training, where a step has left its graph behind: a validation does not fail."""
+    conv = nn.Conv2d(3, 4, 1)
+    if kind != "keeps":
+        operator.attrgetter(kind)(nn.utils)(conv)
+    net = (Keeps if kind == "keeps" else ToFloat)(conv, nn.BatchNorm2d(4))
+    photo = torch.rand(2, 3, 8, 8)
+    net(photo).sum().backward()
+    with torch.inference_mode():
+        assert folded(net.eval()) is net
 
 
 @pytest.mark.parametrize("size", [(75, 90), (31, 200), (20, 20), (1, 3)])

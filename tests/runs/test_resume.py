@@ -23,6 +23,7 @@ from killer import kill_at_random, same_end, start
 from toyfcn.runs.resume import resolve, stored_config
 from toyfcn.runs.run import Run
 from toyfcn.training import pretrain
+from toyfcn.training import run as training
 from toyfcn.training.task import SegmentationTask
 
 # 14 images in batches of 4: an epoch has 4 steps, its last batch is smaller; validations at 3, 6, …
@@ -129,6 +130,26 @@ def test_another_machine_is_warned_of(train: Command, stopped: Path) -> None:
     assert "versions.torch was 2.0, is" in told[1]
 
 
+def test_it_goes_on_from_the_layout_of_another_device(
+    train: Command, stopped: Path, tmp_path: Path
+) -> None:
+    """Filters of VGG lie otherwise on a GPU; a fused AdamW reads its numbers as they lie."""
+    last = stopped / "checkpoints" / "last.ckpt"
+    content = torch.load(last, weights_only=True)
+    changed = 0
+    for kept in content["optimizer_states"][0]["state"].values():
+        for key, value in kept.items():
+            kept[key] = value.contiguous()
+            changed += kept[key].stride() != value.stride()
+    assert changed  # here, LeNet's are in channels_last
+    torch.save(content, last)
+    assert train("resume=run").code == 0
+    assert train(*RUN, "hydra.run.dir=calm").code == 0
+    ends = [torch.load(tmp_path / run / "checkpoints/last.ckpt") for run in ("run", "calm")]
+    for name, weight in ends[1]["state_dict"].items():
+        assert torch.equal(ends[0]["state_dict"][name], weight), name
+
+
 def test_submitit_requeues_what_has_been_saved(
     train: Command, tmp_path: Path, stop_at: Callable[..., None]
 ) -> None:
@@ -148,6 +169,30 @@ def test_submitit_requeues_what_has_been_saved(
         assert signal.getsignal(signal.SIGUSR2) is requeue
     finally:
         signal.signal(signal.SIGUSR2, before)
+
+
+def test_submitit_requeues_what_was_being_scored(
+    train: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or read, or pretrained: where nothing is saved the run ends at once, and is requeued too."""
+
+    def requeue(number: int, frame: object) -> None:
+        sys.exit(77)
+
+    scored, before = training.score_best, signal.signal(signal.SIGUSR2, requeue)
+
+    def warned(*given: Any) -> Any:
+        monkeypatch.setattr(training, "score_best", scored)
+        os.kill(os.getpid(), signal.SIGUSR2)
+        return scored(*given)
+
+    monkeypatch.setattr(training, "score_best", warned)
+    try:
+        assert train(*RUN, "hydra.run.dir=run").code == 77
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert json.loads(Path("run/run.json").read_text())["status"] == "interrupted"
+    assert train("resume=run").code == 0
 
 
 def test_no_worker_is_left_where_a_validation_is(

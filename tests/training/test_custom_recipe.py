@@ -185,6 +185,13 @@ def test_an_optimizer_of_torch_keeps_the_recipes_groups() -> None:
     assert {tuple(group["betas"]) for group in made.param_groups} == {(0.8, 0.99)}
 
 
+def test_a_fused_optimizer_that_clips_in_mixed_precision_is_told() -> None:
+    recipe = RecipeConfig(lr=0.1, optimizer="Adam", optimizer_args={"fused": True})
+    make_optimizer(nn.Conv2d(3, 2, 1), recipe)
+    with pytest.raises(ValueError, match=r"Adam is fused, and .* leave fused out"):
+        make_optimizer(nn.Conv2d(3, 2, 1), recipe, fused=False)
+
+
 def test_a_schedule_of_torch_is_given_the_steps() -> None:
     optimizer = make_optimizer(network(), RecipeConfig(optimizer="sgd", lr=2))
     recipe = RecipeConfig(schedule="PolynomialLR", schedule_args={"power": 0.9})

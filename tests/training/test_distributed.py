@@ -138,7 +138,13 @@ def test_one_that_fails_ends_the_other(tmp_path: Path) -> None:
 POISON = """
 import pytorch_lightning as pl
 
+def asks(loop):
+    raise AssertionError("Lightning asks all GPUs for its SIGTERM in every step")
+
 class Poison(pl.Callback):
+    def setup(self, trainer, pl_module, stage):
+        type(trainer.fit_loop.epoch_loop)._broadcast_sigterm_tensor = asks
+
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         if trainer.global_rank == 1 and trainer.global_step == 3:
             pl_module.net.heads[0].bias.data.fill_(float("nan"))
@@ -176,11 +182,17 @@ def test_a_failure_on_gpus_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) ->
     given_up: list[str] = []
     backend = {"name": "nccl"}
     monkeypatch.setattr(torch.distributed, "get_backend", lambda: backend["name"])
+    met = [True]
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: met[0])
     c10d = torch.distributed.distributed_c10d
     monkeypatch.setattr(c10d, "_abort_process_group", lambda: given_up.append(backend["name"]))
     fails, trainer = distributed.AbortOnFailure(), SimpleNamespace(world_size=2)
     fails.on_exception(trainer, None, Interrupted(15))
     assert not given_up
+    met[0] = False  # one has failed before the others were met: there is nothing to give up
+    fails.on_exception(trainer, None, RuntimeError("no such port"))
+    assert not given_up
+    met[0] = True
     fails.on_exception(trainer, None, RuntimeError("out of memory"))
     backend["name"] = "gloo"
     fails.on_exception(trainer, None, RuntimeError("out of memory"))

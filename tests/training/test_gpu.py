@@ -66,6 +66,40 @@ def test_stopped_and_continued_it_ends_alike(
     same_end(tmp_path / "run", tmp_path / "calm")
 
 
+def test_a_run_of_the_cpu_goes_on_here(train: Command, stop_at: Any, tmp_path: Path) -> None:
+    """As trainer=auto may: what AdamW keeps of VGG's filters lies otherwise in memory there."""
+    model = "model=fcn_vgg16 model.stride=8 model.width=0.05 recipe.average=0.9"
+    stop_at(4)
+    assert train(*TINY, *model.split(), "hydra.run.dir=run").code == 128 + signal.SIGTERM
+    last = tmp_path / "run/checkpoints/last.ckpt"
+    content = torch.load(last, weights_only=True, map_location="cpu")
+    for kept in content["optimizer_states"][0]["state"].values():
+        kept |= {key: value.contiguous() for key, value in kept.items()}
+    torch.save(content, last)
+    answer = train("resume=run")
+    assert answer.code == 0, answer.err
+
+
+FAILS = """
+import pytorch_lightning as pl
+
+class Fails(pl.Callback):
+    def on_before_backward(self, trainer, pl_module, loss):
+        if trainer.global_rank == 1 and trainer.global_step == 3:
+            raise RuntimeError("out of memory, it says")
+"""
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_one_gpu_that_fails_ends_the_other(tmp_path: Path) -> None:
+    """With norms that wait for each other, too."""
+    (tmp_path / "fails.py").write_text(FAILS)
+    words = [*TINY, "trainer=ddp", "trainer.devices=2", "trainer.sync_batchnorm=true"]
+    run = start_train(tmp_path, *words, "trainer.callbacks=[fails:Fails]", "hydra.run.dir=run")
+    _, told = run.communicate(timeout=120)  # the start of both, and half a minute
+    assert run.returncode == 2 and "out of memory, it says" in told, told
+
+
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
 def test_two_gpus_equal_one(train: Command, tmp_path: Path) -> None:
     words = [*TINY, "model.norm=none", "trainer.tf32=false"]

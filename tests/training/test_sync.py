@@ -1,6 +1,7 @@
 """A training step asks the device for nothing: where it would have to wait for a GPU."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +19,10 @@ from toyfcn.data.datamodule import SegmentationData
 from toyfcn.evaluation.scorer import Scorer
 from toyfcn.models.build import build_network
 from toyfcn.models.kernels import upsampled_loss
-from toyfcn.training.callbacks import ThroughputMonitor, panels
+from toyfcn.models.kernels.by_device import choose_kernels
+from toyfcn.models.losses import cross_entropy_sums
+from toyfcn.runs import lightning_internals
+from toyfcn.training.callbacks import MovingAverage, ThroughputMonitor, panels
 from toyfcn.training.nonfinite_loss import FiniteLoss
 from toyfcn.training.task import SegmentationTask
 
@@ -171,6 +175,28 @@ def test_validations_do_not_wait_for_a_gpu(options: dict[str, Any]) -> None:
     assert watch.seen == []
 
 
+class Reductions(TorchDispatchMode):
+    """Notes how losses are reduced: 0 is not at all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[int] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if str(func).startswith("aten.nll_loss"):
+            self.seen.append(args[3])
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_gpu_takes_no_loss_in_one_block() -> None:
+    """One block of threads sums a flat loss, and all others wait; a GPU that is only pretended."""
+    with FakeTensorMode(allow_non_fake_inputs=True), Reductions() as reductions:
+        scores = torch.zeros(2, 21, 40, 50, device="cuda", requires_grad=True)
+        target = torch.zeros(2, 40, 50, dtype=torch.uint8, device="cuda")
+        cross_entropy_sums(scores, target, torch.ones(21, device="cuda"), 255)
+    assert reductions.seen == [0]
+
+
 def test_a_gpu_convolves_in_channels_last() -> None:
     """VGG too, which a CPU convolves in the other layout; on a GPU that is only pretended."""
     net = build_network(ModelConfig(name="fcn_vgg16", stride=32, width=0.1), 21).eval()
@@ -199,6 +225,55 @@ def test_pictures_compile_nothing(tiny_voc: Path) -> None:
     assert compiled
 
 
+def test_a_gpu_has_its_filters_in_channels_last() -> None:
+    """Those of VGG, which a CPU has in the other layout."""
+    net = build_network(ModelConfig(name="fcn_vgg16", stride=32, width=0.1), 21)
+    choose_kernels(net, torch.device("cuda"))
+    filters = [m.weight for m in net.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert filters and all(f.is_contiguous(memory_format=torch.channels_last) for f in filters)
+
+
+def test_an_average_asks_nothing_and_lies_as_the_weights_do() -> None:
+    """torch's own asks in every step for how many it has taken in."""
+    task, average = task_of(RecipeConfig(lr=1e-3)), MovingAverage(0.9, torch.device("cpu"))
+    trainer: Any = SimpleNamespace(global_step=1)
+    average.setup(trainer, task, "fit")
+    choose_kernels(task.net, torch.device("cuda"))
+    average.on_train_start(trainer, task)
+    kept = [(k, w) for k, w in lightning_internals.averaged(average, task) if w.is_floating_point()]
+    assert all(k.stride() == w.stride() for k, w in kept)
+    average.on_train_batch_end(trainer, task, None, None, 0)
+    before = [k.clone() for k, _ in kept]
+    torch.nn.init.constant_(task.net.heads[0].bias, 3)
+    trainer.global_step = 2
+    with Watch() as watch:
+        average.on_train_batch_end(trainer, task, None, None, 1)
+    assert watch.seen == []
+    for (k, w), old in zip(kept, before, strict=True):
+        torch.testing.assert_close(k, old.lerp(w, 0.1))
+    assert average.state_dict() == {"latest_update_step": 2}
+
+
+@pytest.mark.parametrize("name", ["fcn_lenet", "unet"])
+def test_validations_compile_nothing(name: str) -> None:
+    """Nor does folding, which lets the network itself see a photo; all in one size, never more."""
+    task = task_of(RecipeConfig(lr=1e-3), name=name, stride=4 if name == "fcn_lenet" else 1)
+    compiled: list[Any] = []
+    task.net.backbone.compile(
+        backend=lambda graph, _: compiled.append(graph) or graph, dynamic=False
+    )
+    image = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+    task.eval()
+    with torch.no_grad():
+        task.on_validation_epoch_start()
+        batch: Batch = {"image": image, "mask": image[:, 0], "id": ["a"]}
+        task.validation_step([batch], 0)
+    assert task.scorer.confusion().sum() == 32 * 32 and not compiled
+    assert not any(name.startswith("scored") for name in task.state_dict())
+    task.net(image)
+    assert compiled
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -209,7 +284,8 @@ def test_steps_do_not_wait_for_a_gpu(tiny_voc: Path, tmp_path: Path, recipe: str
             torch.cuda.set_sync_debug_mode("error" if late else "default")
 
     try:
-        callbacks = [Steps(), FiniteLoss(tmp_path), ThroughputMonitor()]
+        average = MovingAverage(0.9, torch.device("cuda"))
+        callbacks = [Steps(), FiniteLoss(tmp_path), ThroughputMonitor(), average]
         fit(tiny_voc, RECIPES[recipe], callbacks, workers=2)
     finally:
         torch.cuda.set_sync_debug_mode("default")

@@ -9,6 +9,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from toyfcn.commands.train import main
+from toyfcn.training.tensorboard import log_graph
 
 BIN = Path(sys.executable).parent
 TINY = """# @package _global_
@@ -25,6 +27,19 @@ model: {width: 0.25}
 trainer: {max_steps: 4, val_every: 2}
 logger: {every: 1, panels: 2, histograms: true, graph: true}
 """
+
+
+def test_what_cannot_be_traced_trains_as_it_would() -> None:
+    """Not in evaluation mode, in which norms learn no statistics."""
+
+    def refuse(*_: Any) -> None:
+        raise RuntimeError("cannot be traced")
+
+    logger: Any = SimpleNamespace(experiment=SimpleNamespace(add_graph=refuse))
+    net = torch.nn.Conv2d(3, 2, 1).train()
+    with pytest.raises(RuntimeError):
+        log_graph(logger, net, torch.zeros(3, 8, 8))
+    assert net.training
 
 
 @pytest.fixture(scope="module")

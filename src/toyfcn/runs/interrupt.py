@@ -82,6 +82,7 @@ class Interruption:
         if os.getpid() != self.process:
             return  # a loader's worker, which inherited this handler: its parent decides
         if not self.patient:
+            self.number = number
             raise Interrupted(number)
         if number == signal.SIGINT and self.number == number:
             raise Interrupted(number, at_once=True)

@@ -5,8 +5,13 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
+from typing import Any
+
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, WeightAveraging
+from torch import Tensor
 
 
 def callbacks_of(trainer: pl.Trainer) -> list[Callback]:
@@ -60,6 +65,38 @@ def swap_average(trainer: pl.Trainer, module: pl.LightningModule) -> None:
     for callback in callbacks_of(trainer):
         if isinstance(callback, WeightAveraging):
             callback._swap_models(module)
+
+
+def averaged(callback: WeightAveraging, module: pl.LightningModule) -> list[tuple[Tensor, Tensor]]:
+    """Return each averaged weight and buffer, with the module's own."""
+    average = callback._average_model
+    assert average is not None
+    both = [itertools.chain(m.parameters(), m.buffers()) for m in (average.module, module)]
+    return list(zip(*both, strict=True))
+
+
+def average_step(
+    callback: WeightAveraging,
+    module: pl.LightningModule,
+    step: int,
+    together: Callable[[Any, Any, Any], None],
+) -> bool:
+    """Let the averaged weights take in a step's, as the callback does; False if it is the first.
+
+    torch asks a GPU in every step how many steps they have taken in: known here without.
+    """
+    average = callback._average_model
+    if average is None or not callback._latest_update_step:
+        return False
+    if step > callback._latest_update_step:
+        pairs = [(kept.detach(), own.detach()) for kept, own in averaged(callback, module)]
+        for kind in (True, False):
+            alike = [pair for pair in pairs if pair[0].is_floating_point() is kind]
+            if alike:
+                together([kept for kept, _ in alike], [own for _, own in alike], None)
+        average.n_averaged += 1
+        callback._latest_update_step = step
+    return True
 
 
 def end_workers(trainer: pl.Trainer) -> None:

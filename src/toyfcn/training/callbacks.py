@@ -19,8 +19,10 @@ from toyfcn.data.collate import Batch, names
 from toyfcn.data.datamodule import SegmentationData
 from toyfcn.evaluation import pictures
 from toyfcn.evaluation.scoring import predictions
+from toyfcn.models.kernels.by_device import laid_out_as
 from toyfcn.runs.failures import optional
 from toyfcn.runs.history import read_history, write_history
+from toyfcn.runs.lightning_internals import average_step, averaged
 from toyfcn.runs.run import Pruned, Pruner
 from toyfcn.training.run_logger import RunLogger
 from toyfcn.training.task import SegmentationTask
@@ -85,16 +87,31 @@ class ThroughputMonitor(Callback):
 
 
 class MovingAverage(WeightAveraging):
-    """The exponential moving average of the weights, of all in one call: Lightning's takes each."""
+    """The exponential moving average of the weights, of all in one call: Lightning's takes each.
+
+    No GPU is waited for.
+    """
 
     def __init__(self, decay: float, device: torch.device) -> None:
-        together = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-        super().__init__(device=device, multi_avg_fn=together)
+        self.together = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        super().__init__(device=device, multi_avg_fn=self.together)
 
     @property
     def state_key(self) -> str:
         """Return the name in checkpoints, which older ones have too."""
         return "EMAWeightAveraging"
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Lay the averaged weights out as the others, or a GPU would take each by itself."""
+        for kept, own in averaged(self, pl_module):
+            kept.data = laid_out_as(own, kept.data)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, i: int
+    ) -> None:
+        """Take in the step."""
+        if not average_step(self, pl_module, trainer.global_step, self.together):
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, i)
 
 
 class LastValidation(Callback):

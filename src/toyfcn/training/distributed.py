@@ -158,7 +158,8 @@ class AbortOnFailure(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
         """Give up what GPUs have begun together."""
-        failed = trainer.world_size > 1 and not isinstance(exception, Interrupted)
+        together = trainer.world_size > 1 and torch.distributed.is_initialized()
+        failed = together and not isinstance(exception, Interrupted)
         if failed and torch.distributed.get_backend() == "nccl":
             torch.distributed.distributed_c10d._abort_process_group()
 

@@ -5,20 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from toyfcn.config.recipe import RecipeConfig
 from toyfcn.config.target import call, find
+from toyfcn.models.kernels.by_device import laid_out_as
 from toyfcn.training.muon import Muon
 
 
 def make_optimizer(
     net: nn.Module, recipe: RecipeConfig, fused: bool = True
 ) -> torch.optim.Optimizer:
-    """Return the recipe's optimizer of all that learns in a network; ``fused`` is AdamW's.
+    """Return the recipe's optimizer of all that learns in a network, a fused one if it may be.
 
     Raises:
-        ValueError: it is not one of toyfcn's, and cannot be made; the message says why.
+        ValueError: it is not one of toyfcn's, and cannot be made or is fused; the message says why.
     """
     assert recipe.lr is not None  # TrainConfig has put the paper's in
     lr, groups = recipe.lr, parameter_groups(net, recipe)
@@ -36,7 +37,24 @@ def make_optimizer(
         raise ValueError(
             f"{name} returns a {type(optimizer).__name__}, not a torch.optim.Optimizer"
         )
+    if not fused and getattr(optimizer, "_step_supports_amp_scaling", False):
+        raise ValueError(
+            f"{name} is fused, and Lightning clips no gradients of such a one in mixed precision: "
+            "leave fused out of recipe.optimizer_args, or set recipe.clip=null"
+        )
     return optimizer
+
+
+def lay_out_state(optimizer: torch.optim.Optimizer) -> None:
+    """Bring what an optimizer keeps of each weight into the weight's layout in memory.
+
+    A run that goes on on another device brings that one's layout (VGG's is another on a GPU). A
+    fused AdamW refuses it on a GPU, and on a CPU pairs weights with the numbers of others.
+    """
+    for weight, kept in optimizer.state.items():
+        for key, value in kept.items():
+            if isinstance(value, Tensor) and value.shape == weight.shape:
+                kept[key] = laid_out_as(weight, value)
 
 
 def parameter_groups(net: nn.Module, recipe: RecipeConfig) -> list[dict[str, Any]]:

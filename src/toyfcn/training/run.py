@@ -167,9 +167,6 @@ def fit(
 ) -> tuple[pl.Trainer, callbacks.ThroughputMonitor]:
     """Fit the network, resuming at ``step`` unless that is None, with the loggers ``found``."""
     monitor = callbacks.ThroughputMonitor()
-    if config.trainer.compile:
-        one_size = config.data.crop is not None or isinstance(config.data, ShapesConfig)
-        device.compile_backbone(parts.net.backbone, config.trainer.accelerator, one_size)
     trainer = make_trainer(
         *(config, run, parts.data, parts.steps, parts.epoch_steps, found, monitor, save),
         *(parts.callbacks, parts.extra),
@@ -180,6 +177,9 @@ def fit(
             photos = parts.data.scoring_loader(config.data.train_split).dataset
             with optional("the network's graph in TensorBoard"):
                 tensorboard.log_graph(logger, parts.net, photos[Key(0, 0)][0])
+    if config.trainer.compile:  # behind the graph, for which nothing compiled can be traced
+        one_size = config.data.crop is not None or isinstance(config.data, ShapesConfig)
+        device.compile_backbone(parts.net.backbone, config.trainer.accelerator, one_size)
     log.info(
         "%s: %d images, %d parameters, %d steps (trainer.max_steps), in %s",
         parts.data.source.name,

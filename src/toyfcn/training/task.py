@@ -25,7 +25,7 @@ from toyfcn.models.kernels.upsampled_loss import upsampled_cross_entropy
 from toyfcn.models.losses import CustomLoss, can_be_fused, cross_entropy_sums, last_upsampling
 from toyfcn.training.feature_cache import FeatureCache
 from toyfcn.training.lr_schedule import learning_rate_schedule
-from toyfcn.training.optimizers import make_optimizer
+from toyfcn.training.optimizers import lay_out_state, make_optimizer
 
 log = logging.getLogger(__name__)
 
@@ -96,9 +96,15 @@ class SegmentationTask(pl.LightningModule):
         choose_kernels(self.net, self.device)
 
     def on_train_start(self) -> None:
-        """Bring the class weights to where the network is, in double precision if that is."""
+        """Bring the class weights to where the network is, in double precision if that is.
+
+        What an optimizer has been given of another device comes into this one's layout.
+        """
         dtype = torch.float64 if self.dtype == torch.float64 else torch.float32
         self.class_weights = self.class_weights.to(self.device, dtype)
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        assert not isinstance(optimizer, list)  # there is one
+        lay_out_state(optimizer)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout and the like from (seed, step), so that a resumed run repeats it."""

@@ -138,7 +138,9 @@ def ignore_full_disk(args: threading.ExceptHookArgs) -> None:
 def log_graph(logger: Curves, net: torch.nn.Module, image: Tensor) -> None:
     """Show the network's graph, traced on a photo uint8 (3, h, w); the network stays as it is."""
     training = net.training
-    with torch.random.fork_rng(devices=[]), torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # add_graph's way of tracing
-        logger.experiment.add_graph(net.eval(), image[None].to(next(net.parameters()).device))
-    net.train(training)
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # add_graph's way of tracing
+            logger.experiment.add_graph(net.eval(), image[None].to(next(net.parameters()).device))
+    finally:  # what cannot be traced would train as it is scored
+        net.train(training)

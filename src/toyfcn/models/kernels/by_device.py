@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from toyfcn.models.fcn import FCN
 
@@ -22,3 +22,10 @@ def choose_kernels(net: nn.Module, device: torch.device) -> None:
         if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1):
             dilated = onednn and module.weight.dtype == torch.float32
             module.dilation = (2, 2) if dilated else (1, 1)
+
+
+def laid_out_as(weight: Tensor, value: Tensor) -> Tensor:
+    """Return ``value`` in the layout in memory of a weight of its shape."""
+    if value.stride() == weight.stride():
+        return value
+    return torch.empty_like(weight, dtype=value.dtype, device=value.device).copy_(value)
