@@ -19,6 +19,8 @@ from toyfcn.evaluation.per_image import ImageCounts
 from toyfcn.evaluation.pictures import Pixels, shown
 from toyfcn.evaluation.scorer import Scorer
 from toyfcn.hardware import device as device_of
+from toyfcn.models.folding import folded
+from toyfcn.models.kernels.by_device import choose_kernels
 
 
 def score(
@@ -54,7 +56,7 @@ def score(
         own=own,
     )
     scorer.reset(device)
-    with prepared(net, device, precision), torch.inference_mode():
+    with prepared(net, device, precision) as quick, torch.inference_mode():
         for batches in loader:
             moved: list[Batch] = [
                 {
@@ -65,7 +67,7 @@ def score(
                 for batch in batches
             ]
             with number_format(device, precision):
-                scorer.update(net, moved)
+                scorer.update(quick, moved)
         found = ImageCounts.of(classes, scorer.rows, test_views)
         return scorer.compute() | {"intervals": intervals(found, resamples)}, found
 
@@ -93,8 +95,10 @@ def predictions(
 
 
 @contextmanager
-def prepared(net: nn.Module, device: torch.device, precision: Precision) -> Iterator[None]:
+def prepared(net: nn.Module, device: torch.device, precision: Precision) -> Iterator[nn.Module]:
     """Bring a network into evaluation mode and to a device, and back where it was afterwards.
+
+    Yields it with batch norms folded and kernels chosen, as validations have it.
 
     Deterministic algorithms are off meanwhile, as they are in toyfcn-eval: so a run's figures are
     those that toyfcn-eval finds for its checkpoint.
@@ -106,7 +110,9 @@ def prepared(net: nn.Module, device: torch.device, precision: Precision) -> Iter
     try:
         torch.use_deterministic_algorithms(False)
         net.to(device, torch.float64 if precision == "64-true" else first.dtype).eval()
-        yield
+        quick = folded(net)
+        choose_kernels(quick, device)
+        yield quick
     finally:
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
         net.to(*place)

@@ -17,8 +17,6 @@ from toyfcn.evaluation.calibration import calibration
 from toyfcn.evaluation.own_metrics import OwnMetrics
 from toyfcn.evaluation.per_image import ImageCounts
 from toyfcn.hardware import device as device_of
-from toyfcn.models.folding import folded
-from toyfcn.models.kernels.by_device import choose_kernels
 from toyfcn.models.tiled import Tiled
 from toyfcn.runs.checkpoint import Checkpoint
 
@@ -34,14 +32,9 @@ def score_checkpoint(
     tile: int | None = None,
     overlap: int = EvalConfig.overlap,
 ) -> tuple[dict[str, Any], ImageCounts]:
-    """Score the network on a split, in tiles if given; see ``scoring.score`` and ``Tiled``.
-
-    Its batch norms are folded, as toyfcn-predict folds them.
-    """
+    """Score the network on a split, in tiles if given; see ``scoring.score`` and ``Tiled``."""
     assert config.precision in PRECISIONS
-    folded_net = folded(loaded.net)
-    choose_kernels(folded_net, device_of(config.accelerator))
-    net = folded_net if tile is None else Tiled(folded_net, tile, overlap)
+    net = loaded.net if tile is None else Tiled(loaded.net, tile, overlap)
     hardware.set_tf32(config.tf32)
     loader, photos = data.scoring_loader(split), len(data.split_ids(split))
     void = int(loaded.metadata["void"])
@@ -57,8 +50,8 @@ def score_checkpoint(
         resamples=resamples,
         own=OwnMetrics(config.metrics, loaded.classes, void),
     )
-    with scoring.prepared(net, device_of(config.accelerator), config.precision):
-        found = calibration(net, data, data.split_ids(split))
+    with scoring.prepared(net, device_of(config.accelerator), config.precision) as quick:
+        found = calibration(quick, data, data.split_ids(split))
     return figures | {"calibration": found}, images
 
 
