@@ -83,6 +83,15 @@ def test_fail_below_makes_it_a_test(tmp_path: Path, command: Command) -> None:
     assert command("compare", "good", "bad", "fail_below=0.9").code == 0
     answer = command("compare", "good", "bad")  # without checkpoints there are no pictures
     assert answer.code == 0 and "bad is worse" in answer.out
+    assert "\npixel accuracy " in answer.out  # the table fits into 80 columns
+
+
+def test_photos_without_labels_pass_no_test(tmp_path: Path, command: Command) -> None:
+    zero = np.zeros((2, 3), np.int64)
+    counted = (np.full((2, 2), 20), np.zeros((2, 3, 3), np.int64), zero, np.zeros(2))
+    write_images(tmp_path, {"val": ImageCounts(("a", "b", "c"), ("p", "q"), *counted)})
+    answer = command("compare", ".", ".", "fail_below=0.01")
+    assert answer.code == 2 and "has a labeled pixel" in answer.err
 
 
 def test_what_cannot_be_compared_is_told_in_one_line(home: Path, command: Command) -> None:
@@ -90,6 +99,7 @@ def test_what_cannot_be_compared_is_told_in_one_line(home: Path, command: Comman
     for words, said in (
         ("a/0", "name two or more runs"),
         ("a/0 empty", "empty holds no images.npz"),
+        ("a/0 nowhere", "there is no file or folder nowhere"),
         (". a/0", "holds runs that differ in model.stride"),
         ("a/0 b/0 split=train", "split=train: not all were scored on one list"),
         ("a/0 b/0 trainer.test_views=8", "trainer.test_views has no effect on what was scored"),

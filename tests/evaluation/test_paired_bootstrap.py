@@ -76,6 +76,16 @@ def test_p_equals_all_the_swaps() -> None:
     assert compare([a], [b], 5000)[1].p == pytest.approx(exact, abs=0.02)
 
 
+def test_all_seeds_of_one_side_alone_count_in_p() -> None:
+    """The first of three seeds is the other side's network itself, the others are better."""
+    a, b, c = networks(np.random.default_rng(6), 60, [0, 0.1, 0.12])
+    for one, other in (([a], [a, b, c]), ([a, b, c], [a]), ([a, a], [a, b, c])):
+        found = compare(one, other, 500)[0]
+        assert found.p < 0.05
+        if min(len(one), len(other)) == 1:
+            assert found.verdict == ("better" if len(other) == 3 else "worse")
+
+
 def test_a_clear_difference_is_shown_and_a_network_equals_itself() -> None:
     a, b = networks(np.random.default_rng(1), 100, [0, 0.08])
     better, worse, same = (compare(*pair)[0] for pair in (([a], [b]), ([b], [a]), ([a], [a])))

@@ -133,6 +133,11 @@ def test_damaged_files_are_told(tmp_path: Path) -> None:
     (tmp_path / "images.npz").write_bytes(b"PK")
     with pytest.raises(ValueError, match=r"images\.npz is damaged"):
         read_images(tmp_path)
+    write_images(tmp_path, {"val": counted((square(), square()))})
+    kept = dict(np.load(tmp_path / "images.npz"))
+    np.savez(tmp_path / "images.npz", **kept | {"classes": np.array(["one"])})
+    with pytest.raises(ValueError, match=r"images\.npz is damaged: its counts are not of"):
+        read_images(tmp_path)
 
 
 def test_commands_leave_the_figures_of_each_photo(train: Command, command: Command) -> None:

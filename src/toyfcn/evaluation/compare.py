@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -97,17 +98,20 @@ def mean_over(values: Numbers, times: Numbers) -> Numbers:
 def chance(first: Side, second: Side, resamples: int, seed: int) -> Numbers:
     """Return p of a permutation test, by figure: each photo's predictions are swapped, or not.
 
-    With several seeds, a photo's are swapped in all of them at once. Where a figure is not defined
-    after a swap, that counts as a difference as large.
+    With several seeds, a photo's are swapped in all of them at once: the first of one side with the
+    first of the other and so on, or each with each where one side has more. Where a figure is not
+    defined after a swap, that counts as a difference as large.
     """
     photos = len(first[0].ids)
     swap = np.random.default_rng(seed + 2).integers(0, 2, (resamples + 1, photos)).astype(float)
     swap[0] = 0  # as it was seen
+    before, after = ([c.marginals() for c in side] for side in (first, second))
+    given, taken = ([np.tensordot(swap, m, 1) for m in side] for side in (before, after))
     found = []
-    for a, b in zip(first, second, strict=False):
-        before, after = a.marginals(), b.marginals()
-        moved = np.tensordot(swap, after - before, 1)
-        found.append(scores_of(after.sum(0) - moved) - scores_of(before.sum(0) + moved))
+    together = zip if len(first) == len(second) else product
+    for i, j in together(range(len(first)), range(len(second))):
+        moved = taken[j] - given[i]
+        found.append(scores_of(after[j].sum(0) - moved) - scores_of(before[i].sum(0) + moved))
     size = np.abs(np.mean(found, 0))
     as_large: Numbers = (~(size < size[0] - 1e-12)).mean(0)
     return as_large
@@ -141,12 +145,14 @@ def verdict(name: str, base: str, found: Difference, sizes: tuple[int, int]) -> 
 
 
 def refuse_unequal(sides: Mapping[str, Side]) -> None:
-    """Check that all were scored on the same photos, classes and ground truth.
+    """Check that all were scored on the same photos, classes and ground truth, which has labels.
 
     Raises:
         ValueError: naming the first difference.
     """
     (base, (first, *_)), *_ = sides.items()
+    if not first.matrices.any():
+        raise ValueError(f"no photo that {base} was scored on has a labeled pixel")
     for name, side in sides.items():
         for other in side:
             if other.classes != first.classes:
@@ -162,7 +168,7 @@ def refuse_unequal(sides: Mapping[str, Side]) -> None:
             if other.views != first.views:
                 raise ValueError(
                     f"{base} was scored with trainer.test_views={first.views}, {name} with "
-                    f"{other.views}: score both in one way"
+                    f"{other.views}: name the checkpoints of both, to score them in one way"
                 )
             truth = (first.matrices.sum(2) != other.matrices.sum(2)).any(1)
             if truth.any():

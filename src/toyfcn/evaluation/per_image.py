@@ -160,6 +160,11 @@ def read_images(folder: Path) -> tuple[dict[str, ImageCounts], list[Path]]:
             ids = tuple(part.pop("ids").tolist())
             losses = part.pop("losses")
             whole = {name: values.astype(np.int64) for name, values in part.items()}
+            count = len(classes)
+            if whole["matrices"].shape[1:] != (count, count) or whole["boundary"].shape[1:] != (
+                count,
+            ):
+                raise ValueError(f"its counts are not of {count} classes")
             scored[split] = ImageCounts(classes, ids, **whole, losses=losses, views=views)
     except FileNotFoundError:
         raise ValueError(f"{folder} has no {FILE}: toyfcn-train and toyfcn-eval write it") from None

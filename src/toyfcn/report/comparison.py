@@ -111,6 +111,8 @@ def networks(path: Path, config: CompareConfig) -> list[Network]:
         split = config.split or data.val_split or "val"
         _, counts = score_split(loaded, data, split, config.trainer)
         return [Network({split: counts}, [path])]
+    if not path.exists():
+        raise ValueError(f"there is no file or folder {path}")
     below = [path.glob("*/" * depth + FILE) for depth in range(DEPTH + 1)]
     folders = [p.parent for found in below for p in sorted(found) if "earlier" not in p.parts]
     if not folders:

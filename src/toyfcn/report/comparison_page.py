@@ -57,11 +57,13 @@ def show(pairs: list[Pair], split: str | None) -> None:
     for pair in pairs:
         title = pair.title + (f", {split}" if split else "")
         table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD)
+        # so that names fit into 80 columns
+        table.show_edge, table.pad_edge, table.collapse_padding = False, False, True
         for place, name in enumerate(pair.headings):
             table.add_column(Text(name), no_wrap=place > 2, min_width=6, overflow="fold")
         for item in pair.differences:
             table.add_row(*map(Text, cells(item)))
-        console.print(table)
+        console.print(table, Text())
     for pair in pairs:
         console.print(Text(pair.verdict, style="bold"), soft_wrap=True)
 
