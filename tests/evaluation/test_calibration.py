@@ -14,9 +14,27 @@ from torch import Tensor
 import toyfcn
 from toyfcn.config.data import VOCConfig
 from toyfcn.data.datamodule import SegmentationData
-from toyfcn.evaluation.calibration import bins, calibration, expected_error, fit_temperature
+from toyfcn.evaluation.calibration import (
+    bins,
+    calibration,
+    expected_error,
+    fit_temperature,
+    sampled,
+)
 from toyfcn.runs.checkpoint import checked_configs
 from toyfcn.runs.resume import stored_config
+
+
+class Scores(torch.nn.Module):
+    """A convolution's scores of a photo, at its size."""
+
+    def __init__(self, conv: torch.nn.Conv2d) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, image: Tensor, size: tuple[int, int]) -> Tensor:
+        scores: Tensor = self.conv(image.float())
+        return scores
 
 
 def calibrated(pixels: int = 100_000, classes: int = 4) -> tuple[Tensor, Tensor]:
@@ -80,6 +98,18 @@ def test_a_network_of_one_answer(tiny_voc: Path) -> None:
     assert found["bins"][13] == pytest.approx([0.9, right, 1.0])
     assert found["ece_at_temperature"] < 1e-3
     assert found["pixels"] == int((masks != 255).sum())
+
+
+def test_no_more_pixels_are_taken_than_the_docs_say(
+    tiny_voc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = SegmentationData.open(VOCConfig(root=str(tiny_voc), workers=0))
+    ids = data.split_ids("trainval")
+    net = torch.nn.Conv2d(3, 21, 1)
+    for most in (len(ids), 1000, 5000):
+        monkeypatch.setattr("toyfcn.evaluation.calibration.PIXELS", most)
+        _, labels = sampled(Scores(net), data, ids)
+        assert most / 2 <= len(labels) <= most
 
 
 def test_metrics_have_it_and_the_report_draws_it(train: Command, command: Command) -> None:

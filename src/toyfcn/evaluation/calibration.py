@@ -51,7 +51,7 @@ def sampled(net: nn.Module, data: SegmentationData, ids: Iterable[str]) -> tuple
         scores = scored(net, photo, mask.shape, data.short_side)
         labels = mask.flatten()
         places = (labels != data.source.void).nonzero()[:, 0]
-        places = places[:: max(1, len(places) * len(names) // PIXELS)]
+        places = places[:: max(1, -(-len(places) // (PIXELS // len(names))))]
         parts.append((scores[0].float().cpu().flatten(1)[:, places].T, labels[places].long()))
     return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
 
