@@ -114,6 +114,18 @@ class ToFloat(nn.Sequential):
         return found
 
 
+def test_what_is_changed_in_place_before_a_norm_is_not_folded() -> None:
+    """Also while all scores are 0, which a wrong network has too."""
+    head = nn.Conv2d(4, 2, 1)
+    nn.init.zeros_(head.weight)
+    net = ToFloat(nn.Conv2d(3, 4, 1), nn.ReLU(inplace=True), nn.BatchNorm2d(4), head).eval()
+    assert folded(net) is net
+    with torch.inference_mode():
+        assert folded(net) is net
+        other = ToFloat(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)).eval()
+        assert folded(other) is not other
+
+
 class Keeps(ToFloat):
     """Keeps its last maps, which belong to a graph while it trains."""
 

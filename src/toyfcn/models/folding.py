@@ -57,17 +57,21 @@ def followed(net: nn.Module, photo: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNor
 
     Those whose weight is computed anew in each pass (weight or spectral norm) are left out.
     """
-    outputs: list[tuple[Tensor, nn.Conv2d]] = []  # which lives on, so that none is mistaken
+    # each lives on, so that none is mistaken; its version tells whether it was changed in place
+    outputs: list[tuple[Tensor, int, nn.Conv2d]] = []
     pairs: dict[nn.Conv2d, nn.BatchNorm2d] = {}
 
     def note_output(module: nn.Module, _: object, output: Tensor) -> None:
         assert isinstance(module, nn.Conv2d)
-        outputs.append((output, module))
+        outputs.append((output, output._version, module))
 
     def note_input(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(module, nn.BatchNorm2d)
-        if outputs and outputs[-1][0] is inputs[0] and module.running_mean is not None:
-            pairs[outputs[-1][1]] = module
+        if not outputs or module.running_mean is None:
+            return
+        output, version, conv = outputs[-1]
+        if output is inputs[0] and output._version == version:
+            pairs[conv] = module
 
     hooks = []
     for module in net.modules():
@@ -76,11 +80,12 @@ def followed(net: nn.Module, photo: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNor
         elif isinstance(module, nn.BatchNorm2d):
             hooks.append(module.register_forward_pre_hook(note_input))
     try:
-        net(photo)
+        with torch.inference_mode(False), torch.no_grad():  # inference tensors have no versions
+            net(photo)
     finally:
         for hook in hooks:
             hook.remove()
-    convs, norms = [conv for _, conv in outputs], list(pairs.values())
+    convs, norms = [conv for *_, conv in outputs], list(pairs.values())
     return [
         (conv, norm)
         for conv, norm in pairs.items()

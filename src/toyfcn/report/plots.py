@@ -214,14 +214,15 @@ def parameters(results: Results, theme: Theme) -> Figure | None:
             ax.scatter(x, y, s=44, facecolor=face, edgecolor=colour, linewidth=1.5, zorder=3)
         if len(by_place) < sum(run.finished for run in runs) and name not in REPEATS:
             means = sorted((x, sum(found) / len(found)) for x, found in by_place.items())
-            other = [n for n in swept if by_name[n][1] is not None]
+            told, other = "line", [n for n in swept if by_name[n][1] is not None]
             if ticks is None and len(swept) == 2 and other:
                 _lines(ax, places, scores, chosen[other[0]], theme)
+                told = f"lines by {other[0]}"
             elif ticks is None:
                 ax.plot(*zip(*means, strict=True), color=theme.muted, linewidth=1.2, zorder=2)
             for x, mean in means if ticks else ():  # nothing lies between two words
                 ax.hlines(mean, x - 0.25, x + 0.25, color=theme.muted, linewidth=1.2, zorder=2)
-            ax.set_xlabel("line: mean of the runs with a value")
+            ax.set_xlabel(plain(f"{told}: mean of the runs with a value"))
         _axis(ax, places, ticks)
         ax.set_title(plain(name))
     for ax in list(axes.flat)[len(swept) :]:
