@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.profiler import profile
 
 from toyfcn.config.model import ModelConfig
 from toyfcn.models.build import build_network
-from toyfcn.models.kernels.by_device import choose_kernels
+from toyfcn.models.kernels.by_device import Pointwise, choose_kernels
 
 CPU = torch.device("cpu")
 NETS: dict[str, dict[str, Any]] = {
@@ -28,8 +29,8 @@ def threads(request: pytest.FixtureRequest) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def pointwise(net: nn.Module) -> list[nn.Conv2d]:
-    return [m for m in net.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1)]
+def pointwise(net: nn.Module) -> list[Pointwise]:
+    return [module for module in net.modules() if isinstance(module, Pointwise)]
 
 
 @pytest.mark.usefixtures("threads")
@@ -37,7 +38,7 @@ def pointwise(net: nn.Module) -> list[nn.Conv2d]:
 def test_scores_and_gradients_stay(name: str) -> None:
     torch.manual_seed(0)
     net = build_network(ModelConfig(name=name, **NETS[name]), 5).eval()
-    for layer in pointwise(net):  # heads start at zero, and would let no gradient through
+    for layer in net.heads:  # which start at zero, and would let no gradient through
         nn.init.normal_(layer.weight, std=0.1)
     photo = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
 
@@ -48,7 +49,7 @@ def test_scores_and_gradients_stay(name: str) -> None:
 
     before, slopes = step()
     choose_kernels(net, CPU)
-    assert pointwise(net) and all(layer.dilation == (2, 2) for layer in pointwise(net))
+    assert pointwise(net)
     after, others = step()
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4 * float(before.abs().max()))
     for slope, other in zip(slopes, others, strict=True):
@@ -56,11 +57,27 @@ def test_scores_and_gradients_stay(name: str) -> None:
         torch.testing.assert_close(other, slope, rtol=1e-3, atol=1e-3 * scale)
 
 
-@pytest.mark.parametrize(("device", "dtype"), [("cuda", torch.float32), ("cpu", torch.float64)])
-def test_elsewhere_nothing_is_dilated(device: str, dtype: torch.dtype) -> None:
+def test_a_gpu_has_pytorchs_own_and_filters_in_its_layout() -> None:
     net = build_network(ModelConfig(), 5)
     choose_kernels(net, CPU)
-    choose_kernels(net.to(dtype), torch.device(device))
-    assert all(layer.dilation == (1, 1) for layer in pointwise(net))
+    choose_kernels(net, torch.device("cuda"))
+    assert not pointwise(net)
     filters = net.get_parameter("trunk.c3_s4.0.weight")
-    assert device == "cpu" or filters.is_contiguous(memory_format=torch.channels_last)
+    assert filters.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 40, 70), (1, 8, 4, 7), (2, 8, 4, 7)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.usefixtures("threads")
+def test_small_maps_and_doubles_take_no_slow_way(shape: tuple[int, ...], dtype: Any) -> None:
+    """A dilated convolution that oneDNN does not take is PyTorch's slowest."""
+    layer, x = nn.Conv2d(8, 5, 1).to(dtype), torch.randn(shape, dtype=dtype)
+    expected = layer(x)
+    choose_kernels(layer, CPU)
+    with torch.no_grad(), profile() as seen:
+        found = layer(x)
+    torch.testing.assert_close(found, expected)
+    names = {event.key for event in seen.key_averages()}
+    assert "aten::slow_conv_dilated2d" not in names
+    fast = dtype == torch.float32 and (shape[0] > 1 or torch.zeros(shape).numel() > 20_480)
+    assert ("aten::mkldnn_convolution" in names) == fast or torch.get_num_threads() > 1

@@ -3,25 +3,42 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from toyfcn.models.fcn import FCN
+
+LARGE = 20_480  # numbers in the map of a single photo, up to which PyTorch never takes oneDNN
+
+
+class Pointwise(nn.Conv2d):
+    """A 1x1 convolution by oneDNN with a single CPU thread too.
+
+    PyTorch leaves 1x1 convolutions to oneDNN if it has several threads, or if they are dilated; its
+    own kernel is slower. So they are dilated, which a 1x1 filter cannot notice.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, inputs, H, W) to (B, outputs, H / stride, W / stride)."""
+        plain = x.device.type == "cpu" and x.dtype == self.weight.dtype == torch.float32
+        onednn = plain and (len(x) > 1 or x.numel() > LARGE)
+        dilation = 2 if onednn and not torch.is_autocast_enabled("cpu") else 1
+        return F.conv2d(x, self.weight, self.bias, self.stride, 0, dilation, self.groups)
 
 
 def choose_kernels(net: nn.Module, device: torch.device) -> None:
     """Prepare a network that is on a device, in place; its weights and scores stay what they are.
 
-    A GPU convolves with filters in channels_last layout (see ``Backbone.memory_format``). On a CPU,
-    PyTorch leaves 1x1 convolutions to oneDNN if it has several threads, or if they are dilated. Its
-    own kernel for a single thread is slower: so they are dilated, which a 1x1 filter cannot notice.
+    A GPU convolves with filters in channels_last layout (see ``Backbone.memory_format``), a CPU
+    with ``Pointwise`` where PyTorch has oneDNN.
     """
     if device.type == "cuda" and isinstance(net, FCN):
         net.to(memory_format=torch.channels_last)
     onednn = device.type == "cpu" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    plain, wanted = (nn.Conv2d, Pointwise) if onednn else (Pointwise, nn.Conv2d)
     for module in net.modules():
-        if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1):
-            dilated = onednn and module.weight.dtype == torch.float32
-            module.dilation = (2, 2) if dilated else (1, 1)
+        if type(module) is plain and (module.kernel_size, module.padding) == ((1, 1), (0, 0)):
+            module.__class__ = wanted  # the same weights, names and hooks
 
 
 def laid_out_as(weight: Tensor, value: Tensor) -> Tensor:
