@@ -46,8 +46,8 @@ def set_tf32(allowed: bool) -> None:
 
 
 @contextmanager
-def exact_factors() -> Iterator[None]:
-    """Round no factors meanwhile: see ``set_tf32``."""
+def without_tf32() -> Iterator[None]:
+    """Switch TF32 off meanwhile: see ``set_tf32``."""
     places: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
     before = [place.allow_tf32 for place in places]
     set_tf32(False)

@@ -161,9 +161,8 @@ def read_images(folder: Path) -> tuple[dict[str, ImageCounts], list[Path]]:
             losses = part.pop("losses")
             whole = {name: values.astype(np.int64) for name, values in part.items()}
             count = len(classes)
-            if whole["matrices"].shape[1:] != (count, count) or whole["boundary"].shape[1:] != (
-                count,
-            ):
+            shapes = whole["matrices"].shape[1:], whole["boundary"].shape[1:]
+            if shapes != ((count, count), (count,)):
                 raise ValueError(f"its counts are not of {count} classes")
             scored[split] = ImageCounts(classes, ids, **whole, losses=losses, views=views)
     except FileNotFoundError:

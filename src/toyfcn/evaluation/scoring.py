@@ -56,7 +56,7 @@ def score(
         own=own,
     )
     scorer.reset(device)
-    with prepared(net, device, precision) as quick, torch.inference_mode():
+    with prepared(net, device, precision) as inference_net, torch.inference_mode():
         for batches in loader:
             moved: list[Batch] = [
                 {
@@ -67,7 +67,7 @@ def score(
                 for batch in batches
             ]
             with number_format(device, precision):
-                scorer.update(quick, moved)
+                scorer.update(inference_net, moved)
         found = ImageCounts.of(classes, scorer.rows, test_views)
         return scorer.compute() | {"intervals": intervals(found, resamples)}, found
 
@@ -110,9 +110,9 @@ def prepared(net: nn.Module, device: torch.device, precision: Precision) -> Iter
     try:
         torch.use_deterministic_algorithms(False)
         net.to(device, torch.float64 if precision == "64-true" else first.dtype).eval()
-        quick = folded(net)
-        choose_kernels(quick, device)
-        yield quick
+        inference_net = folded(net)
+        choose_kernels(inference_net, device)
+        yield inference_net
     finally:
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
         net.to(*place)

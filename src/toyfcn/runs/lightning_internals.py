@@ -79,7 +79,7 @@ def average_step(
     callback: WeightAveraging,
     module: pl.LightningModule,
     step: int,
-    together: Callable[[Any, Any, Any], None],
+    average_all: Callable[[Any, Any, Any], None],
 ) -> bool:
     """Let the averaged weights take in a step's, as the callback does; False if it is the first.
 
@@ -93,7 +93,7 @@ def average_step(
         for kind in (True, False):
             alike = [pair for pair in pairs if pair[0].is_floating_point() is kind]
             if alike:
-                together([kept for kept, _ in alike], [own for _, own in alike], None)
+                average_all([kept for kept, _ in alike], [own for _, own in alike], None)
         average.n_averaged += 1
         callback._latest_update_step = step
     return True

@@ -50,8 +50,8 @@ def score_checkpoint(
         resamples=resamples,
         own=OwnMetrics(config.metrics, loaded.classes, void),
     )
-    with scoring.prepared(net, device_of(config.accelerator), config.precision) as quick:
-        found = calibration(quick, data, data.split_ids(split))
+    with scoring.prepared(net, device_of(config.accelerator), config.precision) as inference_net:
+        found = calibration(inference_net, data, data.split_ids(split))
     return figures | {"calibration": found}, images
 
 

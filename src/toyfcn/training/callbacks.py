@@ -93,8 +93,8 @@ class MovingAverage(WeightAveraging):
     """
 
     def __init__(self, decay: float, device: torch.device) -> None:
-        self.together = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-        super().__init__(device=device, multi_avg_fn=self.together)
+        self.average_all = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        super().__init__(device=device, multi_avg_fn=self.average_all)
 
     @property
     def state_key(self) -> str:
@@ -110,7 +110,7 @@ class MovingAverage(WeightAveraging):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, i: int
     ) -> None:
         """Take in the step."""
-        if not average_step(self, pl_module, trainer.global_step, self.together):
+        if not average_step(self, pl_module, trainer.global_step, self.average_all):
             super().on_train_batch_end(trainer, pl_module, outputs, batch, i)
 
 

@@ -98,7 +98,7 @@ class SegmentationTask(pl.LightningModule):
     def on_train_start(self) -> None:
         """Bring the class weights to where the network is, in double precision if that is.
 
-        What an optimizer has been given of another device comes into this one's layout.
+        What a resumed run's optimizer has kept comes into this device's layout.
         """
         dtype = torch.float64 if self.dtype == torch.float64 else torch.float32
         self.class_weights = self.class_weights.to(self.device, dtype)

@@ -81,3 +81,13 @@ def test_small_maps_and_doubles_take_no_slow_way(shape: tuple[int, ...], dtype: 
     assert "aten::slow_conv_dilated2d" not in names
     fast = dtype == torch.float32 and (shape[0] > 1 or torch.zeros(shape).numel() > 20_480)
     assert ("aten::mkldnn_convolution" in names) == fast or torch.get_num_threads() > 1
+
+
+def test_an_export_takes_photos_of_all_sizes() -> None:
+    """The choice by size is eager's: an exported program would be held to one side of it."""
+    layer = nn.Conv2d(8, 5, 1)
+    choose_kernels(layer, CPU)
+    sizes = {"x": {2: torch.export.Dim("height"), 3: torch.export.Dim("width")}}
+    program = torch.export.export(layer, (torch.randn(1, 8, 60, 70),), dynamic_shapes=sizes)
+    small = torch.randn(1, 8, 4, 7)
+    torch.testing.assert_close(program.module()(small), layer(small))

@@ -20,8 +20,10 @@ class Pointwise(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, inputs, H, W) to (B, outputs, H / stride, W / stride)."""
-        plain = x.device.type == "cpu" and x.dtype == self.weight.dtype == torch.float32
-        onednn = plain and (len(x) > 1 or x.numel() > LARGE)
+        if torch.compiler.is_compiling():  # or exporting: sizes are not known there
+            return super().forward(x)
+        floats = x.device.type == "cpu" and x.dtype == self.weight.dtype == torch.float32
+        onednn = floats and (len(x) > 1 or x.numel() > LARGE)
         dilation = 2 if onednn and not torch.is_autocast_enabled("cpu") else 1
         return F.conv2d(x, self.weight, self.bias, self.stride, 0, dilation, self.groups)
 
@@ -35,9 +37,9 @@ def choose_kernels(net: nn.Module, device: torch.device) -> None:
     if device.type == "cuda" and isinstance(net, FCN):
         net.to(memory_format=torch.channels_last)
     onednn = device.type == "cpu" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    plain, wanted = (nn.Conv2d, Pointwise) if onednn else (Pointwise, nn.Conv2d)
+    present, wanted = (nn.Conv2d, Pointwise) if onednn else (Pointwise, nn.Conv2d)
     for module in net.modules():
-        if type(module) is plain and (module.kernel_size, module.padding) == ((1, 1), (0, 0)):
+        if type(module) is present and (module.kernel_size, module.padding) == ((1, 1), (0, 0)):
             module.__class__ = wanted  # the same weights, names and hooks
 
 
